@@ -1,0 +1,49 @@
+# Every command of the project. Needs make and a system Python >= 3.11 with venv and pip; the rest is set up in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+LOCK := requirements-dev.lock
+# The installer trusts the machine's certificates and asks the index that pip is configured for.
+UV_ENV = UV_SYSTEM_CERTS=1 UV_NO_PROGRESS=1 $$(index=$$($(BIN)/pip config get global.index-url 2>/dev/null) && echo "UV_DEFAULT_INDEX=$$index")
+COMPILE = env $(UV_ENV) $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format lock clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(READY) ## start the service on several workers with its own PostgreSQL and Redis
+	@exec $(BIN)/gunicorn -c gunicorn_conf.py
+
+test: $(READY) ## run every test, with branch coverage
+	@$(BIN)/python -m tests.coverage_run
+
+check: $(READY) ## lint, format and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(READY) ## apply the formatter and the safe fixes
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: $(READY) ## recompile the lock files from pyproject.toml (UPGRADE=1 takes newer releases)
+	$(COMPILE) $(if $(UPGRADE),--upgrade) -o requirements.lock
+	$(COMPILE) $(if $(UPGRADE),--upgrade) -c requirements.lock --group dev -o requirements-dev.lock
+	$(COMPILE) $(if $(UPGRADE),--upgrade) --only-group setup -o requirements-setup.lock
+
+clean: ## remove the environment, the development data and the results
+	rm -rf $(VENV) .data build
+
+# The stamp is written last, so an interrupted set-up starts again; it is older than a changed lock, so that one does too.
+$(READY): requirements-setup.lock requirements.lock $(LOCK)
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	@echo "setting up $(VENV) from $(LOCK) (once; again only when a lock changes)"
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes -r requirements-setup.lock
+	@env $(UV_ENV) $(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode $(LOCK) requirements-setup.lock \
+	  || { echo "the quick installer could not reach the index, pip takes over"; \
+	       $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(LOCK); }
+	@touch $@

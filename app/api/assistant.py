@@ -1,0 +1,89 @@
+"""/api/v1/assistant: the AI concierge."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, Field, StringConstraints
+
+from app.api.dependencies import ServicesDep, Storable
+from app.api.limits import limited
+from app.assistant.planner import Wishes
+
+router = APIRouter(prefix="/api/v1/assistant", tags=["assistant"], dependencies=[Depends(limited("assistant"))])
+
+Source = Literal["upstream", "offline"]
+Interest = Annotated[str, StringConstraints(strip_whitespace=True, to_lower=True, min_length=1, max_length=40)]
+
+
+class Question(BaseModel):
+    """A message to the concierge."""
+
+    message: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000), Storable]
+
+
+class Mention(BaseModel):
+    """A place that an answer rests on."""
+
+    slug: str
+    name: str
+    regency: str
+    category: str
+
+
+class Answer(BaseModel):
+    """The concierge's answer, and which of the two gave it: the upstream model or the offline catalogue search."""
+
+    answer: str
+    source: Source
+    model: str | None
+    destinations: list[Mention]
+
+
+class ItineraryRequest(BaseModel):
+    """What the days should be like. Interests are tags or categories of the catalogue."""
+
+    days: int = Field(ge=1, le=14)
+    interests: list[Interest] = Field(default_factory=list, max_length=10)
+    budget: int | None = Field(None, ge=0, le=2**31 - 1, description="IDR for entrance fees of one person")
+    month: int | None = Field(None, ge=1, le=12)
+
+
+class Stop(BaseModel):
+    """A visit; times are local, HH:MM."""
+
+    slug: str
+    name: str
+    arrive: str
+    leave: str
+    travel_minutes: int
+    entrance_fee_idr: int | None
+
+
+class ItineraryDay(BaseModel):
+    """The stops of one day, in order."""
+
+    day: int
+    stops: list[Stop]
+
+
+class Itinerary(BaseModel):
+    """Days on Bali, and which of the two chose the places: the upstream model or the offline planner."""
+
+    days: list[ItineraryDay]
+    total_fee_idr: int
+    total_km: float
+    source: Source
+    model: str | None
+
+
+@router.post("/chat", response_model=Answer)
+async def chat(services: ServicesDep, question: Question) -> dict[str, Any]:
+    """Answer a question about Bali."""
+    return await services.concierge.chat(question.message)
+
+
+@router.post("/itineraries", response_model=Itinerary)
+async def itineraries(services: ServicesDep, wanted: ItineraryRequest) -> dict[str, Any]:
+    """Plan days on Bali. The same wishes get the same itinerary for an hour, in whatever order they are given."""
+    interests = tuple(sorted(set(wanted.interests)))
+    return await services.concierge.itinerary(Wishes(wanted.days, interests, wanted.budget, wanted.month))

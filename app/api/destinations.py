@@ -1,0 +1,75 @@
+"""/api/v1/destinations: the catalogue."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Query
+from pydantic import BaseModel, Field
+
+from app.api.dependencies import Cursor, Limit, ServicesDep, Slug, Storable, decode_cursor, encode_cursor
+from app.database import destinations
+from app.database.destinations import Filter, Position
+
+DETAIL_TTL = 60.0
+CACHE = "destinations"
+
+router = APIRouter(prefix="/api/v1/destinations", tags=["destinations"])
+
+
+class Destination(BaseModel):
+    """A place. Hours are local (UTC+8), null where it is always open; the fee is an adult visitor's."""
+
+    slug: str
+    name: str
+    regency: str
+    category: str
+    description: str
+    latitude: float
+    longitude: float
+    entrance_fee_idr: int | None
+    opens: str | None
+    closes: str | None
+    visit_minutes: int
+    best_months: list[int]
+    tags: list[str]
+    rating_average: float | None = Field(description="mean of all ratings, two decimals; null without reviews")
+    rating_count: int
+
+
+class DestinationPage(BaseModel):
+    """One page of places; the last one has no next_cursor."""
+
+    items: list[Destination]
+    next_cursor: str | None
+
+
+@router.get("", response_model=DestinationPage)
+async def list_destinations(
+    services: ServicesDep,
+    q: Annotated[str | None, Query(min_length=1, max_length=200, description="words to find"), Storable] = None,
+    regency: Annotated[str | None, Query(max_length=40), Storable] = None,
+    category: Annotated[str | None, Query(max_length=40), Storable] = None,
+    tag: Annotated[str | None, Query(max_length=40), Storable] = None,
+    max_fee: Annotated[int | None, Query(ge=0, le=2**31 - 1, description="highest entrance fee in IDR")] = None,
+    month: Annotated[int | None, Query(ge=1, le=12, description="month in which the place is at its best")] = None,
+    min_rating: Annotated[float | None, Query(ge=1, le=5)] = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
+) -> dict[str, Any]:
+    """Places that match all filters; best match first where `q` is given, else by slug."""
+    position = decode_cursor(cursor, float, str)
+    wanted = Filter(q, regency, category, tag, max_fee, month, min_rating)
+    after = Position(*position) if position else None
+    rows = await destinations.page(services.database, wanted, after, limit + 1)
+    last = rows[limit - 1] if len(rows) > limit else None
+    return {"items": rows[:limit], "next_cursor": encode_cursor(last["rank"], last["slug"]) if last else None}
+
+
+@router.get("/{slug}", response_model=Destination)
+async def get_destination(services: ServicesDep, slug: Slug) -> dict[str, Any]:
+    """One place."""
+    row: dict[str, Any] | None = await services.cache.get_or_load(
+        CACHE, slug, lambda: destinations.detail(services.database, slug), ttl=DETAIL_TTL
+    )
+    if row is None:
+        raise HTTPException(404, "No destination has this slug.")
+    return row

@@ -1,0 +1,102 @@
+"""/health: liveness, readiness, and both in one for people.
+
+Liveness looks at nothing but this process: a restart mends no database. Redis is reported and does not take the
+pod out of service, because every route works without it (docs/decisions/0003-redis-away.md).
+"""
+
+import shutil
+from typing import Any
+
+import orjson
+import psutil
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from app import __version__
+from app.api.dependencies import Services, ServicesDep
+from app.assistant.upstream import UpstreamError
+from app.database.pool import DatabaseUnavailable
+from app.managers.metrics import memory
+from app.monitoring.health import Check, CheckFailed, Details, run_checks, timestamp
+
+DATABASE_TIMEOUT, REDIS_TIMEOUT, AI_TIMEOUT, LOCAL_TIMEOUT = 2.0, 1.0, 3.0, 1.0
+FULL_PERCENT = 95.0
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/health/live")
+async def live() -> dict[str, str]:
+    """200 while the event loop turns."""
+    return {"status": "alive", "timestamp": timestamp(), "version": __version__}
+
+
+@router.get("/health/ready", responses={503: {"description": "a required check failed"}})
+async def ready(services: ServicesDep) -> Response:
+    """200 while requests can be served, else 503."""
+    return _respond(*await run_checks(_checks(services), __version__))
+
+
+@router.get("/health", responses={503: {"description": "a required check failed"}})
+async def health(services: ServicesDep) -> Response:
+    """Liveness and readiness together, with the process's age."""
+    fit, body = await run_checks(_checks(services), __version__)
+    started = psutil.Process().create_time()
+    return _respond(fit, {**body, "alive": True, "worker_started": int(started)})
+
+
+def _respond(fit: bool, body: dict[str, Any]) -> Response:  # noqa: FBT001
+    headers = {"cache-control": "no-store"}
+    return Response(orjson.dumps(body), 200 if fit else 503, headers=headers, media_type="application/json")
+
+
+def _checks(services: Services) -> list[Check]:
+    async def database() -> Details:
+        try:
+            await services.database.ping()
+        except DatabaseUnavailable as error:
+            raise CheckFailed("the database cannot be reached") from error
+        return {}
+
+    async def redis() -> Details:
+        try:
+            await services.redis.ping()
+        except Exception as error:
+            raise CheckFailed("Redis cannot be reached; every route works without it") from error
+        return {}
+
+    checks = [
+        Check("database", database, DATABASE_TIMEOUT),
+        Check("redis", redis, REDIS_TIMEOUT, required=False),
+        Check("disk", _disk, LOCAL_TIMEOUT),
+        Check("memory", _memory, LOCAL_TIMEOUT),
+    ]
+    upstream = services.concierge.upstream
+    if upstream is not None:
+
+        async def ai() -> Details:
+            state = await services.concierge.breaker.state()
+            try:
+                await upstream.ping()
+            except UpstreamError as error:
+                raise CheckFailed(f"the AI service cannot be reached; the circuit is {state}") from error
+            return {"circuit": state}
+
+        checks.append(Check("ai", ai, AI_TIMEOUT, required=False))
+    return checks
+
+
+async def _disk() -> Details:
+    usage = shutil.disk_usage("/")
+    return _within("the disk", usage.used / usage.total * 100)
+
+
+async def _memory() -> Details:
+    used, limit = memory()
+    return _within("memory", used / limit * 100)
+
+
+def _within(what: str, percent: float) -> Details:
+    if percent >= FULL_PERCENT:
+        raise CheckFailed(f"{what} is {percent:.0f}% full")
+    return {"usage_percent": round(percent)}

@@ -1,0 +1,88 @@
+"""/api/v1/inquiries: travellers write to the agency."""
+
+import hashlib
+from datetime import date, datetime
+from typing import Annotated, Any, Self
+
+from fastapi import APIRouter, Depends, Header, Response
+from pydantic import BaseModel, EmailStr, Field, StringConstraints, model_validator
+
+from app.api.dependencies import (
+    Cursor,
+    Limit,
+    ServicesDep,
+    Storable,
+    decode_cursor,
+    encode_cursor,
+    require_admin,
+)
+from app.api.limits import limited
+from app.database import inquiries
+
+router = APIRouter(prefix="/api/v1/inquiries", tags=["inquiries"])
+
+
+class NewInquiry(BaseModel):
+    """What a traveller asks."""
+
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120), Storable]
+    email: EmailStr = Field(max_length=254)
+    phone: Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^\+?[0-9][0-9 ()./-]{5,28}$")] | None = (
+        None
+    )
+    message: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4000), Storable]
+    arrival: date | None = None
+    departure: date | None = None
+    party_size: int = Field(1, ge=1, le=500)
+
+    @model_validator(mode="after")
+    def _check_dates(self) -> Self:
+        if self.departure and self.arrival and self.departure < self.arrival:
+            raise ValueError("want a departure on or after the arrival")
+        return self
+
+
+class Receipt(BaseModel):
+    """What the traveller gets: proof that the inquiry is stored."""
+
+    id: int
+    created_at: datetime
+
+
+class Inquiry(NewInquiry, Receipt):
+    """A stored inquiry, for staff."""
+
+
+class InquiryPage(BaseModel):
+    """One page of inquiries, newest first; the last one has no next_cursor."""
+
+    items: list[Inquiry]
+    next_cursor: str | None
+
+
+@router.post("", response_model=Receipt, status_code=201, dependencies=[Depends(limited("inquiries"))])
+async def add_inquiry(
+    services: ServicesDep,
+    inquiry: NewInquiry,
+    response: Response,
+    idempotency_key: Annotated[
+        str | None, Header(pattern=r"^[!-~]{1,128}$", description="makes a retry safe: one key, one inquiry")
+    ] = None,
+) -> dict[str, Any]:
+    """Store an inquiry; 201 only after the commit. A retry under its Idempotency-Key gets the first answer again."""
+    digest = hashlib.sha256(inquiry.model_dump_json().encode()).hexdigest()
+    row, stored = await inquiries.add(services.database, inquiry.model_dump(), idempotency_key, digest)
+    if not stored:
+        response.headers["Idempotency-Replayed"] = "true"
+    return row
+
+
+@router.get("", response_model=InquiryPage, dependencies=[Depends(require_admin)])
+async def list_inquiries(services: ServicesDep, limit: Limit = 20, cursor: Cursor = None) -> dict[str, Any]:
+    """Inquiries, for staff."""
+    position = decode_cursor(cursor, int)
+    rows = await inquiries.page(services.database, position[0] if position else None, limit + 1)
+    return {
+        "items": rows[:limit],
+        "next_cursor": encode_cursor(rows[limit - 1]["id"]) if len(rows) > limit else None,
+    }

@@ -1,0 +1,57 @@
+"""Rate limits per client, shared by all workers through Redis; each worker counts for itself while Redis is away."""
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import Request
+from limits import RateLimitItem, parse
+from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+
+from app.api.problems import RateLimited
+from app.cache.connection import RedisAway, RedisGate
+from app.monitoring.catalogue import Catalogue
+
+
+class Limiter:
+    """Counts requests of clients against named limits such as {"inquiries": "30/minute"}."""
+
+    def __init__(self, redis: RedisGate, metrics: Catalogue, rules: dict[str, str]) -> None:
+        self._redis = redis
+        self._metrics = metrics
+        self._rules: dict[str, RateLimitItem] = {name: parse(rule) for name, rule in rules.items()}
+        pool: Any = redis.client.connection_pool
+        storage = RedisStorage("async+redis://", implementation="redispy", connection_pool=pool)
+        self._shared = SlidingWindowCounterRateLimiter(storage)
+        self._local = SlidingWindowCounterRateLimiter(MemoryStorage())
+
+    async def hit(self, name: str, client: str) -> None:
+        """Count one request of `client` (its address); raises RateLimited past the limit."""
+        rule = self._rules[name]
+        try:
+            allowed, reset = await self._redis.call(lambda _: self._count(self._shared, rule, name, client))
+        except RedisAway:
+            allowed, reset = await self._count(self._local, rule, name, client)
+        if not allowed:
+            self._metrics.rate_limited.labels(name).inc()
+            raise RateLimited(max(1, round(reset - time.time())))
+
+    @staticmethod
+    async def _count(
+        limiter: SlidingWindowCounterRateLimiter, rule: RateLimitItem, name: str, client: str
+    ) -> tuple[bool, float]:
+        """Whether the request is within the limit, and when the window has moved on."""
+        if await limiter.hit(rule, name, client):
+            return True, 0.0
+        return False, (await limiter.get_window_stats(rule, name, client)).reset_time
+
+
+def limited(name: str) -> Callable[[Request], Awaitable[None]]:
+    """A dependency that counts the request against limit `name`."""
+
+    async def count(request: Request) -> None:
+        client = request.client.host if request.client else "local"
+        await request.app.state.services.limiter.hit(name, client)
+
+    return count

@@ -1,0 +1,126 @@
+"""Every error as an RFC 9457 problem with the request's id; a driver's or an upstream's words never leave."""
+
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from app.assistant.breaker import CircuitOpen
+from app.assistant.upstream import UpstreamError, UpstreamRejected, UpstreamTimeout
+from app.database.inquiries import KeyReused
+from app.database.pool import DatabaseUnavailable
+
+MEDIA_TYPE = "application/problem+json"
+DATABASE_RETRY_AFTER = 2
+
+
+class RateLimited(Exception):  # noqa: N818 -- reads as what happened
+    """The client has sent too many requests; the next may come after `retry_after` seconds."""
+
+    def __init__(self, retry_after: int) -> None:
+        self.retry_after = retry_after
+        super().__init__(f"retry after {retry_after} s")
+
+
+def problem(
+    status: int,
+    detail: str | None = None,
+    *,
+    request_id: str | None = None,
+    instance: str | None = None,
+    headers: dict[str, str] | None = None,
+    **members: Any,
+) -> Response:
+    """A problem response; `members` are extension members of the document."""
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "instance": instance,
+        "request_id": request_id,
+        **members,
+    }
+    content = orjson.dumps({name: value for name, value in body.items() if value is not None})
+    return Response(content, status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def _for(
+    request: Request, status: int, detail: str | None = None, retry_after: float | None = None, **more: Any
+) -> Response:
+    headers = dict(more.pop("headers", None) or {})
+    if retry_after is not None:
+        headers["Retry-After"] = str(max(1, round(retry_after)))
+    request_id = request.scope.get("request_id")
+    return problem(status, detail, request_id=request_id, instance=request.url.path, headers=headers, **more)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 -- registered for it below
+    detail = None if error.detail == HTTPStatus(error.status_code).phrase else error.detail
+    return _for(request, error.status_code, detail, headers=error.headers)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    # Where and why, but not what: the input may be private.
+    errors = [{"where": list(item["loc"]), "message": item["msg"], "kind": item["type"]} for item in error.errors()]
+    return _for(
+        request,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "The request does not have the form that is wanted.",
+        errors=errors,
+    )
+
+
+async def _database_away(request: Request, _error: Exception) -> Response:
+    detail = "The database is not available. Nothing that was not confirmed can be taken as stored; try again."
+    return _for(request, HTTPStatus.SERVICE_UNAVAILABLE, detail, DATABASE_RETRY_AFTER)
+
+
+async def _rate_limited(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RateLimited)  # noqa: S101
+    return _for(request, HTTPStatus.TOO_MANY_REQUESTS, "Too many requests.", error.retry_after)
+
+
+async def _circuit_open(request: Request, error: Exception) -> Response:
+    assert isinstance(error, CircuitOpen)  # noqa: S101
+    return _for(
+        request,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "The AI service is resting after failures.",
+        error.retry_after,
+    )
+
+
+async def _upstream_timeout(request: Request, _error: Exception) -> Response:
+    return _for(request, HTTPStatus.GATEWAY_TIMEOUT, "The AI service did not answer in time.")
+
+
+async def _upstream_failed(request: Request, _error: Exception) -> Response:
+    return _for(request, HTTPStatus.BAD_GATEWAY, "The AI service failed.")
+
+
+async def _key_reused(request: Request, _error: Exception) -> Response:
+    detail = "This Idempotency-Key belongs to an earlier request with another content."
+    return _for(request, HTTPStatus.UNPROCESSABLE_ENTITY, detail)
+
+
+def install(app: FastAPI) -> None:
+    """Have `app` answer every error as a problem. What no handler knows is the observing layer's."""
+    for kind, handler in {
+        HTTPException: _http_error,
+        RequestValidationError: _invalid,
+        DatabaseUnavailable: _database_away,
+        RateLimited: _rate_limited,
+        CircuitOpen: _circuit_open,
+        UpstreamTimeout: _upstream_timeout,
+        UpstreamError: _upstream_failed,
+        UpstreamRejected: _upstream_failed,
+        KeyReused: _key_reused,
+    }.items():
+        app.add_exception_handler(kind, handler)

@@ -1,0 +1,62 @@
+"""/api/v1/destinations/{slug}/reviews: what travellers thought."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, HTTPException
+from pydantic import BaseModel, Field, StringConstraints
+
+from app.api.dependencies import Cursor, Limit, ServicesDep, Slug, Storable, decode_cursor, encode_cursor
+from app.api.destinations import CACHE
+from app.api.limits import limited
+from app.database import destinations
+
+NO_SUCH_PLACE = "No destination has this slug."
+
+router = APIRouter(prefix="/api/v1/destinations/{slug}/reviews", tags=["reviews"])
+
+
+class NewReview(BaseModel):
+    """A rating and why."""
+
+    rating: int = Field(ge=1, le=5, strict=True)
+    text: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4000), Storable]
+
+
+class Review(BaseModel):
+    """A stored review."""
+
+    id: int
+    rating: int
+    text: str
+    created_at: datetime
+
+
+class ReviewPage(BaseModel):
+    """One page of reviews, newest first; the last one has no next_cursor."""
+
+    items: list[Review]
+    next_cursor: str | None
+
+
+@router.get("", response_model=ReviewPage)
+async def list_reviews(services: ServicesDep, slug: Slug, limit: Limit = 20, cursor: Cursor = None) -> dict[str, Any]:
+    """Reviews of a place."""
+    position = decode_cursor(cursor, int)
+    rows = await destinations.reviews(services.database, slug, position[0] if position else None, limit + 1)
+    if rows is None:
+        raise HTTPException(404, NO_SUCH_PLACE)
+    return {
+        "items": rows[:limit],
+        "next_cursor": encode_cursor(rows[limit - 1]["id"]) if len(rows) > limit else None,
+    }
+
+
+@router.post("", response_model=Review, status_code=201, dependencies=[Depends(limited("reviews"))])
+async def add_review(services: ServicesDep, slug: Slug, review: NewReview) -> dict[str, Any]:
+    """Add a review; 201 once it is stored and the place's average holds it."""
+    row = await destinations.add_review(services.database, slug, review.rating, review.text)
+    if row is None:
+        raise HTTPException(404, NO_SUCH_PLACE)
+    await services.cache.delete(CACHE, slug)
+    return row

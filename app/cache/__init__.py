@@ -1,0 +1,1 @@
+"""Redis, and what the service does while Redis is away."""

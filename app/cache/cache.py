@@ -1,0 +1,152 @@
+"""Named caches in Redis with single flight, and a bounded local store while Redis is away.
+
+Values are JSON. One load per key runs at a time, within a worker by a shared task and between workers by a lease.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import orjson
+
+from app.cache.connection import RedisAway, RedisGate
+from app.monitoring.catalogue import Catalogue
+
+LOCAL_ENTRIES = 1_024
+# Other workers cannot invalidate a local entry, so it lives for seconds whatever its time to live.
+LOCAL_TTL = 5.0
+POLL = 0.05
+
+Load = Callable[[], Awaitable[Any]]
+
+
+class LocalStore:
+    """At most LOCAL_ENTRIES values with their time to live; the least recently used leaves first."""
+
+    def __init__(self, entries: int = LOCAL_ENTRIES) -> None:
+        self._entries = entries
+        self._items: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def get(self, key: str) -> bytes | None:
+        """The live value of `key`, or None."""
+        expires, value = self._items.get(key, (0.0, b""))
+        if time.monotonic() >= expires:
+            self._items.pop(key, None)
+            return None
+        self._items.move_to_end(key)
+        return value
+
+    def set(self, key: str, value: bytes, ttl: float) -> None:
+        """Keep `value` for `ttl` seconds."""
+        self._items[key] = (time.monotonic() + ttl, value)
+        self._items.move_to_end(key)
+        while len(self._items) > self._entries:
+            self._items.popitem(last=False)
+
+    def delete(self, key: str) -> None:
+        """Forget `key`."""
+        self._items.pop(key, None)
+
+
+class Cache:
+    """The caches of one worker."""
+
+    def __init__(self, redis: RedisGate, metrics: Catalogue) -> None:
+        self._redis = redis
+        self._metrics = metrics
+        self._local = LocalStore()
+        self._flights: dict[str, asyncio.Task[bytes]] = {}
+
+    async def get_or_load(self, cache: str, key: str, load: Load, *, ttl: float, lease: float = 5.0) -> Any:
+        """The value of `key` in `cache`, loaded by `load()` and kept for `ttl` seconds where it is not there.
+
+        `lease` is how many seconds another worker that loads the same key is waited for. What `load` raises is
+        raised here, to everyone who waited for it, and nothing is kept.
+        """
+        name = f"cache:{cache}:{key}"
+        known = await self._read(name)
+        if known is not None:
+            self._metrics.cache_hits.labels(cache).inc()
+            return orjson.loads(known)
+        self._metrics.cache_misses.labels(cache).inc()
+        flight = self._flights.get(name)
+        if flight is None:
+            flight = asyncio.create_task(self._load(name, load, ttl, lease))
+            self._flights[name] = flight
+            flight.add_done_callback(lambda done: self._land(name, done))
+        # Shielded: the caller may go away, the others still wait for the value.
+        return orjson.loads(await asyncio.shield(flight))
+
+    async def delete(self, cache: str, key: str) -> None:
+        """Forget one value."""
+        name = f"cache:{cache}:{key}"
+        self._local.delete(name)
+        try:
+            await self._redis.call(lambda client: client.delete(name))
+        except RedisAway:
+            return  # it expires by itself
+
+    def _land(self, name: str, flight: asyncio.Task[bytes]) -> None:
+        self._flights.pop(name, None)
+        if not flight.cancelled():
+            flight.exception()  # retrieved, should everybody who waited have gone
+
+    async def _read(self, name: str) -> bytes | None:
+        try:
+            value: Any = await self._redis.call(lambda client: client.get(name))
+        except RedisAway:
+            return self._local.get(name)
+        return cast("bytes | None", value)
+
+    async def _load(self, name: str, load: Load, ttl: float, lease: float) -> bytes:
+        leased = await self._lease(name, lease)
+        if not leased:
+            found = await self._wait_for(name, lease)
+            if found is not None:
+                return found
+        try:
+            value = orjson.dumps(await load())
+            await self._write(name, value, ttl)
+        finally:
+            if leased:
+                await self._release(name)
+        return value
+
+    async def _lease(self, name: str, seconds: float) -> bool:
+        """Whether this worker is the one to load; also while Redis is away."""
+        try:
+            return bool(
+                await self._redis.call(lambda client: client.set(f"{name}:lease", 1, nx=True, px=int(seconds * 1000)))
+            )
+        except RedisAway:
+            return True
+
+    async def _wait_for(self, name: str, seconds: float) -> bytes | None:
+        """The value that another worker is loading, or None where it has given up or takes too long."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            await asyncio.sleep(POLL)
+            try:
+                value, lease = await self._redis.call(lambda client: client.mget(name, f"{name}:lease"))
+            except RedisAway:
+                return None
+            if value is not None or lease is None:
+                return cast("bytes | None", value)
+        return None
+
+    async def _write(self, name: str, value: bytes, ttl: float) -> None:
+        try:
+            await self._redis.call(lambda client: client.set(name, value, px=int(ttl * 1000)))
+        except RedisAway:
+            self._local.set(name, value, min(ttl, LOCAL_TTL))
+
+    async def _release(self, name: str) -> None:
+        try:
+            await self._redis.call(lambda client: client.delete(f"{name}:lease"))
+        except RedisAway:
+            return

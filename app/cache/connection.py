@@ -1,0 +1,61 @@
+"""The Redis client of a worker, behind a gate that stops asking for a moment once Redis has not answered.
+
+Without the gate every request would pay the time-out while Redis is away.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from app.monitoring.logging import get_logger
+
+Answer = TypeVar("Answer")
+TIMEOUT = 0.25
+PAUSE = 1.0
+
+log = get_logger("redis")
+
+
+class RedisAway(Exception):  # noqa: N818 -- reads as what happened
+    """Redis did not answer in time, or has just not answered; the caller has a way without it."""
+
+
+class RedisGate:
+    """A Redis client on `url`; `call` is the way to it."""
+
+    def __init__(self, url: str) -> None:
+        # One retry, at once: it is for pooled connections that a restart of Redis has closed.
+        self.client: Redis = Redis.from_url(
+            url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 1)
+        )
+        self._away_until = 0.0
+
+    @property
+    def is_away(self) -> bool:
+        """Whether Redis has just failed to answer and is not asked now."""
+        return time.monotonic() < self._away_until
+
+    async def call(self, operation: Callable[[Redis], Awaitable[Answer]]) -> Answer:
+        """What `operation(client)` returns; raises RedisAway in place of the client's errors."""
+        if self.is_away:
+            raise RedisAway("not asked")
+        try:
+            return await operation(self.client)
+        except (RedisError, OSError, TimeoutError) as error:
+            self._away_until = time.monotonic() + PAUSE
+            log.warning("redis_away", error=type(error).__name__, pause_seconds=PAUSE)
+            raise RedisAway(type(error).__name__) from error
+
+    async def ping(self) -> None:
+        """Ask Redis whether it is there, gate or not. Success opens the gate."""
+        await self.client.ping()
+        self._away_until = 0.0
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.client.aclose()

@@ -1,0 +1,93 @@
+"""The connection pool of a worker, and the one place where a driver's error becomes "the database is away".
+
+The pool connects when it is first used, so a worker starts, serves and recovers whatever the database does.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import asyncpg
+
+from app.monitoring.logging import get_logger
+
+log = get_logger("database")
+
+ACQUIRE_TIMEOUT = 2.0
+COMMAND_TIMEOUT = 5.0
+CONNECT_TIMEOUT = 2.0
+FIRST_RETRY_DELAY, LONGEST_RETRY_DELAY = 0.1, 5.0
+
+# What says that the server, not the statement, is the trouble. An InterfaceError is asyncpg's own word for a
+# connection that has closed under it.
+AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.QueryCanceledError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InternalClientError,
+)
+
+
+class DatabaseUnavailable(Exception):  # noqa: N818 -- reads as what happened
+    """The database could not be reached, or did not answer in time. Nothing is said about a commit under way."""
+
+
+class Database:
+    """A lazily connected pool on `url` (postgresql://...) of at most `size` connections."""
+
+    def __init__(self, url: str, *, size: int = 10) -> None:
+        self._url = url
+        self._size = size
+        self._pool: asyncpg.Pool | None = None
+
+    async def open(self) -> None:
+        """Make the pool; connects to nothing."""
+        self._pool = await asyncpg.create_pool(
+            self._url,
+            min_size=0,
+            max_size=self._size,
+            timeout=CONNECT_TIMEOUT,
+            command_timeout=COMMAND_TIMEOUT,
+            max_inactive_connection_lifetime=300,
+            server_settings={"application_name": "baliblissed", "timezone": "UTC"},
+        )
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"]:
+        """A connection of the pool; raises DatabaseUnavailable in place of the driver's errors."""
+        if self._pool is None:
+            raise DatabaseUnavailable("the pool is not open")
+        try:
+            async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT) as connection:
+                yield connection
+        except AWAY as error:
+            log.warning("database_unavailable", error=f"{type(error).__name__}: {error}")
+            raise DatabaseUnavailable(type(error).__name__) from error
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"]:
+        """A connection inside a transaction, which is committed when the block has ended without an error."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def ping(self) -> None:
+        """`SELECT 1`, the checkout included."""
+        async with self.connection() as connection:
+            await connection.fetchval("SELECT 1")
+
+    async def close(self, timeout: float = 2.0) -> None:  # noqa: ASYNC109 -- asyncpg's own close has none
+        """Close the pool, and cut what has not come back after `timeout` seconds."""
+        if self._pool is None:
+            return
+        pool, self._pool = self._pool, None
+        try:
+            await asyncio.wait_for(pool.close(), timeout)
+        except (TimeoutError, *AWAY):
+            pool.terminate()

@@ -1,0 +1,111 @@
+"""The application: `create_app(settings)` builds one; gunicorn calls `app.main:create_app()` in each worker."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from app import __version__
+from app.api import assistant, destinations, health, inquiries, problems, reviews
+from app.api.dependencies import Services
+from app.api.limits import Limiter
+from app.assistant.breaker import CircuitBreaker
+from app.assistant.concierge import Concierge
+from app.assistant.upstream import Upstream, UpstreamRejected
+from app.cache.cache import Cache
+from app.cache.connection import RedisGate
+from app.database.migrate import migrate_when_reachable
+from app.database.pool import Database
+from app.middleware.middleware import ObservingMiddleware
+from app.monitoring import event_loop, tracing
+from app.monitoring.catalogue import catalogue, registry
+from app.monitoring.prometheus import Instrumentator
+from app.settings import Settings, get_settings
+
+MAX_BODY_BYTES = 256 * 1024
+DATABASE_FALLBACK = "postgresql:///"
+REDIS_FALLBACK = "redis://localhost:6379/0"
+
+
+def _build_services(settings: Settings) -> Services:
+    registry().max_series = settings.max_series_per_metric
+    metrics = catalogue()
+    database_url = settings.database_url.get_secret_value() if settings.database_url else DATABASE_FALLBACK
+    redis = RedisGate(settings.redis_url.get_secret_value() if settings.redis_url else REDIS_FALLBACK)
+    database = Database(database_url, size=settings.database_pool_size)
+    cache = Cache(redis, metrics)
+    upstream = None
+    if settings.ai_base_url:
+        key = settings.ai_api_key.get_secret_value() if settings.ai_api_key else None
+        upstream = Upstream(settings.ai_base_url, model=settings.ai_model, key=key, timeout=settings.ai_timeout)
+    breaker = CircuitBreaker(
+        redis,
+        metrics.circuit_breaker_state,
+        harmless=(UpstreamRejected,),
+        probe_timeout=settings.ai_timeout + 5,
+    )
+    rules = {
+        "reviews": settings.rate_limit_writes,
+        "inquiries": settings.rate_limit_writes,
+        "assistant": settings.rate_limit_ai,
+    }
+    return Services(
+        settings=settings,
+        metrics=metrics,
+        database=database,
+        redis=redis,
+        cache=cache,
+        limiter=Limiter(redis, metrics, rules),
+        concierge=Concierge(database=database, cache=cache, metrics=metrics, breaker=breaker, upstream=upstream),
+    )
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """What lives as long as the worker. Nothing here fails because a dependency is away: gunicorn would give up."""
+    services: Services = app.state.services
+    app.state.instrumentator.expose_to(app, services.settings.allowed_metrics_ips)
+    await services.database.open()
+    background = [
+        asyncio.create_task(migrate_when_reachable(services.database)),
+        asyncio.create_task(event_loop.watch(services.metrics.event_loop_lag)),
+    ]
+    try:
+        yield
+    finally:
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        await services.database.close()
+        if services.concierge.upstream is not None:
+            await services.concierge.upstream.close()
+        with contextlib.suppress(Exception):  # a connection that Redis has closed already
+            await services.redis.close()
+        await asyncio.to_thread(tracing.shutdown)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """A new application; the settings are the environment's unless they are given."""
+    settings = settings or get_settings()
+    app = FastAPI(
+        title="BaliBlissed",
+        version=__version__,
+        lifespan=_lifespan,
+        # A redirect to another slash would carry the raw path into labels; such a path is simply not found.
+        redirect_slashes=False,
+        max_body_size=MAX_BODY_BYTES,
+    )
+    app.state.services = _build_services(settings)
+    for resource in (health, destinations, reviews, inquiries, assistant):
+        app.include_router(resource.router)
+    problems.install(app)
+    # The last one added is the outermost. Starlette takes no middleware once the lifespan runs, so all are here.
+    app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.forwarded_allow_ips)
+    app.state.instrumentator = Instrumentator()
+    app.state.instrumentator.instrument(app)
+    app.add_middleware(ObservingMiddleware)
+    if not settings.otel_sdk_disabled:
+        tracing.instrument(app, settings.otel_python_fastapi_excluded_urls)
+    return app

@@ -1,0 +1,1 @@
+"""Figures of the surroundings: the host and the container."""

@@ -1,0 +1,182 @@
+"""The metric catalogue, its buckets, and the registry that bounds cardinality.
+
+PROMETHEUS_MULTIPROC_DIR must be set before this module is imported: prometheus-client decides then, once and in
+silence, whether values live in this process or in the shared directory.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.registry import Collector
+
+NAMESPACE = "baliblissed"
+# 2.0 is the latency objective: an alert on "P99 > 2 s" can fire only where it is a boundary with others above it.
+LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 2.5, 5, 10)
+AI_BUCKETS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60)
+LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+
+MAX_SERIES_PER_METRIC = 10_000
+MAX_NAME_LENGTH = 128
+MAX_VALUE_LENGTH = 1_024
+FORBIDDEN_LABELS = frozenset({"user_id", "session_id", "request_id", "email", "full_path"})
+OVERFLOW = "__overflow__"
+_FORBIDDEN_FOLDED = frozenset(name.replace("_", "") for name in FORBIDDEN_LABELS)
+
+
+class CardinalityError(ValueError):
+    """A metric was defined in a form that could grow without bound."""
+
+
+class BoundedRegistry(CollectorRegistry):
+    """A registry in which no metric can pass `max_series` label sets per process.
+
+    Definitions with a forbidden label, or a name over 128 characters, raise CardinalityError. A label set that is
+    new past the limit, or has a value over 1,024 characters, falls into one series whose every label is
+    `__overflow__`, and `refused` counts it: an observation is never lost, and never raises at run time.
+    """
+
+    def __init__(self, max_series: int = MAX_SERIES_PER_METRIC) -> None:
+        super().__init__()
+        self.max_series = max_series
+        self.refused = Counter(
+            "metrics_series_refused_total",
+            "Observations whose label set was refused and fell into the overflow series, by metric and reason.",
+            ("metric", "reason"),
+            namespace=NAMESPACE,
+            registry=None,
+        )
+        super().register(self.refused)
+
+    def register(self, collector: Collector) -> None:
+        """Register a metric after checking its definition; its `labels` is bounded from now on."""
+        if isinstance(collector, MetricWrapperBase):
+            _check_definition(collector._name, collector._labelnames)  # noqa: SLF001 -- no public accessor exists
+        super().register(collector)
+        if isinstance(collector, MetricWrapperBase) and collector._labelnames:  # noqa: SLF001
+            # The method is replaced on the instance: children are made from the class and stay as they are.
+            collector.labels = _bounded_labels(collector, self)  # type: ignore[method-assign]
+
+
+def _check_definition(name: str, labels: Sequence[str]) -> None:
+    for part in (name, *labels):
+        if len(part) > MAX_NAME_LENGTH:
+            raise CardinalityError(f"{part[:40]}... has {len(part)} characters: want {MAX_NAME_LENGTH} or fewer")
+    for label in labels:
+        if re.sub("[^a-z]", "", label.lower()) in _FORBIDDEN_FOLDED:
+            raise CardinalityError(f"{name}: label {label!r} has one value a user or request: put it into a log line")
+
+
+def _bounded_labels(metric: MetricWrapperBase, registry: BoundedRegistry) -> Callable[..., Any]:
+    original = metric.labels
+    known = metric._metrics  # noqa: SLF001
+    names = metric._labelnames  # noqa: SLF001
+    overflow = (OVERFLOW,) * len(names)
+
+    def labels(*values: object, **by_name: object) -> MetricWrapperBase:
+        try:
+            texts = tuple(map(str, values)) or tuple(str(by_name[name]) for name in names)
+        except KeyError:
+            return original(*values, **by_name)  # which raises as the library does
+        if texts in known:
+            return known[texts]
+        if any(len(text) > MAX_VALUE_LENGTH for text in texts):
+            reason = "value_too_long"
+        elif len(known) - (overflow in known) >= registry.max_series:
+            reason = "too_many_series"
+        else:
+            return original(*values, **by_name)
+        registry.refused.labels(metric._name, reason).inc()  # noqa: SLF001
+        return original(*overflow)
+
+    return labels
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Every metric of ours, declared once. docs/metrics.md describes them in this order."""
+
+    cache_hits: Counter
+    cache_misses: Counter
+    ai_requests: Counter
+    ai_request_duration: Histogram
+    ai_tokens: Counter
+    circuit_breaker_state: Gauge
+    rate_limited: Counter
+    event_loop_lag: Histogram
+    system_cpu: Gauge
+    system_memory_used: Gauge
+    system_memory_limit: Gauge
+    system_disk_used: Gauge
+    system_disk_size: Gauge
+    workers: Gauge
+    worker_exits: Counter
+    hook_errors: Counter
+    exporter_restarts: Counter
+    exporter_scrape_duration: Histogram
+    exporter_files: Gauge
+    exporter_bytes: Gauge
+
+
+def build_catalogue(registry: CollectorRegistry) -> Catalogue:
+    """Declare the catalogue in `registry`; twice in one registry raises ValueError, as the library does."""
+
+    def counter(name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, namespace=NAMESPACE, registry=registry)
+
+    def gauge(name: str, text: str, *labels: str, mode: Any = "livemostrecent") -> Gauge:
+        return Gauge(name, text, labels, namespace=NAMESPACE, registry=registry, multiprocess_mode=mode)
+
+    def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(name, text, labels, namespace=NAMESPACE, registry=registry, buckets=buckets)
+
+    return Catalogue(
+        cache_hits=counter("cache_hits_total", "Look-ups answered by the cache.", "cache"),
+        cache_misses=counter("cache_misses_total", "Look-ups that had to load the value.", "cache"),
+        ai_requests=counter("ai_requests_total", "AI requests by operation and outcome.", "operation", "outcome"),
+        ai_request_duration=histogram(
+            "ai_request_duration_seconds",
+            "Time to an AI answer, upstream or offline.",
+            AI_BUCKETS,
+            "operation",
+        ),
+        ai_tokens=counter("ai_tokens_used_total", "Tokens as the upstream reports them.", "operation", "kind"),
+        # The state is shared through Redis, so whoever saw it last is right, also when that worker has gone since.
+        circuit_breaker_state=gauge(
+            "circuit_breaker_state", "0 closed, 1 half open, 2 open.", "breaker", mode="mostrecent"
+        ),
+        rate_limited=counter("rate_limited_requests_total", "Requests answered 429, by limit.", "limit"),
+        event_loop_lag=histogram(
+            "event_loop_lag_seconds", "How late the event loop woke a sleeping task.", LAG_BUCKETS
+        ),
+        system_cpu=gauge("system_cpu_usage_ratio", "CPU in use on the host, 0 to 1."),
+        system_memory_used=gauge("system_memory_used_bytes", "Memory in use: the container's, else the host's."),
+        system_memory_limit=gauge("system_memory_limit_bytes", "Memory there is: the container's, else the host's."),
+        system_disk_used=gauge("system_disk_used_bytes", "Disk in use where the service runs."),
+        system_disk_size=gauge("system_disk_size_bytes", "Disk there is where the service runs."),
+        workers=gauge("workers", "Worker processes: live now, and configured.", "state"),
+        worker_exits=counter("worker_exits_total", "Workers that ended, by reason.", "reason"),
+        hook_errors=counter("hook_errors_total", "Errors caught in a gunicorn hook.", "hook"),
+        exporter_restarts=counter("exporter_restarts_total", "Times the metrics exporter had to be started again."),
+        exporter_scrape_duration=histogram(
+            "exporter_scrape_duration_seconds", "Time to build one exposition.", LAG_BUCKETS
+        ),
+        exporter_files=gauge("exporter_files", "Metric files read by the last scrape."),
+        exporter_bytes=gauge("exporter_directory_bytes", "Disk blocks held by the metric files."),
+    )
+
+
+@cache
+def registry() -> BoundedRegistry:
+    """The registry of this process. Give it to every metric of your own: only what is in it is bounded."""
+    return BoundedRegistry()
+
+
+@cache
+def catalogue() -> Catalogue:
+    """The catalogue of this process."""
+    return build_catalogue(registry())

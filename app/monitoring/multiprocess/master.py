@@ -1,0 +1,187 @@
+"""What the gunicorn master does for the metrics: keeps the exporter alive and accounts for the workers.
+
+Called from the hooks of gunicorn_conf.py, which must never raise: an exception in a hook ends the whole service.
+"""
+
+import functools
+import gc
+import importlib
+import mmap
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, ParamSpec
+
+from prometheus_client.multiprocess import mark_process_dead
+
+from app.monitoring.catalogue import catalogue
+from app.monitoring.logging import get_logger
+from app.monitoring.multiprocess.companion import Companion, close_in_children, no_fork
+from app.monitoring.multiprocess.directory import DirectoryError, claim
+from app.monitoring.multiprocess.exporter import listen
+
+Params = ParamSpec("Params")
+Address = tuple[str, int]
+
+
+class StartError(Exception):
+    """The service cannot start: one line that names the setting, its value and what is wanted."""
+
+
+@dataclass
+class _Held:
+    """What the master holds from start to end. It lives here and not in the configuration, which SIGHUP reads anew."""
+
+    lock: IO[str] | None = None
+    listener: socket.socket | None = None
+    exporter: "ExporterSupervisor | None" = None
+
+
+_held = _Held()
+FIRST_RESTART_DELAY, LONGEST_RESTART_DELAY = 0.1, 10.0
+
+# What a worker notes about its own end, in one byte of memory that it shares with the master. A worker that could
+# note nothing was killed from outside, or crashed.
+EXIT_REASONS = {0: "killed", 1: "stopped", 2: "max_requests"}
+STOPPED, MAX_REQUESTS = 1, 2
+
+
+def never_raises(hook: Callable[Params, object]) -> Callable[Params, None]:
+    """A hook that logs and counts what it catches: gunicorn treats an exception in a hook as the end of the service."""
+
+    @functools.wraps(hook)
+    def safe(*args: Params.args, **kwargs: Params.kwargs) -> None:
+        try:
+            hook(*args, **kwargs)
+        except Exception:  # noqa: BLE001 -- whatever it is, the service goes on
+            get_logger("gunicorn.hooks").exception("hook_failed", hook=hook.__name__)
+            catalogue().hook_errors.labels(hook.__name__).inc()
+
+    return safe
+
+
+class ExporterSupervisor:
+    """Runs the exporter on a socket that this process has bound, and starts it again when it ends."""
+
+    def __init__(self, listener: socket.socket, collectors: Sequence[str] = ()) -> None:
+        self._listener = close_in_children(listener)
+        self._arguments = ["--fd", str(listener.fileno()), "--end-with-stdin"]
+        for reference in collectors:
+            self._arguments += ["--collect", reference]
+        self._stopping = threading.Event()
+        self._companion = self._start()
+        self._thread = threading.Thread(target=self._keep_alive, name="exporter-supervisor", daemon=True)
+        self._thread.start()
+
+    @property
+    def pid(self) -> int:
+        """Process id of the exporter that runs now."""
+        return self._companion.pid
+
+    def _start(self) -> Companion:
+        module = "app.monitoring.multiprocess.exporter"
+        return Companion(module, *self._arguments, pass_fds=[self._listener.fileno()])
+
+    def _keep_alive(self) -> None:
+        delay = FIRST_RESTART_DELAY
+        while True:
+            started = time.monotonic()
+            self._companion.wait()
+            if time.monotonic() - started > LONGEST_RESTART_DELAY:
+                delay = FIRST_RESTART_DELAY  # it had been well
+            if self._stopping.is_set():
+                return
+            with no_fork():
+                get_logger("exporter").error("exporter_ended", pid=self.pid, restart_in_seconds=delay)
+                mark_process_dead(self.pid)  # type: ignore[no-untyped-call]
+            if self._stopping.wait(delay):
+                return
+            delay = min(delay * 2, LONGEST_RESTART_DELAY)
+            with no_fork():
+                self._restart()
+
+    def _restart(self) -> None:
+        try:
+            self._companion = self._start()
+        except OSError as error:
+            get_logger("exporter").error("exporter_not_started", error=str(error))
+        else:
+            catalogue().exporter_restarts.inc()
+
+    def stop(self) -> None:
+        """End the exporter and wait for it."""
+        self._stopping.set()
+        self._companion.stop()
+        self._listener.close()
+
+
+def note_live_workers(live: int, configured: int) -> None:
+    """Set the workers gauge."""
+    catalogue().workers.labels("live").set(live)
+    catalogue().workers.labels("configured").set(configured)
+
+
+def before_fork(server: Any, worker: Any) -> None:
+    """Give the worker its exit note and count it."""
+    worker.exit_note = mmap.mmap(-1, 1)
+    note_live_workers(len(server.WORKERS) + 1, server.num_workers)
+
+
+def after_exit(server: Any, worker: Any) -> None:
+    """Forget the gauges of a worker that has ended, and count its end by reason.
+
+    Its counters and histograms stay in the directory: they are part of the service's totals.
+    """
+    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+    reason = "timeout" if worker.aborted else EXIT_REASONS.get(worker.exit_note[0], "killed")
+    worker.exit_note.close()
+    catalogue().worker_exits.labels(reason).inc()
+    note_live_workers(len(server.WORKERS), server.num_workers)
+
+
+def take_ports_and_directory(*, api: Address, metrics: Address, directory: Path) -> None:
+    """Bind the metrics port, make sure of the API's, and claim the metrics directory; raises StartError."""
+    if "GUNICORN_PID" in os.environ:
+        # Two masters would share one directory and one metrics port.
+        raise StartError("SIGUSR2 is not supported: start a second service, or send SIGHUP to replace the workers")
+    try:
+        _held.lock = close_in_children(claim(directory))
+    except DirectoryError as error:
+        raise StartError(str(error)) from error
+    _listen("PORT", api).close()
+    _held.listener = _listen("METRICS_PORT", metrics)
+
+
+def _listen(name: str, address: Address) -> socket.socket:
+    try:
+        return listen(*address)
+    except OSError as error:
+        raise StartError(f"{name}={address[1]}: {error.strerror or error} ({address[0]}): want a free port") from error
+
+
+def preload(*modules: str) -> None:
+    """Import once, before the forks, what every worker needs; then keep the collector off the shared pages.
+
+    Modules only: the application, its connections and channels are made after the fork.
+    """
+    for module in modules:
+        importlib.import_module(module)
+    gc.collect()
+    gc.freeze()
+
+
+def start_exporter(collectors: Sequence[str] = ()) -> None:
+    """Start the exporter on the port taken before."""
+    if _held.listener is not None:
+        _held.exporter = ExporterSupervisor(_held.listener, collectors)
+
+
+def stop_exporter() -> None:
+    """End the exporter, if it was started."""
+    if _held.exporter is not None:
+        _held.exporter.stop()
+        _held.exporter = None

@@ -1,0 +1,49 @@
+"""The one engine that takes private data out of what leaves the process: by the key's name and by the value's form."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+REDACTED = "[redacted]"
+_SECRET_KEY = re.compile(
+    r"(?:^|_)(?:authorization|cookie|password|passwd|secret|token|api_?key|credentials?|e?mail|phone|address)s?$"
+)
+# Bounded repetitions: each pattern reads hostile input in linear time.
+_PRIVATE_VALUES = (
+    (re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}"), "[email]"),
+    (re.compile(r"\beyJ[\w-]{5,2048}\.[\w-]{2,4096}\.[\w-]{2,1024}"), "[jwt]"),
+    (re.compile(r"(?i)\b(bearer|basic)\s{1,4}[\w.~+/=-]{6,4096}"), r"\1 [redacted]"),
+    (re.compile(r"(://[^\s:/@]{0,64}:)[^\s/@]{1,256}@"), r"\1[redacted]@"),
+    (re.compile(r"\bsk-[\w-]{8,256}"), "[key]"),
+)
+DEEPEST = 8
+
+
+def is_secret_key(key: str) -> bool:
+    """Whether a field of this name is private whatever it holds. Case and dashes do not matter."""
+    return _SECRET_KEY.search(key.lower().replace("-", "_")) is not None
+
+
+def redact_text(text: str) -> str:
+    """`text` with e-mail addresses, tokens, keys and URLs' passwords replaced."""
+    for pattern, replacement in _PRIVATE_VALUES:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def redact(value: Any, depth: int = 0) -> Any:
+    """A copy of `value` without private data, at any depth; past eight levels everything is replaced."""
+    if isinstance(value, str):
+        return redact_text(value)
+    if isinstance(value, int | float | bool | None):
+        return value
+    if depth >= DEEPEST:
+        return REDACTED
+    if isinstance(value, Mapping):
+        return {
+            key: REDACTED if isinstance(key, str) and is_secret_key(key) else redact(item, depth + 1)
+            for key, item in value.items()
+        }
+    if isinstance(value, list | tuple | set | frozenset):
+        return [redact(item, depth + 1) for item in value]
+    return redact_text(str(value))

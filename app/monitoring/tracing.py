@@ -1,0 +1,153 @@
+"""A tracer provider for each worker, and the instrumentation of what it uses.
+
+The constraint to know: exporter and channel are made after the fork, since a gRPC channel does not survive one; and
+nothing here waits for a collector, neither at the start nor in a request nor at the end.
+"""
+
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Literal
+
+from fastapi import FastAPI
+from opentelemetry import trace
+from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
+from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+from opentelemetry.instrumentation.redis import RedisInstrumentor
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import (
+    BatchSpanProcessor,
+    ConsoleSpanExporter,
+    SpanExporter,
+    SpanExportResult,
+)
+from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
+
+from app.monitoring.logging import get_logger
+
+ExporterName = Literal["otlp", "console", "none"]
+SECONDS_BETWEEN_WARNINGS = 60.0
+EXPORT_TIMEOUT = 5
+SHUTDOWN_DEADLINE = 3.0
+
+log = get_logger("tracing")
+_INSTRUMENTORS = (
+    AsyncPGInstrumentor(),  # type: ignore[no-untyped-call]
+    RedisInstrumentor(),
+    HTTPXClientInstrumentor(),
+)
+
+
+class CalmExporter(SpanExporter):
+    """Passes spans on, and says at most once a minute that they cannot be delivered."""
+
+    def __init__(self, inner: SpanExporter, endpoint: str) -> None:
+        self._inner = inner
+        self._endpoint = endpoint
+        self._next_warning = 0.0
+        self._closing = threading.Event()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Export `spans`; a failure is logged and reported, never raised."""
+        if self._closing.is_set():
+            return SpanExportResult.FAILURE
+        try:
+            result = self._inner.export(spans)
+            reason = "the collector did not take them"
+        except Exception as error:  # noqa: BLE001 -- the exporter's thread must live whatever the channel does
+            result, reason = SpanExportResult.FAILURE, f"{type(error).__name__}: {error}"
+        if result is not SpanExportResult.SUCCESS and time.monotonic() >= self._next_warning:
+            self._next_warning = time.monotonic() + SECONDS_BETWEEN_WARNINGS
+            log.warning("spans_not_exported", endpoint=self._endpoint, reason=reason, spans=len(spans))
+        return result
+
+    def shutdown(self) -> None:
+        """End the inner exporter."""
+        self._closing.set()
+        self._inner.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Flush the inner exporter."""
+        return self._inner.force_flush(timeout_millis)
+
+
+def _make_exporter(name: ExporterName, endpoint: str | None) -> SpanExporter | None:
+    if name == "none":
+        return None
+    if name == "console":
+        return ConsoleSpanExporter()
+    # Imported in the worker, and only where it is used: gRPC costs 0.3 s and does not like to be forked.
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
+
+    # CalmExporter speaks for them: they would log a pair of lines for every batch.
+    for chatty in ("opentelemetry.exporter.otlp.proto.grpc", "opentelemetry.sdk._shared_internal"):
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)
+    return CalmExporter(OTLPSpanExporter(endpoint=endpoint, timeout=EXPORT_TIMEOUT), endpoint or "the default")
+
+
+def configure(
+    *,
+    exporter: ExporterName,
+    endpoint: str | None,
+    ratio: float,
+    service: str,
+    version: str,
+    environment: str,
+) -> TracerProvider:
+    """Make this process's provider and install it. Call it once, in the worker, after the fork."""
+    host = socket.gethostname()
+    resource = Resource.create(
+        {
+            "service.name": service,
+            "service.namespace": "baliblissed",
+            "service.version": version,
+            # Unique for each worker: figures of several would otherwise collide downstream.
+            "service.instance.id": str(uuid.uuid4()),
+            "deployment.environment.name": environment,
+            "host.name": host,
+            "process.pid": os.getpid(),
+        }
+    )
+    # Its own atexit hook would wait half a minute for a collector that is away; `shutdown` below has a deadline.
+    provider = TracerProvider(resource=resource, sampler=ParentBasedTraceIdRatio(ratio), shutdown_on_exit=False)
+    span_exporter = _make_exporter(exporter, endpoint)
+    if span_exporter is not None:
+        provider.add_span_processor(BatchSpanProcessor(span_exporter))
+    trace.set_tracer_provider(provider)
+    return provider
+
+
+def instrument(app: FastAPI, excluded_urls: str) -> None:
+    """Spans for `app`'s requests and for asyncpg, Redis and httpx. Call it in the factory."""
+    FastAPIInstrumentor.instrument_app(
+        app,
+        excluded_urls=excluded_urls,
+        exclude_spans=["receive", "send"],  # one span for each message of the body says nothing
+        meter_provider=NoOpMeterProvider(),  # its metrics carry the client's Host header as a label
+    )
+    for instrumentor in _INSTRUMENTORS:
+        if not instrumentor.is_instrumented_by_opentelemetry:
+            instrumentor.instrument()
+
+
+def shutdown(deadline: float = SHUTDOWN_DEADLINE) -> bool:
+    """Send what is queued and end the provider, within `deadline` seconds; whether that was enough.
+
+    The SDK's own time-outs do not hold while the collector is away, so it runs in a thread that is left behind.
+    """
+    provider = trace.get_tracer_provider()
+    if not isinstance(provider, TracerProvider):
+        return True
+    ending = threading.Thread(target=provider.shutdown, name="tracing-shutdown", daemon=True)
+    ending.start()
+    ending.join(deadline)
+    if ending.is_alive():
+        log.warning("spans_lost_at_shutdown", deadline_seconds=deadline)
+    return not ending.is_alive()

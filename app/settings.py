@@ -1,0 +1,204 @@
+"""Every environment variable of the service: typed, validated, documented. Nothing else reads the environment."""
+
+import os
+import tempfile
+from functools import cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from limits import parse as parse_rate_limit
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA_DIRECTORY = ROOT / ".data"
+Network = IPv4Network | IPv6Network
+# Their values may carry a password or a key, so a message about them never repeats the value.
+SECRET_VARIABLES = frozenset({"DATABASE_URL", "REDIS_URL", "AI_API_KEY", "ADMIN_API_KEY"})
+
+
+class SettingsError(Exception):
+    """One line a wrong variable: its name, its value unless that is secret, and the form that is wanted."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+class Settings(BaseSettings):
+    """The configuration of one process. Field names are the variables' names in lower case."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    environment: Literal["development", "production", "test"] = Field(
+        "development", description="development, production or test"
+    )
+    host: str = Field("127.0.0.1", description="address the API listens on")
+    port: int = Field(8000, ge=1, le=65535, description="port of the API")
+    metrics_host: str = Field("127.0.0.1", description="address the metrics exporter listens on")
+    metrics_port: int = Field(9090, ge=1, le=65535, description="port of the metrics exporter")
+    web_concurrency: int = Field(
+        max(2, min(4, os.cpu_count() or 2)),
+        ge=1,
+        le=256,
+        description="worker processes; default 2 to 4 by CPUs",
+    )
+    max_requests: int = Field(0, ge=0, description="requests after which a worker is replaced; 0 is never")
+    max_requests_jitter: int = Field(0, ge=0, description="random extra requests, so workers do not leave together")
+    graceful_timeout: int = Field(25, ge=1, le=3600, description="seconds a stopping worker has to finish")
+    worker_timeout: int = Field(30, ge=1, le=3600, description="seconds without a sign of life before a kill")
+    keepalive: int = Field(75, ge=1, le=3600, description="seconds an idle connection stays; above the balancer's")
+    forwarded_allow_ips: str = Field(
+        "127.0.0.1", description="proxies whose X-Forwarded-For is believed, comma separated, or *"
+    )
+    database_url: SecretStr | None = Field(
+        None, description="postgresql://...; unset starts an embedded server, except in production"
+    )
+    database_pool_size: int = Field(10, ge=1, le=200, description="connections a worker may hold")
+    redis_url: SecretStr | None = Field(
+        None,
+        description="redis://, rediss:// or unix://; unset starts an embedded server, except in production",
+    )
+    ai_base_url: str | None = Field(
+        None, description="OpenAI-compatible API such as https://host/v1; unset uses the offline planner"
+    )
+    ai_api_key: SecretStr | None = Field(None, description="bearer key for AI_BASE_URL")
+    ai_model: str = Field("gpt-4o-mini", min_length=1, description="model to ask for")
+    ai_timeout: float = Field(20.0, gt=0, le=300, description="seconds the AI upstream has for one answer")
+    admin_api_key: SecretStr | None = Field(
+        None, description="X-API-Key for staff routes, 16 characters or more; unset closes them"
+    )
+    allowed_metrics_ips: Annotated[tuple[Network, ...], NoDecode] = Field(
+        (ip_network("127.0.0.1"), ip_network("10.0.0.0/8"), ip_network("172.16.0.0/12")),
+        description="networks that may read /metrics on the API port, comma separated",
+    )
+    prometheus_multiproc_dir: Path = Field(
+        Path(tempfile.gettempdir()) / "baliblissed-metrics",
+        validate_default=False,
+        description="directory of the workers' metric files; the default carries the port",
+    )
+    max_series_per_metric: int = Field(10_000, ge=1, description="label sets a metric may have before they overflow")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field("INFO", description="lowest level")
+    rate_limit_writes: str = Field("30/minute", description="reviews and inquiries a client may send, each")
+    rate_limit_ai: str = Field("20/minute", description="AI requests a client may send")
+    otel_sdk_disabled: bool = Field(False, description="true switches tracing off")
+    otel_service_name: str = Field("baliblissed-backend", min_length=1, description="service.name")
+    otel_traces_exporter: Literal["otlp", "console", "none"] | None = Field(
+        None, description="otlp, console or none; unset is otlp where an endpoint is set, else none"
+    )
+    otel_exporter_otlp_endpoint: str | None = Field(None, description="collector's gRPC address, http://host:4317")
+    otel_traces_sampler_arg: float | None = Field(
+        None, ge=0, le=1, description="share of traces kept; unset is 0.1 in production, else 1.0"
+    )
+    otel_python_fastapi_excluded_urls: str = Field(
+        "/health,/metrics", description="expressions of URLs without spans, comma separated"
+    )
+
+    @field_validator("allowed_metrics_ips", mode="before")
+    @classmethod
+    def _split_networks(cls, value: object) -> object:
+        if isinstance(value, str):
+            try:
+                return tuple(ip_network(part.strip(), strict=False) for part in value.split(",") if part.strip())
+            except ValueError as error:
+                raise ValueError(f"want addresses or networks such as 10.0.0.0/8: {error}") from error
+        return value
+
+    @field_validator("log_level", "environment", mode="before")
+    @classmethod
+    def _fold_case(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, str):
+            return value.upper() if info.field_name == "log_level" else value.lower()
+        return value
+
+    @field_validator("database_url", "redis_url", "ai_base_url", "otel_exporter_otlp_endpoint")
+    @classmethod
+    def _check_url(cls, value: SecretStr | str | None, info: ValidationInfo) -> SecretStr | str | None:
+        if value is None:
+            return None
+        wanted = {
+            "database_url": ("postgresql", "postgres"),
+            "redis_url": ("redis", "rediss", "unix"),
+        }.get(info.field_name or "", ("http", "https"))
+        url = urlsplit(value.get_secret_value() if isinstance(value, SecretStr) else value)
+        if url.scheme not in wanted or not (url.netloc or url.query or url.path):
+            raise ValueError(f"want a URL that starts with {' or '.join(f'{scheme}://' for scheme in wanted)}")
+        return value
+
+    @field_validator("admin_api_key")
+    @classmethod
+    def _check_key(cls, value: SecretStr | None) -> SecretStr | None:
+        shortest = 16
+        if value is not None and len(value.get_secret_value()) < shortest:
+            raise ValueError(f"want {shortest} characters or more")
+        return value
+
+    @field_validator("rate_limit_writes", "rate_limit_ai")
+    @classmethod
+    def _check_rate(cls, value: str) -> str:
+        try:
+            parse_rate_limit(value)
+        except ValueError as error:
+            raise ValueError("want a count and a period such as 30/minute") from error
+        return value
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if (self.metrics_host, self.metrics_port) == (self.host, self.port):
+            raise ValueError(f"METRICS_PORT={self.metrics_port}: want a port other than PORT")
+        if self.environment == "production":
+            for name in ("database_url", "redis_url"):
+                if getattr(self, name) is None:
+                    raise ValueError(f"{name.upper()} is not set: production needs it, there is no embedded server")
+        return self
+
+    @property
+    def metrics_directory(self) -> Path:
+        """Directory of the metric files; without PROMETHEUS_MULTIPROC_DIR one a port, so services do not meet."""
+        if "prometheus_multiproc_dir" in self.model_fields_set:
+            return self.prometheus_multiproc_dir
+        return self.prometheus_multiproc_dir.with_name(f"{self.prometheus_multiproc_dir.name}-{self.port}")
+
+    @property
+    def traces_exporter(self) -> Literal["otlp", "console", "none"]:
+        """Where spans go, with the default resolved."""
+        if self.otel_sdk_disabled:
+            return "none"
+        return self.otel_traces_exporter or ("otlp" if self.otel_exporter_otlp_endpoint else "none")
+
+    @property
+    def trace_sample_ratio(self) -> float:
+        """Share of root traces that are sampled, 0 to 1."""
+        if self.otel_traces_sampler_arg is not None:
+            return self.otel_traces_sampler_arg
+        return 0.1 if self.environment == "production" else 1.0
+
+
+def _describe(error: ValidationError) -> list[str]:
+    problems = []
+    for item in error.errors(include_url=False):
+        message = item["msg"].removeprefix("Value error, ")
+        name = str(item["loc"][0]).upper() if item["loc"] else ""
+        if not name:
+            problems.append(message)
+        elif name in SECRET_VARIABLES:
+            problems.append(f"{name}: {message}")
+        else:
+            problems.append(f"{name}={os.environ.get(name, item['input'])!r}: {message}")
+    return problems
+
+
+def load_settings() -> Settings:
+    """Settings from the environment as it is now; raises SettingsError."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError(_describe(error)) from error
+
+
+@cache
+def get_settings() -> Settings:
+    """The settings of this process, read once."""
+    return load_settings()

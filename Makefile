@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 LOCK := requirements-dev.lock
 # The installer trusts the machine's certificates and asks the index that pip is configured for.
 UV_ENV = UV_SYSTEM_CERTS=1 UV_NO_PROGRESS=1 $$(index=$$($(BIN)/pip config get global.index-url 2>/dev/null) && echo "UV_DEFAULT_INDEX=$$index")
-COMPILE = env $(UV_ENV) $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+COMPILE = env $(UV_ENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check format lock clean
@@ -17,8 +17,9 @@ help: ## list the commands
 run: $(READY) ## start the service on several workers with its own PostgreSQL and Redis
 	@exec $(BIN)/gunicorn -c gunicorn_conf.py
 
-test: $(READY) ## run every test, with branch coverage
-	@$(BIN)/python -m tests.coverage_run
+test: $(READY) ## run every test, with branch coverage (ARGS=... go to pytest)
+	@rm -f .coverage .coverage.*
+	@$(BIN)/coverage run -m pytest $(ARGS); status=$$?; $(BIN)/coverage combine -q && $(BIN)/coverage report || status=1; exit $$status
 
 check: $(READY) ## lint, format and types
 	@$(BIN)/ruff check .
@@ -30,9 +31,9 @@ format: $(READY) ## apply the formatter and the safe fixes
 	@$(BIN)/ruff format .
 
 lock: $(READY) ## recompile the lock files from pyproject.toml (UPGRADE=1 takes newer releases)
-	$(COMPILE) $(if $(UPGRADE),--upgrade) -o requirements.lock
-	$(COMPILE) $(if $(UPGRADE),--upgrade) -c requirements.lock --group dev -o requirements-dev.lock
-	$(COMPILE) $(if $(UPGRADE),--upgrade) --only-group setup -o requirements-setup.lock
+	$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml -o requirements.lock
+	$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml -c requirements.lock --group dev -o requirements-dev.lock
+	$(COMPILE) $(if $(UPGRADE),--upgrade) --group setup -o requirements-setup.lock
 
 clean: ## remove the environment, the development data and the results
 	rm -rf $(VENV) .data build

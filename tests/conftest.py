@@ -1,0 +1,160 @@
+"""Real servers for every test: one PostgreSQL and one Redis for the session, a fresh database for each test."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from fastapi import FastAPI
+from redis.asyncio import Redis
+
+from app.database.migrate import migrate
+from app.database.pool import Database
+from app.embedded import EmbeddedServers
+from app.main import create_app
+from app.settings import Settings
+
+ADMIN_KEY = "a key for the tests only"
+Application = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plain_environment() -> Iterator[None]:
+    """No setting of the shell that runs the tests reaches the service under test."""
+    kept = dict(os.environ)
+    for name in Settings.model_fields:
+        os.environ.pop(name.upper(), None)
+    yield
+    os.environ.clear()
+    os.environ.update(kept)
+
+
+@pytest.fixture(scope="session")
+def scratch() -> Iterator[Path]:
+    """A directory for servers' data whose path is short enough for Unix sockets."""
+    path = Path(tempfile.mkdtemp(prefix="bali-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def servers(scratch: Path) -> Iterator[dict[str, str]]:
+    """DATABASE_URL and REDIS_URL of the session's servers."""
+    embedded = EmbeddedServers(scratch / "session")
+    yield embedded.wait_until_ready()
+    embedded.stop()
+
+
+def database_named(url: str, name: str) -> str:
+    """`url` with another database of the same server."""
+    return url.replace("/postgres?", f"/{name}?")
+
+
+@pytest.fixture(scope="session")
+async def template(servers: dict[str, str], anyio_backend: Any) -> str:
+    """Name of a migrated database that each test's own is copied from."""
+    connection = await asyncpg.connect(servers["DATABASE_URL"])
+    await connection.execute("CREATE DATABASE template_bali")
+    await connection.close()
+    database = Database(database_named(servers["DATABASE_URL"], "template_bali"))
+    await database.open()
+    await migrate(database)
+    await database.close()
+    return "template_bali"
+
+
+@pytest.fixture
+async def database_url(servers: dict[str, str], template: str) -> AsyncIterator[str]:
+    """A migrated database of the test's own."""
+    connection = await asyncpg.connect(servers["DATABASE_URL"])
+    name = f"test_{os.urandom(6).hex()}"
+    await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield database_named(servers["DATABASE_URL"], name)
+    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await connection.close()
+
+
+@pytest.fixture
+async def empty_database_url(servers: dict[str, str], anyio_backend: Any) -> AsyncIterator[str]:
+    """A database of the test's own with nothing in it."""
+    connection = await asyncpg.connect(servers["DATABASE_URL"])
+    name = f"empty_{os.urandom(6).hex()}"
+    await connection.execute(f"CREATE DATABASE {name}")
+    yield database_named(servers["DATABASE_URL"], name)
+    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await connection.close()
+
+
+@pytest.fixture
+async def redis_url(servers: dict[str, str], anyio_backend: Any) -> AsyncIterator[str]:
+    """An empty Redis."""
+    client = Redis.from_url(servers["REDIS_URL"])
+    await client.flushall()
+    await client.aclose()
+    yield servers["REDIS_URL"]
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """An open pool on the test's database."""
+    opened = Database(database_url)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def make_settings(database_url: str, redis_url: str) -> Callable[..., Settings]:
+    """Settings for the test's servers, with whatever a test sets otherwise."""
+
+    def make(**changes: Any) -> Settings:
+        values: dict[str, Any] = {
+            "environment": "test",
+            "database_url": database_url,
+            "redis_url": redis_url,
+            "admin_api_key": ADMIN_KEY,
+            "rate_limit_writes": "10000/minute",
+            "rate_limit_ai": "10000/minute",
+        }
+        return Settings(**{**values, **changes})
+
+    return make
+
+
+@asynccontextmanager
+async def running(app: FastAPI, peer: tuple[str, int] = ("127.0.0.1", 40_000)) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of `app`, whose lifespan runs meanwhile; requests seem to come from `peer`."""
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=peer)
+        async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
+            yield client
+
+
+@pytest.fixture
+def application(make_settings: Callable[..., Settings]) -> Application:
+    """`async with application(ai_base_url=...) as client`: the real application with changed settings."""
+
+    @asynccontextmanager
+    async def run(peer: tuple[str, int] = ("127.0.0.1", 40_000), **changes: Any) -> AsyncIterator[httpx.AsyncClient]:
+        async with running(create_app(make_settings(**changes)), peer) as client:
+            yield client
+
+    return run
+
+
+@pytest.fixture
+async def client(application: Application) -> AsyncIterator[httpx.AsyncClient]:
+    """The application as it is set up for tests."""
+    async with application() as opened:
+        yield opened

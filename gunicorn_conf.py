@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from app import __version__, embedded
-from app.settings import DATA_DIRECTORY, SettingsError, load_settings
+from app.settings import SettingsError, load_settings
 
 try:
     settings = load_settings()
@@ -35,13 +35,14 @@ worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa:
 # It fails on read-only and homeless containers, and nothing here uses it.
 control_socket_disable = True
 
-logging.configure(
-    renderer="json" if settings.environment == "production" else "console",
-    level=settings.log_level,
-    service=settings.otel_service_name,
-    version=__version__,
-    environment=settings.environment,
-)
+log_settings: dict[str, Any] = {
+    "renderer": "json" if settings.environment == "production" else "console",
+    "level": settings.log_level,
+    "service": settings.otel_service_name,
+    "version": __version__,
+    "environment": settings.environment,
+}
+logging.configure(**log_settings)
 
 
 def on_starting(server: Any) -> None:  # noqa: ARG001 -- the signatures are gunicorn's
@@ -52,10 +53,12 @@ def on_starting(server: Any) -> None:  # noqa: ARG001 -- the signatures are guni
             metrics=(settings.metrics_host, settings.metrics_port),
             directory=settings.metrics_directory,
         )
-        embedded.start_missing(DATA_DIRECTORY, database=settings.database_url is None, redis=settings.redis_url is None)
+        embedded.start_missing(
+            settings.data_directory, database=settings.database_url is None, redis=settings.redis_url is None
+        )
         master.preload("app.main", "uvloop", "uvicorn.lifespan.on", "uvicorn.protocols.http.httptools_impl")
         os.environ.update(embedded.wait_until_ready())
-        master.start_exporter(["app.managers.metrics:collect"])
+        master.start_exporter(["app.managers.metrics:collect"], log_settings)
     except (master.StartError, embedded.EmbeddedError) as error:
         sys.exit(str(error))
 

@@ -13,7 +13,6 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
-DATA_DIRECTORY = ROOT / ".data"
 Network = IPv4Network | IPv6Network
 # Their values may carry a password or a key, so a message about them never repeats the value.
 SECRET_VARIABLES = frozenset({"DATABASE_URL", "REDIS_URL", "AI_API_KEY", "ADMIN_API_KEY"})
@@ -56,6 +55,7 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         None, description="postgresql://...; unset starts an embedded server, except in production"
     )
+    data_directory: Path = Field(ROOT / ".data", description="data of the embedded servers; default .data")
     database_pool_size: int = Field(10, ge=1, le=200, description="connections a worker may hold")
     redis_url: SecretStr | None = Field(
         None,

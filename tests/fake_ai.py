@@ -24,10 +24,12 @@ class FakeAI:
     delay: float = 0.0
     usage: dict[str, int] | None = field(default_factory=lambda: {"prompt_tokens": 11, "completion_tokens": 7})
     raw: bytes | None = None
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
     requests: list[dict[str, Any]] = field(default_factory=list)
     authorization: list[str | None] = field(default_factory=list)
 
     async def complete(self, request: Request) -> Response:
+        self.arrived.set()
         self.requests.append(json.loads(await request.body()))
         self.authorization.append(request.headers.get("authorization"))
         await asyncio.sleep(self.delay)

@@ -5,8 +5,10 @@ nothing here waits for a collector, neither at the start nor in a request nor at
 """
 
 import logging
+import mmap
 import os
 import socket
+import struct
 import threading
 import time
 import uuid
@@ -45,13 +47,25 @@ _INSTRUMENTORS = (
 )
 
 
+# When the next warning may come, on the machine's monotonic clock: memory that the workers share, since this module
+# is loaded before they are forked.
+_next_warning = mmap.mmap(-1, 8)
+
+
+def _may_warn() -> bool:
+    now = time.monotonic()
+    if now < struct.unpack("d", _next_warning[:])[0]:
+        return False
+    _next_warning[:] = struct.pack("d", now + SECONDS_BETWEEN_WARNINGS)
+    return True
+
+
 class CalmExporter(SpanExporter):
-    """Passes spans on, and says at most once a minute that they cannot be delivered."""
+    """Passes spans on, and says at most once a minute, in all workers together, that they cannot be delivered."""
 
     def __init__(self, inner: SpanExporter, endpoint: str) -> None:
         self._inner = inner
         self._endpoint = endpoint
-        self._next_warning = 0.0
         self._closing = threading.Event()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
@@ -63,8 +77,7 @@ class CalmExporter(SpanExporter):
             reason = "the collector did not take them"
         except Exception as error:  # noqa: BLE001 -- the exporter's thread must live whatever the channel does
             result, reason = SpanExportResult.FAILURE, f"{type(error).__name__}: {error}"
-        if result is not SpanExportResult.SUCCESS and time.monotonic() >= self._next_warning:
-            self._next_warning = time.monotonic() + SECONDS_BETWEEN_WARNINGS
+        if result is not SpanExportResult.SUCCESS and _may_warn():
             log.warning("spans_not_exported", endpoint=self._endpoint, reason=reason, spans=len(spans))
         return result
 

@@ -1,8 +1,12 @@
 """The shared metrics directory: who may use it, and what is left in it when a process ends."""
 
 import fcntl
+import re
 from pathlib import Path
 from typing import IO
+
+
+FILE_NAME = re.compile(r"(?:counter|histogram|summary|gauge_[a-z]+)_.+\.db")
 
 
 class DirectoryError(Exception):
@@ -29,15 +33,20 @@ def claim(path: Path) -> IO[str]:
         raise DirectoryError(
             f"PROMETHEUS_MULTIPROC_DIR={str(path)!r}: another service counts there: want a directory of its own"
         ) from error
-    for file in path.glob("*.db"):
-        file.unlink()
+    for file in metric_files(path):
+        file.unlink(missing_ok=True)
     return lock
+
+
+def metric_files(path: Path) -> list[Path]:
+    """prometheus-client's files in `path`, and nobody else's."""
+    return [file for file in path.glob("*.db") if FILE_NAME.fullmatch(file.name)]
 
 
 def usage(path: Path) -> tuple[int, int]:
     """Number of metric files and the disk they hold in bytes; the files are sparse, so their sizes say nothing."""
     blocks = []
-    for file in path.glob("*.db"):
+    for file in metric_files(path):
         try:
             blocks.append(file.stat().st_blocks)
         except FileNotFoundError:  # its process has just ended

@@ -6,26 +6,28 @@ master hands it a bound socket, so the port stays open while the exporter is sta
 
 import argparse
 import importlib
+import json
 import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from app.monitoring.logging import get_logger
+from app.monitoring.catalogue import Catalogue, catalogue, registry
+from app.monitoring.logging import configure, get_logger
+from app.monitoring.multiprocess import aggregate, directory
 from app.monitoring.multiprocess.companion import when_owner_ends
-
-if TYPE_CHECKING:
-    from app.monitoring.catalogue import Catalogue
 
 log = get_logger("exporter")
 CLIENT_TIMEOUT = 30.0
-Collect = Callable[["Catalogue"], None]
+COLLECT_INTERVAL = 5.0
+DEFAULT_LOGGING = {"renderer": "json", "level": "INFO", "service": "exporter", "version": "", "environment": ""}
+Collect = Callable[[Catalogue], None]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -67,7 +69,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Exporter(ThreadingHTTPServer):
-    """An HTTP server on `listener`; each of `collectors` sets its gauges before a scrape."""
+    """An HTTP server on `listener`; `collectors` set gauges of their own every few seconds."""
 
     daemon_threads = True
 
@@ -76,31 +78,40 @@ class Exporter(ThreadingHTTPServer):
         self.socket.close()
         self.socket = listener
         self._collectors = collectors
+        self.collect()
+        threading.Thread(target=self._collect_for_ever, name="collectors", daemon=True).start()
 
-    def scrape(self, accept: str) -> tuple[bytes, str]:
-        """One exposition in the format that `accept` asks for, and its content type."""
-        # Imported late: the metrics library looks at PROMETHEUS_MULTIPROC_DIR when it is first imported.
-        from app.monitoring.catalogue import catalogue, registry  # noqa: PLC0415
-        from app.monitoring.multiprocess import aggregate, directory  # noqa: PLC0415
+    def _collect_for_ever(self) -> None:
+        while True:
+            time.sleep(COLLECT_INTERVAL)
+            self.collect()
 
-        started = time.perf_counter()
-        known = catalogue()
-        for collect in self._collectors:
+    def collect(self) -> None:
+        """Bring the figures of the host and of the metrics directory up to date."""
+        for collect in (_collect_directory, *self._collectors):
             try:
-                collect(known)
+                collect(catalogue())
             except Exception:  # a host figure that fails must not cost the service's own
                 log.exception("collector_failed")
-        shared = aggregate.directory()
-        if shared is not None:
-            files, held = directory.usage(shared)
-            known.exporter_files.set(files)
-            known.exporter_bytes.set(held)
+
+    @staticmethod
+    def scrape(accept: str) -> tuple[bytes, str]:
+        """One exposition in the format that `accept` asks for, and its content type."""
+        started = time.perf_counter()
         answer = aggregate.exposition(accept, registry())
-        known.exporter_scrape_duration.observe(time.perf_counter() - started)
+        catalogue().exporter_scrape_duration.observe(time.perf_counter() - started)
         return answer
 
     def handle_error(self, *_: Any) -> None:
         """A client that went away is no event."""
+
+
+def _collect_directory(metrics: Catalogue) -> None:
+    shared = aggregate.directory()
+    if shared is not None:
+        files, held = directory.usage(shared)
+        metrics.exporter_files.set(files)
+        metrics.exporter_bytes.set(held)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -125,7 +136,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, default=9090, help="port to listen on (default 9090)")
-    parser.add_argument("--directory", type=Path, help="metric files (default $PROMETHEUS_MULTIPROC_DIR)")
     parser.add_argument(
         "--collect",
         action="append",
@@ -138,27 +148,32 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         type=int,
         help="a listening socket that the parent process hands over, in place of --host and --port",
     )
+    parser.add_argument(
+        "--logging", type=json.loads, default=DEFAULT_LOGGING, help="arguments of app.monitoring.logging, as JSON"
+    )
     parser.add_argument("--end-with-stdin", action="store_true", help="end when standard input closes")
     return parser.parse_args(argv)
+
+
+def _refuse(message: str) -> int:
+    sys.stderr.write(f"{message}\n")
+    return 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM, SIGINT, or the end of the owner."""
     arguments = _parse(argv)
-    if arguments.directory is not None:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(arguments.directory)
-    where = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")
-    if not Path(where).is_dir() or not where:
-        print(f"PROMETHEUS_MULTIPROC_DIR={where!r}: want the directory of the metric files", file=sys.stderr)  # noqa: T201
-        return 1
+    configure(**arguments.logging)
+    shared = aggregate.directory()
+    if shared is None or not shared.is_dir():
+        return _refuse(f"PROMETHEUS_MULTIPROC_DIR={str(shared or '')!r}: want the directory of the metric files")
     try:
         collectors = [_load(reference) for reference in arguments.collect]
         listener = (
             socket.socket(fileno=arguments.fd) if arguments.fd is not None else listen(arguments.host, arguments.port)
         )
     except (argparse.ArgumentTypeError, OSError) as error:
-        print(f"the exporter cannot start: {error}", file=sys.stderr)  # noqa: T201
-        return 1
+        return _refuse(f"the exporter cannot start: {error}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
     if arguments.end_with_stdin:

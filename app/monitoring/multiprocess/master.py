@@ -6,12 +6,13 @@ Called from the hooks of gunicorn_conf.py, which must never raise: an exception 
 import functools
 import gc
 import importlib
+import json
 import mmap
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, ParamSpec
@@ -67,9 +68,9 @@ def never_raises(hook: Callable[Params, object]) -> Callable[Params, None]:
 class ExporterSupervisor:
     """Runs the exporter on a socket that this process has bound, and starts it again when it ends."""
 
-    def __init__(self, listener: socket.socket, collectors: Sequence[str] = ()) -> None:
+    def __init__(self, listener: socket.socket, collectors: Sequence[str], log: Mapping[str, str]) -> None:
         self._listener = close_in_children(listener)
-        self._arguments = ["--fd", str(listener.fileno()), "--end-with-stdin"]
+        self._arguments = ["--fd", str(listener.fileno()), "--end-with-stdin", "--logging", json.dumps(log)]
         for reference in collectors:
             self._arguments += ["--collect", reference]
         self._stopping = threading.Event()
@@ -160,7 +161,11 @@ def _listen(name: str, address: Address) -> socket.socket:
     try:
         return listen(*address)
     except OSError as error:
-        raise StartError(f"{name}={address[1]}: {error.strerror or error} ({address[0]}): want a free port") from error
+        if (error.errno or 0) < 0:  # the resolver's codes
+            host = name.replace("PORT", "HOST")
+            raise StartError(f"{host}={address[0]!r}: want an address of this machine") from error
+        reason = os.strerror(error.errno) if error.errno else error
+        raise StartError(f"{name}={address[1]}: {reason} ({address[0]}): want a free port") from error
 
 
 def preload(*modules: str) -> None:
@@ -174,10 +179,10 @@ def preload(*modules: str) -> None:
     gc.freeze()
 
 
-def start_exporter(collectors: Sequence[str] = ()) -> None:
-    """Start the exporter on the port taken before."""
+def start_exporter(collectors: Sequence[str], log: Mapping[str, str]) -> None:
+    """Start the exporter on the port taken before; `log` is what app.monitoring.logging.configure takes."""
     if _held.listener is not None:
-        _held.exporter = ExporterSupervisor(_held.listener, collectors)
+        _held.exporter = ExporterSupervisor(_held.listener, collectors, log)
 
 
 def stop_exporter() -> None:

@@ -1,0 +1,172 @@
+"""The real command, `gunicorn -c gunicorn_conf.py`, in a process of its own on free ports."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+from prometheus_client.parser import text_string_to_metric_families
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 30.0
+
+
+def wait_for(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
+    """What `condition` returns once it is true; fails the test where that takes longer than `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"waited {patience:g} s in vain for {what}")
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class Service:
+    """One started service. `output` is what it printed so far."""
+
+    def __init__(self, directory: Path, environment: dict[str, str]) -> None:
+        self.port, self.metrics_port = free_port(), free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.metrics_url = f"http://127.0.0.1:{self.metrics_port}/metrics"
+        self.metrics_directory = directory / "metrics"
+        self._log = directory / "output.log"
+        self.environment = {
+            **os.environ,
+            "ENVIRONMENT": "production",
+            "PORT": str(self.port),
+            "METRICS_PORT": str(self.metrics_port),
+            "PROMETHEUS_MULTIPROC_DIR": str(self.metrics_directory),
+            "WEB_CONCURRENCY": "2",
+            "RATE_LIMIT_WRITES": "100000/minute",
+            "RATE_LIMIT_AI": "100000/minute",
+            **environment,
+        }
+        with self._log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [Path(sys.executable).with_name("gunicorn"), "-c", "gunicorn_conf.py"],
+                cwd=ROOT,
+                env=self.environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.master = psutil.Process(self.process.pid)
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        """One GET on a connection of its own, so that any worker may take it."""
+        return httpx.get(self.url + path, timeout=10, **options)
+
+    def answers(self, path: str, status: int = 200) -> bool:
+        try:
+            return self.get(path).status_code == status
+        except httpx.TransportError:
+            return False
+
+    def wait_until_ready(self) -> None:
+        def ready() -> bool:
+            assert self.process.poll() is None, f"the service ended:\n{self.output}"
+            return self.answers("/health/ready")
+
+        wait_for(ready, "readiness")
+
+    def scrape(self) -> str:
+        answer = httpx.get(self.metrics_url, timeout=10)
+        answer.raise_for_status()
+        return answer.text
+
+    def total(self, sample: str, **labels: str) -> float:
+        """The sum of all series of `sample` that carry `labels`, as the metrics port has it now."""
+        return total(self.scrape(), sample, **labels)
+
+    def workers(self) -> list[psutil.Process]:
+        """Worker processes: the master's children that run its own command."""
+        own = self.master.cmdline()
+        return [child for child in self.master.children() if _cmdline(child) == own]
+
+    def exporter(self) -> psutil.Process | None:
+        return next(
+            (child for child in self.master.children() if any("exporter" in word for word in _cmdline(child))), None
+        )
+
+    def family(self) -> list[psutil.Process]:
+        """Every process of the service."""
+        return [self.master, *self.master.children(recursive=True)]
+
+    def stop(self, signal_number: int = signal.SIGTERM) -> int:
+        """Signal the master and return its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal_number)
+        return self.process.wait(PATIENCE)
+
+
+def _cmdline(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def total(exposition: str, sample: str, **labels: str) -> float:
+    """The sum of all series of `sample` in `exposition` that carry `labels`."""
+    return sum(
+        found.value
+        for family in text_string_to_metric_families(exposition)
+        for found in family.samples
+        if found.name == sample and labels.items() <= found.labels.items()
+    )
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    """Whether none of `processes` runs any more."""
+    return not any(_alive(process) for process in processes)
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+@contextmanager
+def service(directory: Path, **environment: str) -> Iterator[Service]:
+    """A service that is ready; whatever is left of it is ended afterwards."""
+    started = Service(directory, environment)
+    family: list[psutil.Process] = []
+    try:
+        started.wait_until_ready()
+        family = started.family()
+        yield started
+    finally:
+        family += [process for process in _family_of(started) if process not in family]
+        started.stop()
+        for process in family:
+            if _alive(process):
+                process.kill()
+
+
+def _family_of(started: Service) -> list[psutil.Process]:
+    try:
+        return started.family()
+    except psutil.NoSuchProcess:
+        return []

@@ -1,0 +1,153 @@
+"""What happens to the processes and to the totals when something ends."""
+
+import os
+import signal
+import socket
+from pathlib import Path
+
+import anyio.to_thread
+import httpx
+import psutil
+import pytest
+
+from tests.fake_ai import fake_ai
+from tests.process.service import Service, gone, service, wait_for
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT])
+def test_a_signal_to_the_master_ends_every_process(
+    tmp_path: Path, addresses: dict[str, str], signal_number: signal.Signals
+) -> None:
+    with service(tmp_path, **addresses) as running:
+        family = running.family()
+        assert len(family) == 4, "master, exporter, two workers"
+        assert running.stop(signal_number) == 0
+        wait_for(lambda: gone(family), "the end of every process")
+        assert "Traceback" not in running.output
+
+
+def test_ctrl_c_in_a_terminal_ends_the_embedded_servers_too(tmp_path: Path, scratch: Path) -> None:
+    with service(tmp_path, ENVIRONMENT="development", DATA_DIRECTORY=str(scratch / "ctrl-c")) as running:
+        family = running.family()
+        names = {process.name() for process in family}
+        assert {"postgres", "redis-server"} <= names
+        assert running.answers("/api/v1/destinations")
+        os.killpg(running.process.pid, signal.SIGINT)
+        assert running.process.wait(30) == 0
+        wait_for(lambda: gone(family), "the end of every process")
+
+
+def test_nothing_outlives_a_killed_master(tmp_path: Path, scratch: Path) -> None:
+    with service(tmp_path, ENVIRONMENT="development", DATA_DIRECTORY=str(scratch / "killed")) as running:
+        family = running.family()
+        running.master.kill()
+        running.process.wait(30)
+        wait_for(lambda: gone(family), "the end of every process")
+
+
+def test_embedded_data_survives_a_restart(tmp_path: Path, scratch: Path) -> None:
+    where = {"ENVIRONMENT": "development", "DATA_DIRECTORY": str(scratch / "restart")}
+    review = {"rating": 4, "text": "Quiet before nine."}
+    with service(tmp_path, **where) as running:
+        path = f"{running.url}/api/v1/destinations/tanah-lot/reviews"
+        wait_for(lambda: running.answers("/api/v1/destinations/tanah-lot"), "the catalogue")
+        assert httpx.post(path, json=review, timeout=10).status_code == 201
+    with service(tmp_path, **where) as running:
+        wait_for(lambda: running.answers("/api/v1/destinations/tanah-lot"), "the catalogue")
+        assert running.get("/api/v1/destinations/tanah-lot/reviews").json()["items"][0]["text"] == review["text"]
+
+
+def test_a_killed_worker_is_replaced_and_its_counts_stay(tmp_path: Path, addresses: dict[str, str]) -> None:
+    with service(tmp_path, **addresses) as running:
+        for _ in range(30):
+            running.get("/health/live")
+        victim = running.workers()[0]
+        before = running.total("http_requests_total", handler="/health/live")
+        assert before == 30
+        victim.kill()
+        wait_for(lambda: gone([victim]) and len(running.workers()) == 2, "the replacement")
+        assert running.total("http_requests_total", handler="/health/live") == 30
+        wait_for(lambda: running.total("baliblissed_worker_exits_total", reason="killed") == 1, "the account of it")
+        assert running.total("baliblissed_workers", state="live") == 2
+
+
+def test_workers_leave_after_max_requests_and_the_reason_is_counted(tmp_path: Path, addresses: dict[str, str]) -> None:
+    with service(tmp_path, MAX_REQUESTS="20", **addresses) as running:
+        first = running.workers()
+        sent = 0
+        while not gone(first):
+            wait_for(lambda: running.answers("/health/live"), "an answer")
+            sent += 1
+            assert sent < 2_000
+        assert running.total("http_requests_total", handler="/health/live") == sent
+        left = wait_for(lambda: running.total("baliblissed_worker_exits_total", reason="max_requests"), "the reason")
+        assert left >= 2
+
+
+def test_sighup_replaces_the_workers_and_keeps_the_totals(tmp_path: Path, addresses: dict[str, str]) -> None:
+    with service(tmp_path, **addresses) as running:
+        for _ in range(10):
+            running.get("/health/live")
+        first = running.workers()
+        running.master.send_signal(signal.SIGHUP)
+        wait_for(lambda: gone(first) and len(running.workers()) == 2, "new workers")
+        assert running.total("http_requests_total", handler="/health/live") == 10
+        assert wait_for(lambda: running.total("baliblissed_worker_exits_total", reason="stopped") == 2, "the reasons")
+        assert running.answers("/health/ready")
+
+
+def test_sigusr2_is_refused_and_the_service_goes_on(tmp_path: Path, addresses: dict[str, str]) -> None:
+    with service(tmp_path, **addresses) as running:
+        running.master.send_signal(signal.SIGUSR2)
+        wait_for(lambda: "SIGUSR2 is not supported" in running.output, "the refusal")
+        assert running.answers("/health/ready")
+        assert running.total("baliblissed_workers", state="live") == 2
+
+
+def test_a_killed_exporter_is_started_again_on_the_same_port(tmp_path: Path, addresses: dict[str, str]) -> None:
+    with service(tmp_path, **addresses) as running:
+        for _ in range(10):
+            running.get("/health/live")
+        victim = running.exporter()
+        assert victim is not None
+        victim.kill()
+        wait_for(lambda: gone([victim]), "its end")
+        # The socket is the master's: a scrape that comes now waits in the backlog and is answered.
+        assert running.total("http_requests_total", handler="/health/live") == 10
+        assert wait_for(lambda: running.total("baliblissed_exporter_restarts_total") == 1, "the account of it")
+        replacement = running.exporter()
+        assert replacement is not None
+        assert replacement.pid != victim.pid
+
+
+async def test_a_request_in_flight_is_finished_before_the_worker_ends(
+    tmp_path: Path, addresses: dict[str, str]
+) -> None:
+    async with fake_ai() as fake:
+        fake.delay = 2.0
+        context = service(tmp_path, WEB_CONCURRENCY="1", AI_BASE_URL=fake.url, **addresses)
+        running: Service = await anyio.to_thread.run_sync(context.__enter__)
+        try:
+            async with httpx.AsyncClient(timeout=20) as client, anyio.create_task_group() as group:
+                answers: list[httpx.Response] = []
+
+                async def ask() -> None:
+                    url = f"{running.url}/api/v1/assistant/chat"
+                    answers.append(await client.post(url, json={"message": "temples"}))
+
+                group.start_soon(ask)
+                await fake.arrived.wait()
+                running.process.send_signal(signal.SIGTERM)
+            assert [answer.status_code for answer in answers] == [200]
+            assert await anyio.to_thread.run_sync(running.stop) == 0
+        finally:
+            await anyio.to_thread.run_sync(context.__exit__, None, None, None)
+
+
+def test_workers_do_not_hold_the_masters_sockets(tmp_path: Path, addresses: dict[str, str]) -> None:
+    with service(tmp_path, **addresses) as running:
+        for worker in running.workers():
+            listening = [c.laddr.port for c in worker.net_connections() if c.status == psutil.CONN_LISTEN]
+            assert listening == [running.port]
+        with socket.create_connection(("127.0.0.1", running.metrics_port)):
+            assert running.exporter() is not None

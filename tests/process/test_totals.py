@@ -1,0 +1,60 @@
+"""The metrics port tells the truth whichever worker answered."""
+
+import asyncio
+from pathlib import Path
+
+import httpx
+
+from tests.process.service import service
+
+REQUESTS, CONNECTIONS = 2_000, 50
+
+
+async def send(url: str, count: int, connections: int) -> list[int]:
+    """Statuses of `count` GETs of `url` over `connections` connections that are kept alive."""
+
+    async def one_connection() -> list[int]:
+        async with httpx.AsyncClient(timeout=30) as client:
+            return [(await client.get(url)).status_code for _ in range(count // connections)]
+
+    answers = await asyncio.gather(*(one_connection() for _ in range(connections)))
+    return [status for statuses in answers for status in statuses]
+
+
+async def test_every_request_is_counted_once_and_scrapes_agree(tmp_path: Path, addresses: dict[str, str]) -> None:
+    with service(tmp_path, WEB_CONCURRENCY="4", **addresses) as running:
+        handler = "/api/v1/destinations/{slug}"
+        before = running.total("http_requests_total")
+        statuses = await send(f"{running.url}/api/v1/destinations/tanah-lot", REQUESTS, CONNECTIONS)
+        assert statuses == [200] * REQUESTS
+        totals = [running.total("http_requests_total") - before for _ in range(10)]
+        assert totals == [REQUESTS] * 10
+        assert running.total("http_request_duration_seconds_count", handler=handler) == REQUESTS
+        files = list(running.metrics_directory.glob("counter_*.db"))
+        assert len(files) >= 4, "each worker counts in a file of its own"
+        looked_up = running.total("baliblissed_cache_hits_total", cache="destinations") + running.total(
+            "baliblissed_cache_misses_total", cache="destinations"
+        )
+        assert looked_up == REQUESTS
+
+
+async def test_both_ports_give_the_same_answer(tmp_path: Path, addresses: dict[str, str]) -> None:
+    with service(tmp_path, **addresses) as running:
+        await send(f"{running.url}/api/v1/destinations", 20, 4)
+        on_api = running.get("/metrics")
+        assert on_api.status_code == 200
+        assert 'http_requests_total{handler="/api/v1/destinations",method="GET",status="200"} 20.0' in on_api.text
+        names = {line.split("{")[0].split()[0] for line in on_api.text.splitlines() if not line.startswith("#")}
+        scraped = {line.split("{")[0].split()[0] for line in running.scrape().splitlines() if not line.startswith("#")}
+        assert names == scraped
+        assert "baliblissed_system_memory_used_bytes" in names
+
+
+async def test_host_figures_are_taken_once_and_not_once_a_worker(tmp_path: Path, addresses: dict[str, str]) -> None:
+    with service(tmp_path, WEB_CONCURRENCY="3", **addresses) as running:
+        lines = [
+            line for line in running.scrape().splitlines() if line.startswith("baliblissed_system_cpu_usage_ratio")
+        ]
+        assert len(lines) == 1
+        assert running.total("baliblissed_workers", state="live") == 3
+        assert running.total("baliblissed_workers", state="configured") == 3

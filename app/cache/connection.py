@@ -16,6 +16,7 @@ from app.monitoring.logging import get_logger
 
 Answer = TypeVar("Answer")
 TIMEOUT = 0.25
+PROBE_TIMEOUT = 1.0
 PAUSE = 1.0
 
 log = get_logger("redis")
@@ -32,6 +33,10 @@ class RedisGate:
         # One retry, at once: it is for pooled connections that a restart of Redis has closed.
         self.client: Redis = Redis.from_url(
             url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 1)
+        )
+        # The probe is more patient than a request: it asks whether Redis is there, not whether it is quick.
+        self._probe: Redis = Redis.from_url(
+            url, socket_timeout=PROBE_TIMEOUT, socket_connect_timeout=PROBE_TIMEOUT, retry=Retry(NoBackoff(), 1)
         )
         self._away_until = 0.0
 
@@ -53,9 +58,10 @@ class RedisGate:
 
     async def ping(self) -> None:
         """Ask Redis whether it is there, gate or not. Success opens the gate."""
-        await self.client.ping()
+        await self._probe.ping()
         self._away_until = 0.0
 
     async def close(self) -> None:
         """Close the connections."""
         await self.client.aclose()
+        await self._probe.aclose()

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+
 from app.monitoring.logging import get_logger
 
 Details = Mapping[str, Any]
 log = get_logger("health")
+GRACE = 0.1
 # Tasks that outlived their time-out; held so that they are not collected while they unwind.
 _abandoned: set["asyncio.Task[Any]"] = set()
 
@@ -37,15 +40,18 @@ async def _answer(check: Check) -> dict[str, Any]:
     """Run one check. It is answered when its time-out passes, even where the check cannot be cancelled that fast."""
     started = time.perf_counter()
     task = asyncio.ensure_future(check.run())
-    done, _ = await asyncio.wait({task}, timeout=check.timeout)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=check.timeout)
+    finally:
+        if not task.done():
+            task.cancel()
+            _abandoned.add(task)
+            task.add_done_callback(_forget)
     answer: dict[str, Any] = {
         "status": "fail",
         "response_ms": round((time.perf_counter() - started) * 1000, 1),
     }
     if not done:
-        task.cancel()
-        _abandoned.add(task)
-        task.add_done_callback(_forget)
         return {**answer, "error": f"no answer within {check.timeout:g} s"}
     error = task.exception()
     if isinstance(error, CheckFailed):
@@ -62,26 +68,43 @@ def _forget(task: "asyncio.Task[Any]") -> None:
         task.exception()  # retrieved, so that the loop does not report what has been answered already
 
 
+async def _answers(checks: Sequence[Check]) -> dict[str, dict[str, Any]]:
+    """The checks' answers by name. Once a required one has failed the verdict is known: the others get a moment."""
+    tasks = {asyncio.ensure_future(_answer(check)): check for check in checks}
+    answers: dict[str, dict[str, Any]] = {check.name: {"status": "unknown"} for check in checks}
+    pending, failed = set(tasks), False
+    try:
+        while pending:
+            moment = GRACE if failed else None
+            done, pending = await asyncio.wait(pending, timeout=moment, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                break
+            for task in done:
+                answers[tasks[task].name] = task.result()
+                failed |= tasks[task].required and task.result()["status"] == "fail"
+    finally:
+        for task in tasks:
+            task.cancel()
+    return answers
+
+
 async def run_checks(checks: Sequence[Check], version: str) -> tuple[bool, dict[str, Any]]:
     """Whether every required check passed, and the answer's body.
 
     Status is "ready", "degraded" (ready, but something that is not required failed) or "not_ready".
     """
-    answers = await asyncio.gather(*(_answer(check) for check in checks))
-    failed = [check for check, answer in zip(checks, answers, strict=True) if answer["status"] == "fail"]
-    status: Literal["ready", "degraded", "not_ready"] = "degraded" if failed else "ready"
-    if any(check.required for check in failed):
-        status = "not_ready"
-    for check, answer in zip(checks, answers, strict=True):
-        if check in failed and not check.required:
+    # The probes' own requests have no spans, so their queries would be roots of traces that nobody asked for.
+    with suppress_instrumentation():
+        answers = await _answers(checks)
+    status: Literal["ready", "degraded", "not_ready"] = "ready"
+    for check in checks:
+        answer = answers[check.name]
+        if answer["status"] == "fail" and check.required:
+            status = "not_ready"
+        elif answer["status"] == "fail":
             answer["status"] = "warn"
-    body = {
-        "status": status,
-        "timestamp": timestamp(),
-        "version": version,
-        "checks": {check.name: answer for check, answer in zip(checks, answers, strict=True)},
-    }
-    return status != "not_ready", body
+            status = "degraded" if status == "ready" else status
+    return status != "not_ready", {"status": status, "timestamp": timestamp(), "version": version, "checks": answers}
 
 
 def timestamp() -> str:

@@ -59,7 +59,8 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, stop)
         heartbeat = asyncio.create_task(self._heartbeat(server))
         try:
-            await server.serve(sockets=self.sockets)
+            # The bare sockets: gunicorn's wrappers report that they were closed twice.
+            await server.serve(sockets=[listener.sock for listener in self.sockets])
         finally:
             heartbeat.cancel()
         if not server.started:

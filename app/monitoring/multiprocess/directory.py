@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 from typing import IO
 
-
 FILE_NAME = re.compile(r"(?:counter|histogram|summary|gauge_[a-z]+)_.+\.db")
 
 

@@ -71,6 +71,25 @@ def test_a_killed_worker_is_replaced_and_its_counts_stay(tmp_path: Path, address
         assert running.total("baliblissed_workers", state="live") == 2
 
 
+def test_a_worker_that_hangs_is_replaced_and_counted_as_timed_out(tmp_path: Path, addresses: dict[str, str]) -> None:
+    with service(tmp_path, WORKER_TIMEOUT="2", **addresses) as running:
+        victim = running.workers()[0]
+        victim.suspend()
+        wait_for(lambda: gone([victim]) and len(running.workers()) == 2, "the replacement")
+        assert wait_for(lambda: running.total("baliblissed_worker_exits_total", reason="timeout") == 1, "the account")
+        assert running.answers("/health/ready")
+
+
+def test_workers_can_be_added_and_taken_away(tmp_path: Path, addresses: dict[str, str]) -> None:
+    with service(tmp_path, **addresses) as running:
+        running.master.send_signal(signal.SIGTTIN)
+        wait_for(lambda: running.total("baliblissed_workers", state="live") == 3, "a third worker")
+        assert running.total("baliblissed_workers", state="configured") == 3
+        running.master.send_signal(signal.SIGTTOU)
+        wait_for(lambda: running.total("baliblissed_workers", state="live") == 2, "two workers again")
+        assert running.total("baliblissed_workers", state="configured") == 2
+
+
 def test_workers_leave_after_max_requests_and_the_reason_is_counted(tmp_path: Path, addresses: dict[str, str]) -> None:
     with service(tmp_path, MAX_REQUESTS="20", **addresses) as running:
         first = running.workers()

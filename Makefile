@@ -15,7 +15,7 @@ help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(READY) ## start the service on several workers with its own PostgreSQL and Redis
-	@exec $(BIN)/gunicorn -c gunicorn_conf.py
+	@$(BIN)/python -m app.settings && exec $(BIN)/gunicorn -c gunicorn_conf.py
 
 test: $(READY) ## run every test, with branch coverage (ARGS=... go to pytest)
 	@rm -f .coverage .coverage.*
@@ -45,6 +45,6 @@ $(READY): requirements-setup.lock requirements.lock $(LOCK)
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes -r requirements-setup.lock
 	@env $(UV_ENV) $(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode $(LOCK) requirements-setup.lock \
-	  || { echo "the quick installer could not reach the index, pip takes over"; \
+	  || { echo "the quick installer failed, pip takes over"; \
 	       $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(LOCK); }
 	@touch $@

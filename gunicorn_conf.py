@@ -1,11 +1,16 @@
 """gunicorn's configuration: `gunicorn -c gunicorn_conf.py` is the production command; settings in app/settings.py."""
 
 import os
+import signal
 import sys
 from typing import Any
 
 from app import __version__, embedded
 from app.settings import SettingsError, load_settings
+
+# Until gunicorn has its own handlers, Ctrl-C ends a start without a traceback; what was started ends by its lifeline.
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 try:
     settings = load_settings()
@@ -80,6 +85,7 @@ def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001
             service=settings.otel_service_name,
             version=__version__,
             environment=settings.environment,
+            timeout=settings.otel_exporter_otlp_timeout,
         )
 
 

@@ -18,6 +18,7 @@ from app.cache.cache import Cache
 from app.cache.connection import RedisGate
 from app.database.migrate import migrate_when_reachable
 from app.database.pool import Database
+from app.middleware.body_limit import BodyLimitMiddleware
 from app.middleware.middleware import ObservingMiddleware
 from app.monitoring import event_loop, tracing
 from app.monitoring.catalogue import catalogue, registry
@@ -51,6 +52,7 @@ def _build_services(settings: Settings) -> Services:
         "inquiries": settings.rate_limit_writes,
         "assistant": settings.rate_limit_ai,
     }
+    concierge = Concierge(database=database, cache=cache, metrics=metrics, breaker=breaker, upstream=upstream)
     return Services(
         settings=settings,
         metrics=metrics,
@@ -58,7 +60,8 @@ def _build_services(settings: Settings) -> Services:
         redis=redis,
         cache=cache,
         limiter=Limiter(redis, metrics, rules),
-        concierge=Concierge(database=database, cache=cache, metrics=metrics, breaker=breaker, upstream=upstream),
+        concierge=concierge,
+        ai_probe=health.ai_probe(concierge),
     )
 
 
@@ -71,6 +74,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     background = [
         asyncio.create_task(migrate_when_reachable(services.database)),
         asyncio.create_task(event_loop.watch(services.metrics.event_loop_lag)),
+        asyncio.create_task(services.concierge.breaker.watch()),
     ]
     try:
         yield
@@ -95,13 +99,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
         # A redirect to another slash would carry the raw path into labels; such a path is simply not found.
         redirect_slashes=False,
-        max_body_size=MAX_BODY_BYTES,
     )
     app.state.services = _build_services(settings)
     for resource in (health, destinations, reviews, inquiries, assistant):
         app.include_router(resource.router)
     problems.install(app)
     # The last one added is the outermost. Starlette takes no middleware once the lifespan runs, so all are here.
+    app.add_middleware(BodyLimitMiddleware, limit=MAX_BODY_BYTES)
     app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.forwarded_allow_ips)
     app.state.instrumentator = Instrumentator()
     app.state.instrumentator.instrument(app)

@@ -1,21 +1,30 @@
-"""Every environment variable of the service: typed, validated, documented. Nothing else reads the environment."""
+"""Every environment variable of the service: typed, validated, documented.
+
+Nothing else reads the environment, but for two names of others: prometheus-client's directory and gunicorn's hand-over.
+`python -m app.settings` checks the values without starting anything.
+"""
 
 import os
+import re
+import sys
 import tempfile
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
-from limits import parse as parse_rate_limit
+from limits import parse_many
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from redis.asyncio.connection import parse_url as parse_redis_url
 
 ROOT = Path(__file__).resolve().parent.parent
 Network = IPv4Network | IPv6Network
 # Their values may carry a password or a key, so a message about them never repeats the value.
-SECRET_VARIABLES = frozenset({"DATABASE_URL", "REDIS_URL", "AI_API_KEY", "ADMIN_API_KEY"})
+SECRET_VARIABLES = frozenset(
+    {"DATABASE_URL", "REDIS_URL", "AI_BASE_URL", "AI_API_KEY", "ADMIN_API_KEY", "OTEL_EXPORTER_OTLP_ENDPOINT"}
+)
 
 
 class SettingsError(Exception):
@@ -75,9 +84,8 @@ class Settings(BaseSettings):
         description="networks that may read /metrics on the API port, comma separated",
     )
     prometheus_multiproc_dir: Path = Field(
-        Path(tempfile.gettempdir()) / "baliblissed-metrics",
-        validate_default=False,
-        description="directory of the workers' metric files; the default carries the port",
+        Path(tempfile.gettempdir()) / f"baliblissed-metrics-{os.getuid()}",
+        description="directory of the workers' metric files; the default carries the user and the port",
     )
     max_series_per_metric: int = Field(10_000, ge=1, description="label sets a metric may have before they overflow")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field("INFO", description="lowest level")
@@ -89,11 +97,12 @@ class Settings(BaseSettings):
         None, description="otlp, console or none; unset is otlp where an endpoint is set, else none"
     )
     otel_exporter_otlp_endpoint: str | None = Field(None, description="collector's gRPC address, http://host:4317")
+    otel_exporter_otlp_timeout: float = Field(5.0, gt=0, le=60, description="seconds for one export")
     otel_traces_sampler_arg: float | None = Field(
         None, ge=0, le=1, description="share of traces kept; unset is 0.1 in production, else 1.0"
     )
     otel_python_fastapi_excluded_urls: str = Field(
-        "/health,/metrics", description="expressions of URLs without spans, comma separated"
+        "^https?://[^/]+/(health|metrics)(/|[?]|$)", description="expressions of URLs without spans, comma separated"
     )
 
     @field_validator("allowed_metrics_ips", mode="before")
@@ -116,15 +125,26 @@ class Settings(BaseSettings):
     @field_validator("database_url", "redis_url", "ai_base_url", "otel_exporter_otlp_endpoint")
     @classmethod
     def _check_url(cls, value: SecretStr | str | None, info: ValidationInfo) -> SecretStr | str | None:
-        if value is None:
-            return None
-        wanted = {
-            "database_url": ("postgresql", "postgres"),
-            "redis_url": ("redis", "rediss", "unix"),
-        }.get(info.field_name or "", ("http", "https"))
-        url = urlsplit(value.get_secret_value() if isinstance(value, SecretStr) else value)
-        if url.scheme not in wanted or not (url.netloc or url.query or url.path):
-            raise ValueError(f"want a URL that starts with {' or '.join(f'{scheme}://' for scheme in wanted)}")
+        if value is not None:
+            text = value.get_secret_value() if isinstance(value, SecretStr) else value
+            _check_address(info.field_name or "", text)
+        return value
+
+    @field_validator("ai_api_key")
+    @classmethod
+    def _check_ai_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().isascii():
+            raise ValueError("want a key of ASCII characters")
+        return value
+
+    @field_validator("otel_python_fastapi_excluded_urls")
+    @classmethod
+    def _check_expressions(cls, value: str) -> str:
+        for expression in value.split(","):
+            try:
+                re.compile(expression)
+            except re.error as error:
+                raise ValueError(f"want regular expressions, comma separated: {error}") from error
         return value
 
     @field_validator("admin_api_key")
@@ -139,14 +159,16 @@ class Settings(BaseSettings):
     @classmethod
     def _check_rate(cls, value: str) -> str:
         try:
-            parse_rate_limit(value)
-        except ValueError as error:
-            raise ValueError("want a count and a period such as 30/minute") from error
+            rules = parse_many(value)
+        except ValueError:
+            rules = []
+        if len(rules) != 1 or rules[0].amount < 1:
+            raise ValueError("want a count and a period such as 30/minute")
         return value
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        if (self.metrics_host, self.metrics_port) == (self.host, self.port):
+        if self.metrics_port == self.port:  # on whatever addresses: one of them may be all of them
             raise ValueError(f"METRICS_PORT={self.metrics_port}: want a port other than PORT")
         if self.environment == "production":
             for name in ("database_url", "redis_url"):
@@ -176,6 +198,35 @@ class Settings(BaseSettings):
         return 0.1 if self.environment == "production" else 1.0
 
 
+WANTED_SCHEMES = {
+    "database_url": ("postgresql", "postgres"),
+    "redis_url": ("redis", "rediss", "unix"),
+    "ai_base_url": ("http", "https"),
+    "otel_exporter_otlp_endpoint": ("http", "https"),
+}
+
+
+def _check_address(name: str, text: str) -> None:
+    """Raise ValueError unless the clients that will get `text` can read it."""
+    if name == "otel_exporter_otlp_endpoint" and re.fullmatch(r"[\w.-]+:\d{1,5}", text):
+        return  # gRPC takes host:port as well
+    wanted = f"want a URL that starts with {' or '.join(f'{scheme}://' for scheme in WANTED_SCHEMES[name])}"
+    url = urlsplit(text)
+    if url.scheme not in WANTED_SCHEMES[name] or not (url.netloc or url.query or url.path):
+        raise ValueError(wanted)
+    try:
+        # urlsplit reads the port when it is asked for, and PostgreSQL's may be a list with one for each host.
+        _ = url.port if "," not in url.netloc else None
+        if name == "redis_url":
+            parse_redis_url(text)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{wanted}, with a host and a port that can be read") from error
+    modes = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+    mode = parse_qs(url.query).get("sslmode", ["prefer"])[-1]
+    if name == "database_url" and mode not in modes:
+        raise ValueError(f"want an sslmode of {', '.join(modes)}")
+
+
 def _describe(error: ValidationError) -> list[str]:
     problems = []
     for item in error.errors(include_url=False):
@@ -202,3 +253,10 @@ def load_settings() -> Settings:
 def get_settings() -> Settings:
     """The settings of this process, read once."""
     return load_settings()
+
+
+if __name__ == "__main__":
+    try:
+        load_settings()
+    except SettingsError as problem:
+        sys.exit(str(problem))

@@ -12,7 +12,9 @@ from app.assistant.planner import Wishes
 router = APIRouter(prefix="/api/v1/assistant", tags=["assistant"], dependencies=[Depends(limited("assistant"))])
 
 Source = Literal["upstream", "offline"]
-Interest = Annotated[str, StringConstraints(strip_whitespace=True, to_lower=True, min_length=1, max_length=40)]
+Interest = Annotated[
+    str, StringConstraints(strip_whitespace=True, to_lower=True, min_length=1, max_length=40), Storable
+]
 
 
 class Question(BaseModel):

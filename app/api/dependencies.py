@@ -17,6 +17,7 @@ from app.cache.cache import Cache
 from app.cache.connection import RedisGate
 from app.database.pool import Database
 from app.monitoring.catalogue import Catalogue
+from app.monitoring.health import Remembered
 from app.settings import Settings
 
 
@@ -31,6 +32,7 @@ class Services:
     cache: Cache
     limiter: Limiter
     concierge: Concierge
+    ai_probe: Remembered | None
 
 
 def _services(request: Request) -> Services:
@@ -44,11 +46,21 @@ def _storable(text: str) -> str:
     return text
 
 
+LARGEST_ID = 2**63 - 1
+
 ServicesDep = Annotated[Services, Depends(_services)]
 Storable = AfterValidator(_storable)
 Slug = Annotated[str, Path(pattern="^[a-z0-9-]{1,80}$")]
 Limit = Annotated[int, Query(ge=1, le=100, description="items a page")]
 Cursor = Annotated[str | None, Query(max_length=400, description="next_cursor of the page before")]
+
+
+NO_SUCH_PLACE = "No destination has this slug."
+
+
+def next_cursor(rows: list[Any], limit: int, *fields: str) -> str | None:
+    """The cursor behind the last of `limit` rows; None where there are no more."""
+    return encode_cursor(*(rows[limit - 1][name] for name in fields)) if len(rows) > limit else None
 
 
 def encode_cursor(*position: Any) -> str:
@@ -64,18 +76,27 @@ def decode_cursor(cursor: str | None, *kinds: type) -> list[Any] | None:
         position = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (binascii.Error, ValueError):
         position = None
-    # Exact types: a bool is an int, and an int of more than 64 bits is none that a page ended at.
-    if not isinstance(position, list) or [type(value) for value in position] != list(kinds):
+    if not isinstance(position, list) or not _is_position(position, kinds):
         message = "want the next_cursor of a page"
         raise RequestValidationError([{"loc": ("query", "cursor"), "msg": message, "type": "cursor"}])
     return position
+
+
+def _is_position(position: list[Any], kinds: tuple[type, ...]) -> bool:
+    """Whether the values have exactly these types (a bool is an int, too) and PostgreSQL can take them."""
+    if [type(value) for value in position] != list(kinds):
+        return False
+    return not any(
+        (isinstance(value, str) and "\x00" in value) or (isinstance(value, int) and abs(value) > LARGEST_ID)
+        for value in position
+    )
 
 
 async def require_admin(services: ServicesDep, x_api_key: Annotated[str | None, Header()] = None) -> None:
     """Let staff through: X-API-Key must be ADMIN_API_KEY. Where that is unset, nobody passes."""
     key = services.settings.admin_api_key
     given = (x_api_key or "").encode()
-    # Compared in any case and in constant time, so that the answer's delay says nothing about the key.
+    # Compared also where there is no key, and in constant time: the answer's delay says nothing about the key.
     fits = hmac.compare_digest(given, (key.get_secret_value() if key else "").encode())
     if not (key and fits):
         raise HTTPException(401, "This needs a valid X-API-Key.", {"WWW-Authenticate": "ApiKey"})

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel, Field
 
-from app.api.dependencies import Cursor, Limit, ServicesDep, Slug, Storable, decode_cursor, encode_cursor
+from app.api.dependencies import NO_SUCH_PLACE, Cursor, Limit, ServicesDep, Slug, Storable, decode_cursor, next_cursor
 from app.database import destinations
 from app.database.destinations import Filter, Position
 
@@ -60,8 +60,7 @@ async def list_destinations(
     wanted = Filter(q, regency, category, tag, max_fee, month, min_rating)
     after = Position(*position) if position else None
     rows = await destinations.page(services.database, wanted, after, limit + 1)
-    last = rows[limit - 1] if len(rows) > limit else None
-    return {"items": rows[:limit], "next_cursor": encode_cursor(last["rank"], last["slug"]) if last else None}
+    return {"items": rows[:limit], "next_cursor": next_cursor(rows, limit, "rank", "slug")}
 
 
 @router.get("/{slug}", response_model=Destination)
@@ -71,5 +70,5 @@ async def get_destination(services: ServicesDep, slug: Slug) -> dict[str, Any]:
         CACHE, slug, lambda: destinations.detail(services.database, slug), ttl=DETAIL_TTL
     )
     if row is None:
-        raise HTTPException(404, "No destination has this slug.")
+        raise HTTPException(404, NO_SUCH_PLACE)
     return row

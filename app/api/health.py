@@ -14,12 +14,15 @@ from starlette.responses import Response
 
 from app import __version__
 from app.api.dependencies import Services, ServicesDep
+from app.assistant.concierge import Concierge
 from app.assistant.upstream import UpstreamError
 from app.database.pool import DatabaseUnavailable
 from app.managers.metrics import memory
-from app.monitoring.health import Check, CheckFailed, Details, run_checks, timestamp
+from app.monitoring.health import Check, CheckFailed, Details, Remembered, run_checks, timestamp
 
 DATABASE_TIMEOUT, REDIS_TIMEOUT, AI_TIMEOUT, LOCAL_TIMEOUT = 2.0, 1.0, 3.0, 1.0
+# Every worker of every pod asks, and a probe comes every few seconds.
+AI_REMEMBERED = 15.0
 FULL_PERCENT = 95.0
 
 router = APIRouter(tags=["health"])
@@ -56,6 +59,8 @@ def _checks(services: Services) -> list[Check]:
             await services.database.ping()
         except DatabaseUnavailable as error:
             raise CheckFailed("the database cannot be reached") from error
+        if not services.database.migrated:
+            raise CheckFailed("the database is being set up")
         return {}
 
     async def redis() -> Details:
@@ -71,19 +76,26 @@ def _checks(services: Services) -> list[Check]:
         Check("disk", _disk, LOCAL_TIMEOUT),
         Check("memory", _memory, LOCAL_TIMEOUT),
     ]
-    upstream = services.concierge.upstream
-    if upstream is not None:
-
-        async def ai() -> Details:
-            state = await services.concierge.breaker.state()
-            try:
-                await upstream.ping()
-            except UpstreamError as error:
-                raise CheckFailed(f"the AI service cannot be reached; the circuit is {state}") from error
-            return {"circuit": state}
-
-        checks.append(Check("ai", ai, AI_TIMEOUT, required=False))
+    if services.ai_probe is not None:
+        checks.append(Check("ai", services.ai_probe, AI_TIMEOUT, required=False))
     return checks
+
+
+def ai_probe(concierge: Concierge) -> Remembered | None:
+    """The question whether the AI upstream is there; None where there is none to ask."""
+    upstream = concierge.upstream
+    if upstream is None:
+        return None
+
+    async def ask() -> Details:
+        state = await concierge.breaker.state()
+        try:
+            await upstream.ping()
+        except UpstreamError as error:
+            raise CheckFailed(f"the AI service cannot be reached; the circuit is {state}") from error
+        return {"circuit": state}
+
+    return Remembered(ask, AI_TIMEOUT, AI_REMEMBERED)
 
 
 async def _disk() -> Details:

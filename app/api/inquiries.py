@@ -13,7 +13,7 @@ from app.api.dependencies import (
     ServicesDep,
     Storable,
     decode_cursor,
-    encode_cursor,
+    next_cursor,
     require_admin,
 )
 from app.api.limits import limited
@@ -49,8 +49,16 @@ class Receipt(BaseModel):
     created_at: datetime
 
 
-class Inquiry(NewInquiry, Receipt):
-    """A stored inquiry, for staff."""
+class Inquiry(Receipt):
+    """A stored inquiry, for staff. Nothing is checked again: a rule made later must not hide what is stored."""
+
+    name: str
+    email: str
+    phone: str | None
+    message: str
+    arrival: date | None
+    departure: date | None
+    party_size: int
 
 
 class InquiryPage(BaseModel):
@@ -84,5 +92,5 @@ async def list_inquiries(services: ServicesDep, limit: Limit = 20, cursor: Curso
     rows = await inquiries.page(services.database, position[0] if position else None, limit + 1)
     return {
         "items": rows[:limit],
-        "next_cursor": encode_cursor(rows[limit - 1]["id"]) if len(rows) > limit else None,
+        "next_cursor": next_cursor(rows, limit, "id"),
     }

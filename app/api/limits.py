@@ -1,5 +1,6 @@
 """Rate limits per client, shared by all workers through Redis; each worker counts for itself while Redis is away."""
 
+import ipaddress
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,6 +13,8 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from app.api.problems import RateLimited
 from app.cache.connection import RedisAway, RedisGate
 from app.monitoring.catalogue import Catalogue
+
+IPV4 = 4
 
 
 class Limiter:
@@ -51,7 +54,16 @@ def limited(name: str) -> Callable[[Request], Awaitable[None]]:
     """A dependency that counts the request against limit `name`."""
 
     async def count(request: Request) -> None:
-        client = request.client.host if request.client else "local"
-        await request.app.state.services.limiter.hit(name, client)
+        await request.app.state.services.limiter.hit(name, _client(request))
 
     return count
+
+
+def _client(request: Request) -> str:
+    """Whom a request is counted for: the address, or an IPv6 client's /64, which is one customer's to choose from."""
+    host = request.client.host if request.client else "local"
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    return host if address.version == IPV4 else str(ipaddress.ip_network((address, 64), strict=False))

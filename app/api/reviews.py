@@ -6,12 +6,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, HTTPException
 from pydantic import BaseModel, Field, StringConstraints
 
-from app.api.dependencies import Cursor, Limit, ServicesDep, Slug, Storable, decode_cursor, encode_cursor
+from app.api.dependencies import NO_SUCH_PLACE, Cursor, Limit, ServicesDep, Slug, Storable, decode_cursor, next_cursor
 from app.api.destinations import CACHE
 from app.api.limits import limited
 from app.database import destinations
-
-NO_SUCH_PLACE = "No destination has this slug."
 
 router = APIRouter(prefix="/api/v1/destinations/{slug}/reviews", tags=["reviews"])
 
@@ -48,7 +46,7 @@ async def list_reviews(services: ServicesDep, slug: Slug, limit: Limit = 20, cur
         raise HTTPException(404, NO_SUCH_PLACE)
     return {
         "items": rows[:limit],
-        "next_cursor": encode_cursor(rows[limit - 1]["id"]) if len(rows) > limit else None,
+        "next_cursor": next_cursor(rows, limit, "id"),
     }
 
 

@@ -4,6 +4,8 @@ The states and their transitions are purgatory's. What is added: a repository th
 while Redis is away, and a lease, so that one request probes a half-open circuit and not all that arrive together.
 """
 
+import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -15,12 +17,11 @@ from purgatory.domain.model import Context
 from purgatory.service._async.repository import AsyncAbstractRepository
 from purgatory.service._async.unit_of_work import AsyncAbstractUnitOfWork
 
-from app.cache.connection import RedisAway, RedisGate
+from app.cache.connection import RedisAway, RedisGate, release
 
 NAME = "ai_circuit_breaker"
 THRESHOLD = 5
 COOL_DOWN = 15.0
-FIELDS = frozenset({"threshold", "ttl", "state", "failures", "opened_at"})
 STATE_VALUES = {"closed": 0, "half-opened": 1, "opened": 2}
 
 
@@ -33,85 +34,86 @@ class CircuitOpen(Exception):  # noqa: N818 -- reads as what happened
 
 
 class SharedRepository(AsyncAbstractRepository):
-    """Breaker states in one Redis hash each, mirrored in memory."""
+    """Breaker states in one Redis hash each, mirrored in memory. Thresholds and times are this process's own."""
 
-    def __init__(self, redis: RedisGate, gauge: Gauge) -> None:
+    def __init__(self, redis: RedisGate, gauge: Gauge, threshold: int, cool_down: float) -> None:
         self.messages = []
         self._redis = redis
         self._gauge = gauge
+        self._threshold = threshold
+        self._cool_down = cool_down
         self._mirror: dict[str, dict[str, str]] = {}
 
-    async def get(self, name: str) -> Context | None:
+    async def get(self, name: str) -> Context:
         """The breaker as all workers know it; as this one knows it while Redis is away."""
         key = _key(name)
         try:
             found = await self._redis.call(lambda client: cast("Any", client.hgetall(key)))
-            fields = {field.decode(): value.decode() for field, value in found.items()}
+            self._mirror[name] = {field.decode(): value.decode() for field, value in found.items()}
         except RedisAway:
-            fields = self._mirror.get(name, {})
-        if not fields.keys() >= FIELDS:  # never registered, or evicted in part
-            return None
-        self._mirror[name] = fields
-        self._show(name, fields["state"])
+            self._mirror.setdefault(name, {})
+        fields = self._mirror[name]
+        state = fields.get("state", "closed")
+        self._gauge.labels(name).set(STATE_VALUES[state])
         return Context(
             name=name,
-            threshold=int(fields["threshold"]),
-            ttl=float(fields["ttl"]),
-            state=cast("Any", fields["state"]),
-            failure_count=int(fields["failures"]),
-            opened_at=float(fields["opened_at"]) if fields["opened_at"] else None,
+            threshold=self._threshold,
+            ttl=self._cool_down,
+            state=cast("Any", state),
+            failure_count=int(fields.get("failures", 0)),
+            opened_at=float(fields["opened_at"]) if fields.get("opened_at") else None,
         )
 
     async def register(self, context: Context) -> None:
-        """Make a breaker known; workers that start together write the same."""
-        fields = {"threshold": context.threshold, "ttl": context.ttl, "state": context.state, "failures": 0}
-        await self._write(context.name, {**fields, "opened_at": ""})
+        """Nothing to do: a breaker that is not stored is closed."""
 
     async def update_state(self, name: str, state: str, opened_at: float | None) -> None:
         """Store a transition."""
         await self._write(name, {"state": state, "opened_at": opened_at or ""})
+        self._gauge.labels(name).set(STATE_VALUES[state])
 
     async def inc_failures(self, name: str, failure_count: int) -> None:
-        """Count a failure for everybody."""
-        self._mirror.setdefault(name, {})["failures"] = str(failure_count)
+        """Count a failure for everybody, and open the circuit where others' failures have filled the measure.
+
+        purgatory compares the threshold with the count at the start of the request: failures that overlap would
+        each be the first.
+        """
+        mirror = self._mirror.setdefault(name, {})
+        mirror["failures"] = str(max(failure_count, int(mirror.get("failures", 0)) + 1))
         try:
-            await self._redis.call(lambda client: cast("Any", client.hincrby(_key(name), "failures", 1)))
+            failures = await self._redis.call(lambda client: cast("Any", client.hincrby(_key(name), "failures", 1)))
         except RedisAway:
-            return
+            failures = int(mirror["failures"])
+        if failures >= self._threshold and mirror.get("state", "closed") == "closed":
+            await self.update_state(name, "opened", time.time())
 
     async def reset_failure(self, name: str) -> None:
         """Start to count again."""
         await self._write(name, {"failures": 0})
 
-    async def take_probe(self, name: str, seconds: float) -> bool:
+    async def take_probe(self, name: str, token: str, seconds: float) -> bool:
         """Whether the caller may probe a half-open circuit: one does at a time, in all workers."""
+        key = f"{_key(name)}:probe"
         try:
-            return bool(
-                await self._redis.call(
-                    lambda client: client.set(f"{_key(name)}:probe", 1, nx=True, px=int(seconds * 1000))
-                )
-            )
+            return bool(await self._redis.call(lambda client: client.set(key, token, nx=True, px=int(seconds * 1000))))
         except RedisAway:
             return True
 
-    async def end_probe(self, name: str) -> None:
+    async def end_probe(self, name: str, token: str) -> None:
         """Let the next one probe."""
+        key = f"{_key(name)}:probe"
         try:
-            await self._redis.call(lambda client: client.delete(f"{_key(name)}:probe"))
+            await self._redis.call(lambda client: release(client, key, token))
         except RedisAway:
             return
 
     async def _write(self, name: str, fields: Mapping[str, object]) -> None:
         texts = {field: str(value) for field, value in fields.items()}
         self._mirror.setdefault(name, {}).update(texts)
-        self._show(name, self._mirror[name]["state"])
         try:
             await self._redis.call(lambda client: cast("Any", client.hset(_key(name), mapping=cast("Any", texts))))
         except RedisAway:
             return
-
-    def _show(self, name: str, state: str) -> None:
-        self._gauge.labels(name).set(STATE_VALUES[state])
 
 
 def _key(name: str) -> str:
@@ -132,7 +134,7 @@ class _UnitOfWork(AsyncAbstractUnitOfWork):
 
 
 class CircuitBreaker:
-    """`ai_circuit_breaker`: opens after five failures in a row, and probes again after fifteen seconds."""
+    """`ai_circuit_breaker`: opens after five failures without a success between them, probes after fifteen seconds."""
 
     def __init__(
         self,
@@ -144,7 +146,7 @@ class CircuitBreaker:
         cool_down: float = COOL_DOWN,
         probe_timeout: float = 30.0,
     ) -> None:
-        self._repository = SharedRepository(redis, gauge)
+        self._repository = SharedRepository(redis, gauge, threshold, cool_down)
         self._cool_down = cool_down
         self._probe_timeout = probe_timeout
         self._factory = AsyncCircuitBreakerFactory(
@@ -158,23 +160,36 @@ class CircuitBreaker:
     async def guard(self) -> AsyncIterator[None]:
         """Run the block if the circuit allows it, and count how it ends; raises CircuitOpen where it does not."""
         breaker = await self._factory.get_breaker(NAME)
-        state, opened_at = breaker.context.state, breaker.context.opened_at or 0.0
-        if state == "closed":
+        if breaker.context.state == "closed":
             async with breaker:
                 yield
             return
-        remaining = opened_at + self._cool_down - time.time()
-        if state == "opened" and remaining >= 0:
-            raise CircuitOpen(max(1.0, remaining))
-        if not await self._repository.take_probe(NAME, self._probe_timeout):
+        self._refuse_while_cooling(breaker.context)
+        token = os.urandom(8).hex()
+        if not await self._repository.take_probe(NAME, token, self._probe_timeout):
             raise CircuitOpen(1.0)
         try:
-            await self._repository.update_state(NAME, "half-opened", None)
+            # Another's probe may have ended between our look at the state and our turn.
+            breaker = await self._factory.get_breaker(NAME)
+            self._refuse_while_cooling(breaker.context)
+            if breaker.context.state == "opened":
+                await self._repository.update_state(NAME, "half-opened", None)
             async with breaker:
                 yield
         finally:
-            await self._repository.end_probe(NAME)
+            await self._repository.end_probe(NAME, token)
+
+    def _refuse_while_cooling(self, context: Context) -> None:
+        remaining = (context.opened_at or 0.0) + self._cool_down - time.time()
+        if context.state == "opened" and remaining >= 0:
+            raise CircuitOpen(max(1.0, remaining))
 
     async def state(self) -> str:
         """closed, half-opened or opened, as all workers see it."""
         return (await self._factory.get_breaker(NAME)).context.state
+
+    async def watch(self, interval: float = 5.0) -> None:
+        """Keep this worker's gauge at the state that all share, whoever changed it."""
+        while True:
+            await self.state()
+            await asyncio.sleep(interval)

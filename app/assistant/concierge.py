@@ -83,7 +83,7 @@ class Concierge:
                 hashlib.sha256(content).hexdigest(),
                 lambda: self._plan(wishes),
                 ttl=ITINERARY_TTL,
-                lease=30.0,
+                lease=(self.upstream.timeout if self.upstream else 0) + 5,
             )
             return answer
 

@@ -1,12 +1,15 @@
 """A client for any server with OpenAI's chat-completions API."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
+from pydantic import BaseModel, Field
 
 CONNECT_TIMEOUT = 2.0
 TOO_MANY_REQUESTS, SERVER_ERROR = 429, 500
+MOST_TOKENS = 2**31
 
 
 class UpstreamError(Exception):
@@ -30,11 +33,37 @@ class Completion:
     completion_tokens: int
 
 
+class _Message(BaseModel):
+    content: str
+
+
+class _Choice(BaseModel):
+    message: _Message
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int = Field(0, ge=0, le=MOST_TOKENS)
+    completion_tokens: int = Field(0, ge=0, le=MOST_TOKENS)
+
+
+class _Answer(BaseModel):
+    """What is read of a chat completion; anything else in it is ignored."""
+
+    choices: list[_Choice] = Field(min_length=1)
+    usage: _Usage | None = None
+
+    def completion(self) -> Completion:
+        usage = self.usage or _Usage()
+        return Completion(self.choices[0].message.content, usage.prompt_tokens, usage.completion_tokens)
+
+
 class Upstream:
     """Chat completions at `base_url` (such as https://host/v1) with `model`."""
 
     def __init__(self, base_url: str, *, model: str, key: str | None, timeout: float) -> None:
         self.model = model
+        self.timeout = timeout
+        """Seconds for one answer as a whole."""
         self._client = httpx.AsyncClient(
             base_url=base_url.rstrip("/"),
             headers={"Authorization": f"Bearer {key}"} if key else {},
@@ -47,8 +76,10 @@ class Upstream:
         if json:
             body["response_format"] = {"type": "json_object"}
         try:
-            response = await self._client.post("/chat/completions", json=body)
-        except httpx.TimeoutException as error:
+            # httpx's own time-outs start again with each piece that arrives.
+            async with asyncio.timeout(self.timeout):
+                response = await self._client.post("/chat/completions", json=body)
+        except (TimeoutError, httpx.TimeoutException) as error:
             raise UpstreamTimeout(type(error).__name__) from error
         except httpx.HTTPError as error:
             raise UpstreamError(type(error).__name__) from error
@@ -74,12 +105,6 @@ class Upstream:
 
 def _read(response: httpx.Response) -> Completion:
     try:
-        answer = response.json()
-        usage = answer.get("usage") or {}
-        return Completion(
-            text=str(answer["choices"][0]["message"]["content"]),
-            prompt_tokens=int(usage.get("prompt_tokens") or 0),
-            completion_tokens=int(usage.get("completion_tokens") or 0),
-        )
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        return _Answer.model_validate_json(response.content).completion()
+    except (ValueError, IndexError) as error:
         raise UpstreamError("the answer is not a chat completion") from error

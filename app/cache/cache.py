@@ -4,20 +4,24 @@ Values are JSON. One load per key runs at a time, within a worker by a shared ta
 """
 
 import asyncio
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import orjson
+from redis.asyncio import Redis
 
-from app.cache.connection import RedisAway, RedisGate
+from app.cache.connection import RedisAway, RedisGate, release
 from app.monitoring.catalogue import Catalogue
 
 LOCAL_ENTRIES = 1_024
 # Other workers cannot invalidate a local entry, so it lives for seconds whatever its time to live.
 LOCAL_TTL = 5.0
 POLL = 0.05
+# Longer than a load from the database can last.
+CHANGED_FOR = 5.0
 
 Load = Callable[[], Awaitable[Any]]
 
@@ -83,16 +87,18 @@ class Cache:
         return orjson.loads(await asyncio.shield(flight))
 
     async def delete(self, cache: str, key: str) -> None:
-        """Forget one value."""
+        """Forget one value, also one that is being loaded now and may be older than the change."""
         name = f"cache:{cache}:{key}"
         self._local.delete(name)
+        self._flights.pop(name, None)
         try:
-            await self._redis.call(lambda client: client.delete(name))
+            await self._redis.call(lambda client: _forget(client, name))
         except RedisAway:
             return  # it expires by itself
 
     def _land(self, name: str, flight: asyncio.Task[bytes]) -> None:
-        self._flights.pop(name, None)
+        if self._flights.get(name) is flight:
+            del self._flights[name]
         if not flight.cancelled():
             flight.exception()  # retrieved, should everybody who waited have gone
 
@@ -104,24 +110,27 @@ class Cache:
         return cast("bytes | None", value)
 
     async def _load(self, name: str, load: Load, ttl: float, lease: float) -> bytes:
-        leased = await self._lease(name, lease)
-        if not leased:
-            found = await self._wait_for(name, lease)
+        token = os.urandom(8).hex()
+        leased = await self._lease(name, token, lease)
+        # Another worker may have finished its load between our look-up and our lease.
+        found = await self._read(name) if leased else await self._wait_for(name, lease)
+        try:
             if found is not None:
                 return found
-        try:
             value = orjson.dumps(await load())
             await self._write(name, value, ttl)
         finally:
             if leased:
-                await self._release(name)
+                await self._release(name, token)
         return value
 
-    async def _lease(self, name: str, seconds: float) -> bool:
+    async def _lease(self, name: str, token: str, seconds: float) -> bool:
         """Whether this worker is the one to load; also while Redis is away."""
         try:
             return bool(
-                await self._redis.call(lambda client: client.set(f"{name}:lease", 1, nx=True, px=int(seconds * 1000)))
+                await self._redis.call(
+                    lambda client: client.set(f"{name}:lease", token, nx=True, px=int(seconds * 1000))
+                )
             )
         except RedisAway:
             return True
@@ -141,12 +150,25 @@ class Cache:
 
     async def _write(self, name: str, value: bytes, ttl: float) -> None:
         try:
-            await self._redis.call(lambda client: client.set(name, value, px=int(ttl * 1000)))
+            await self._redis.call(lambda client: _store(client, name, value, int(ttl * 1000)))
         except RedisAway:
             self._local.set(name, value, min(ttl, LOCAL_TTL))
 
-    async def _release(self, name: str) -> None:
+    async def _release(self, name: str, token: str) -> None:
         try:
-            await self._redis.call(lambda client: client.delete(f"{name}:lease"))
+            await self._redis.call(lambda client: release(client, f"{name}:lease", token))
         except RedisAway:
             return
+
+
+async def _forget(client: Redis, name: str) -> None:
+    """Delete a value, and for a moment refuse one that was loaded before the change."""
+    async with client.pipeline(transaction=True) as pipe:
+        pipe.set(f"{name}:changed", 1, px=int(CHANGED_FOR * 1000))
+        pipe.delete(name)
+        await pipe.execute()
+
+
+async def _store(client: Redis, name: str, value: bytes, milliseconds: int) -> None:
+    if not await client.exists(f"{name}:changed"):
+        await client.set(name, value, px=milliseconds)

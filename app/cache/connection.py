@@ -5,12 +5,12 @@ Without the gate every request would pay the time-out while Redis is away.
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from app.monitoring.logging import get_logger
 
@@ -49,12 +49,20 @@ class RedisGate:
         """What `operation(client)` returns; raises RedisAway in place of the client's errors."""
         if self.is_away:
             raise RedisAway("not asked")
+        if self._away_until:
+            self._away_until = time.monotonic() + PAUSE  # this call finds out, the others go on without
         try:
-            return await operation(self.client)
+            answer = await operation(self.client)
+        except ResponseError as error:
+            # Redis is there and refuses this command: out of memory, or a key of another type.
+            log.warning("redis_refused", error=str(error))
+            raise RedisAway("refused") from error
         except (RedisError, OSError, TimeoutError) as error:
             self._away_until = time.monotonic() + PAUSE
             log.warning("redis_away", error=type(error).__name__, pause_seconds=PAUSE)
             raise RedisAway(type(error).__name__) from error
+        self._away_until = 0.0
+        return answer
 
     async def ping(self) -> None:
         """Ask Redis whether it is there, gate or not. Success opens the gate."""
@@ -65,3 +73,12 @@ class RedisGate:
         """Close the connections."""
         await self.client.aclose()
         await self._probe.aclose()
+
+
+# A lease that has run out may be another's by now.
+_RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
+
+
+async def release(client: Redis, key: str, token: str) -> None:
+    """Delete a lease if it still holds `token`."""
+    await cast("Any", client.eval(_RELEASE, 1, key, token))

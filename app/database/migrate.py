@@ -16,6 +16,9 @@ from app.monitoring.logging import get_logger
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 SEED = Path(__file__).parent / "seed" / "destinations.json"
+# An index on a large table takes longer than a request may; so does the wait for another worker that makes it.
+MIGRATION_TIMEOUT = 900.0
+FAILED_RETRY_DELAY = 30.0
 LOCK = 0x42414C49  # "BALI"; any number that no other user of the database takes
 
 log = get_logger("migrations")
@@ -32,7 +35,7 @@ async def migrate(database: Database, directory: Path = MIGRATIONS, seed: Path =
     """
     applied = []
     async with database.transaction() as connection:
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK, timeout=60)
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK, timeout=MIGRATION_TIMEOUT)
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS schema_migrations"
             " (name text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
@@ -42,7 +45,7 @@ async def migrate(database: Database, directory: Path = MIGRATIONS, seed: Path =
             if known.get(name, checksum) != checksum:
                 raise MigrationError(f"{name} was changed after it had been applied: write a new migration")
             if name not in known:
-                await connection.execute(content.decode())
+                await connection.execute(content.decode(), timeout=MIGRATION_TIMEOUT)
                 await _record(connection, name, checksum)
                 applied.append(name)
         name, checksum, content = _read([seed])[0]
@@ -110,10 +113,11 @@ async def migrate_when_reachable(database: Database) -> None:
             await asyncio.sleep(delay)
             delay = min(delay * 2, LONGEST_RETRY_DELAY)
         except Exception:
-            # The old schema may still serve; ending the worker would only start the next one into the same error.
+            # The pod stays unready, so a rolling update stops here; ending the worker would mend nothing.
             log.exception("migration_failed")
-            return
+            await asyncio.sleep(FAILED_RETRY_DELAY)
         else:
             if applied:
                 log.info("migrated", applied=applied)
+            database.migrated = True
             return

@@ -14,7 +14,7 @@ from app.monitoring.logging import get_logger
 log = get_logger("database")
 
 ACQUIRE_TIMEOUT = 2.0
-COMMAND_TIMEOUT = 5.0
+COMMAND_TIMEOUT = 3.0
 CONNECT_TIMEOUT = 2.0
 FIRST_RETRY_DELAY, LONGEST_RETRY_DELAY = 0.1, 5.0
 
@@ -24,14 +24,17 @@ AWAY = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.QueryCanceledError,
-    asyncpg.InvalidCatalogNameError,
     asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,  # shutting down, starting up, in recovery, a query cancelled
+    asyncpg.InsufficientResourcesError,  # connections, memory, disk
+    asyncpg.PostgresSystemError,
+    asyncpg.InvalidAuthorizationSpecificationError,  # a password is being changed
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.ReadOnlySQLTransactionError,  # a standby, in the middle of a failover
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.UndefinedTableError,  # the migrations have not run yet
 )
 
 
@@ -46,6 +49,8 @@ class Database:
         self._url = url
         self._size = size
         self._pool: asyncpg.Pool | None = None
+        self.migrated = False
+        """Whether the schema is known to be there; the migrations set it."""
 
     async def open(self) -> None:
         """Make the pool; connects to nothing."""

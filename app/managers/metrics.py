@@ -1,6 +1,6 @@
 """MetricsManager: CPU, memory and disk of the host or container as Prometheus gauges.
 
-The exporter process calls `collect` before a scrape, so these figures are taken once, not once a worker.
+The exporter process calls `collect` every few seconds, so these figures are taken once, not once a worker.
 """
 
 import shutil

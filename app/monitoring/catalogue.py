@@ -67,8 +67,13 @@ def _check_definition(name: str, labels: Sequence[str]) -> None:
         if len(part) > MAX_NAME_LENGTH:
             raise CardinalityError(f"{part[:40]}... has {len(part)} characters: want {MAX_NAME_LENGTH} or fewer")
     for label in labels:
-        if re.sub("[^a-z]", "", label.lower()) in _FORBIDDEN_FOLDED:
+        if is_forbidden_label(label):
             raise CardinalityError(f"{name}: label {label!r} has one value a user or request: put it into a log line")
+
+
+def is_forbidden_label(name: str) -> bool:
+    """Whether a label of this name, in whatever spelling, has one value a user or request."""
+    return re.sub("[^a-z]", "", name.lower()) in _FORBIDDEN_FOLDED
 
 
 def _bounded_labels(metric: MetricWrapperBase, registry: BoundedRegistry) -> Callable[..., Any]:
@@ -119,6 +124,7 @@ class Catalogue:
     exporter_restarts: Counter
     exporter_scrape_duration: Histogram
     exporter_files: Gauge
+    exporter_unreadable_files: Counter
     exporter_bytes: Gauge
 
 
@@ -128,8 +134,8 @@ def build_catalogue(registry: CollectorRegistry) -> Catalogue:
     def counter(name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, namespace=NAMESPACE, registry=registry)
 
-    def gauge(name: str, text: str, *labels: str, mode: Any = "livemostrecent") -> Gauge:
-        return Gauge(name, text, labels, namespace=NAMESPACE, registry=registry, multiprocess_mode=mode)
+    def gauge(name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, namespace=NAMESPACE, registry=registry, multiprocess_mode="livemostrecent")
 
     def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
         return Histogram(name, text, labels, namespace=NAMESPACE, registry=registry, buckets=buckets)
@@ -145,10 +151,7 @@ def build_catalogue(registry: CollectorRegistry) -> Catalogue:
             "operation",
         ),
         ai_tokens=counter("ai_tokens_used_total", "Tokens as the upstream reports them.", "operation", "kind"),
-        # The state is shared through Redis, so whoever saw it last is right, also when that worker has gone since.
-        circuit_breaker_state=gauge(
-            "circuit_breaker_state", "0 closed, 1 half open, 2 open.", "breaker", mode="mostrecent"
-        ),
+        circuit_breaker_state=gauge("circuit_breaker_state", "0 closed, 1 half open, 2 open.", "breaker"),
         rate_limited=counter("rate_limited_requests_total", "Requests answered 429, by limit.", "limit"),
         event_loop_lag=histogram(
             "event_loop_lag_seconds", "How late the event loop woke a sleeping task.", LAG_BUCKETS
@@ -166,6 +169,9 @@ def build_catalogue(registry: CollectorRegistry) -> Catalogue:
             "exporter_scrape_duration_seconds", "Time to build one exposition.", LAG_BUCKETS
         ),
         exporter_files=gauge("exporter_files", "Metric files read by the last scrape."),
+        exporter_unreadable_files=counter(
+            "exporter_unreadable_files_total", "Times a metric file had to be left out of a scrape."
+        ),
         exporter_bytes=gauge("exporter_directory_bytes", "Disk blocks held by the metric files."),
     )
 

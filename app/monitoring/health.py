@@ -68,6 +68,40 @@ def _forget(task: "asyncio.Task[Any]") -> None:
         task.exception()  # retrieved, so that the loop does not report what has been answered already
 
 
+class Remembered:
+    """A check's `run` whose answer is kept for `seconds` and renewed in the background: asking is never slow twice.
+
+    For what is reported only: readiness must not wait for it each time a probe asks.
+    """
+
+    def __init__(self, run: Callable[[], Awaitable[Details]], timeout: float, seconds: float) -> None:
+        self._run = run
+        self._timeout = timeout
+        self._seconds = seconds
+        self._known: asyncio.Task[Details] | None = None
+        self._renewal: asyncio.Task[Details] | None = None
+        self._renewed = 0.0
+
+    async def __call__(self) -> Details:
+        """The last answer there is, or the first one when it comes."""
+        if self._renewal is not None and self._renewal.done():
+            self._known, self._renewal = self._renewal, None
+        if self._renewal is None and time.monotonic() - self._renewed >= self._seconds:
+            self._renewed = time.monotonic()
+            self._renewal = asyncio.create_task(self._ask())
+            self._renewal.add_done_callback(_forget)
+        current = self._known or self._renewal
+        if current is None:
+            raise CheckFailed("not asked yet")
+        return await asyncio.shield(current)
+
+    async def _ask(self) -> Details:
+        try:
+            return await asyncio.wait_for(self._run(), self._timeout)
+        except TimeoutError as error:
+            raise CheckFailed(f"no answer within {self._timeout:g} s") from error
+
+
 async def _answers(checks: Sequence[Check]) -> dict[str, dict[str, Any]]:
     """The checks' answers by name. Once a required one has failed the verdict is known: the others get a moment."""
     tasks = {asyncio.ensure_future(_answer(check)): check for check in checks}

@@ -5,6 +5,7 @@ has the same fields whoever wrote it.
 """
 
 import functools
+import json
 import logging
 import os
 import sys
@@ -73,7 +74,10 @@ def _shared_processors(fields: dict[str, str], renderer: Renderer) -> list[Proce
 
 
 def _to_json(event: EventDict, **_options: Any) -> str:
-    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    try:
+        return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except (TypeError, ValueError):  # a lone surrogate, a number over 64 bits, an object that cannot say what it is
+        return json.dumps({str(key): repr(value) for key, value in event.items()})
 
 
 def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:

@@ -36,7 +36,6 @@ from app.monitoring.logging import get_logger
 
 ExporterName = Literal["otlp", "console", "none"]
 SECONDS_BETWEEN_WARNINGS = 60.0
-EXPORT_TIMEOUT = 5
 SHUTDOWN_DEADLINE = 3.0
 
 log = get_logger("tracing")
@@ -91,7 +90,7 @@ class CalmExporter(SpanExporter):
         return self._inner.force_flush(timeout_millis)
 
 
-def _make_exporter(name: ExporterName, endpoint: str | None) -> SpanExporter | None:
+def _make_exporter(name: ExporterName, endpoint: str | None, timeout: float) -> SpanExporter | None:
     if name == "none":
         return None
     if name == "console":
@@ -102,7 +101,7 @@ def _make_exporter(name: ExporterName, endpoint: str | None) -> SpanExporter | N
     # CalmExporter speaks for them: they would log a pair of lines for every batch.
     for chatty in ("opentelemetry.exporter.otlp.proto.grpc", "opentelemetry.sdk._shared_internal"):
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
-    return CalmExporter(OTLPSpanExporter(endpoint=endpoint, timeout=EXPORT_TIMEOUT), endpoint or "the default")
+    return CalmExporter(OTLPSpanExporter(endpoint=endpoint, timeout=timeout), endpoint or "the default")
 
 
 def configure(
@@ -113,6 +112,7 @@ def configure(
     service: str,
     version: str,
     environment: str,
+    timeout: float = 5.0,
 ) -> TracerProvider:
     """Make this process's provider and install it. Call it once, in the worker, after the fork."""
     host = socket.gethostname()
@@ -130,7 +130,7 @@ def configure(
     )
     # Its own atexit hook would wait half a minute for a collector that is away; `shutdown` below has a deadline.
     provider = TracerProvider(resource=resource, sampler=ParentBasedTraceIdRatio(ratio), shutdown_on_exit=False)
-    span_exporter = _make_exporter(exporter, endpoint)
+    span_exporter = _make_exporter(exporter, endpoint, timeout)
     if span_exporter is not None:
         provider.add_span_processor(BatchSpanProcessor(span_exporter))
     trace.set_tracer_provider(provider)
@@ -161,6 +161,6 @@ def shutdown(deadline: float = SHUTDOWN_DEADLINE) -> bool:
     ending = threading.Thread(target=provider.shutdown, name="tracing-shutdown", daemon=True)
     ending.start()
     ending.join(deadline)
-    if ending.is_alive():
+    if ending.is_alive() and _may_warn():
         log.warning("spans_lost_at_shutdown", deadline_seconds=deadline)
     return not ending.is_alive()

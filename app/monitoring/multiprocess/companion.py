@@ -6,6 +6,7 @@ Every copy of a lifeline is therefore closed in every forked child, without anyb
 
 import contextlib
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -124,6 +125,12 @@ def wait_for_owner() -> None:
             pass
     except OSError:
         return
+
+
+def owner_is_gone(patience: float) -> bool:
+    """In the companion: whether the owner is gone, after at most `patience` seconds of waiting for that."""
+    readable, _, _ = select.select([sys.stdin], [], [], patience)
+    return bool(readable) and not os.read(sys.stdin.fileno(), 1)
 
 
 def when_owner_ends(callback: Callable[[], None]) -> None:

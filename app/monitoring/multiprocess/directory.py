@@ -19,7 +19,7 @@ def claim(path: Path) -> IO[str]:
     written, or when another service counts in it: two services in one directory would add up.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = (path / "lock").open("a+")
     except OSError as error:
         raise DirectoryError(

@@ -18,6 +18,8 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from prometheus_client import values
+
 from app.monitoring.catalogue import Catalogue, catalogue, registry
 from app.monitoring.logging import configure, get_logger
 from app.monitoring.multiprocess import aggregate, directory
@@ -141,7 +143,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="MODULE:FUNCTION",
-        help="called before a scrape with the catalogue, to set gauges of its own",
+        help="called every few seconds with the catalogue, to set gauges of its own",
     )
     parser.add_argument(
         "--fd",
@@ -155,6 +157,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def own_identity(pid: int) -> str:
+    """What stands for a process id in the names of the exporter's own files.
+
+    A sidecar has process ids of its own, and the same number may be a worker's in the directory they share.
+    """
+    return f"exporter{pid}"
+
+
 def _refuse(message: str) -> int:
     sys.stderr.write(f"{message}\n")
     return 1
@@ -164,6 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM, SIGINT, or the end of the owner."""
     arguments = _parse(argv)
     configure(**arguments.logging)
+    values.ValueClass = values.MultiProcessValue(lambda: own_identity(os.getpid()))  # type: ignore[no-untyped-call]
     shared = aggregate.directory()
     if shared is None or not shared.is_dir():
         return _refuse(f"PROMETHEUS_MULTIPROC_DIR={str(shared or '')!r}: want the directory of the metric files")

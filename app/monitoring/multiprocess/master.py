@@ -3,6 +3,7 @@
 Called from the hooks of gunicorn_conf.py, which must never raise: an exception in a hook ends the whole service.
 """
 
+import contextlib
 import functools
 import gc
 import importlib
@@ -23,7 +24,7 @@ from app.monitoring.catalogue import catalogue
 from app.monitoring.logging import get_logger
 from app.monitoring.multiprocess.companion import Companion, close_in_children, no_fork
 from app.monitoring.multiprocess.directory import DirectoryError, claim
-from app.monitoring.multiprocess.exporter import listen
+from app.monitoring.multiprocess.exporter import listen, own_identity
 
 Params = ParamSpec("Params")
 Address = tuple[str, int]
@@ -38,6 +39,7 @@ class _Held:
     """What the master holds from start to end. It lives here and not in the configuration, which SIGHUP reads anew."""
 
     lock: IO[str] | None = None
+    directory: Path | None = None
     listener: socket.socket | None = None
     exporter: "ExporterSupervisor | None" = None
 
@@ -59,8 +61,11 @@ def never_raises(hook: Callable[Params, object]) -> Callable[Params, None]:
         try:
             hook(*args, **kwargs)
         except Exception:  # noqa: BLE001 -- whatever it is, the service goes on
-            get_logger("gunicorn.hooks").exception("hook_failed", hook=hook.__name__)
-            catalogue().hook_errors.labels(hook.__name__).inc()
+            # The disk may be full or the directory gone: then neither can be noted, and the service goes on still.
+            with contextlib.suppress(Exception):
+                get_logger("gunicorn.hooks").exception("hook_failed", hook=hook.__name__)
+            with contextlib.suppress(Exception):
+                catalogue().hook_errors.labels(hook.__name__).inc()
 
     return safe
 
@@ -89,33 +94,32 @@ class ExporterSupervisor:
 
     def _keep_alive(self) -> None:
         delay = FIRST_RESTART_DELAY
-        while True:
+        while not self._stopping.is_set():
             started = time.monotonic()
             self._companion.wait()
             if time.monotonic() - started > LONGEST_RESTART_DELAY:
                 delay = FIRST_RESTART_DELAY  # it had been well
-            if self._stopping.is_set():
-                return
-            with no_fork():
-                get_logger("exporter").error("exporter_ended", pid=self.pid, restart_in_seconds=delay)
-                mark_process_dead(self.pid)  # type: ignore[no-untyped-call]
             if self._stopping.wait(delay):
                 return
             delay = min(delay * 2, LONGEST_RESTART_DELAY)
-            with no_fork():
-                self._restart()
+            try:
+                with no_fork():
+                    self._restart()
+            except Exception:  # noqa: BLE001 -- whatever it was, the next attempt may succeed
+                get_logger("exporter").exception("exporter_not_started", next_attempt_seconds=delay)
 
     def _restart(self) -> None:
-        try:
-            self._companion = self._start()
-        except OSError as error:
-            get_logger("exporter").error("exporter_not_started", error=str(error))
-        else:
-            catalogue().exporter_restarts.inc()
+        if self._stopping.is_set():
+            return
+        get_logger("exporter").error("exporter_ended", pid=self.pid)
+        mark_process_dead(own_identity(self.pid))  # type: ignore[no-untyped-call]
+        self._companion = self._start()
+        catalogue().exporter_restarts.inc()
 
     def stop(self) -> None:
         """End the exporter and wait for it."""
-        self._stopping.set()
+        with no_fork():
+            self._stopping.set()
         self._companion.stop()
         self._listener.close()
 
@@ -129,6 +133,8 @@ def note_live_workers(live: int, configured: int) -> None:
 def before_fork(server: Any, worker: Any) -> None:
     """Give the worker its exit note and count it."""
     worker.exit_note = mmap.mmap(-1, 1)
+    if _held.directory is not None:
+        _held.directory.mkdir(parents=True, exist_ok=True)  # a worker that does not find it would end the service
     note_live_workers(len(server.WORKERS) + 1, server.num_workers)
 
 
@@ -138,10 +144,10 @@ def after_exit(server: Any, worker: Any) -> None:
     Its counters and histograms stay in the directory: they are part of the service's totals.
     """
     mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+    note_live_workers(len(server.WORKERS), server.num_workers)
     reason = "timeout" if worker.aborted else EXIT_REASONS.get(worker.exit_note[0], "killed")
     worker.exit_note.close()
     catalogue().worker_exits.labels(reason).inc()
-    note_live_workers(len(server.WORKERS), server.num_workers)
 
 
 def take_ports_and_directory(*, api: Address, metrics: Address, directory: Path) -> None:
@@ -151,6 +157,7 @@ def take_ports_and_directory(*, api: Address, metrics: Address, directory: Path)
         raise StartError("SIGUSR2 is not supported: start a second service, or send SIGHUP to replace the workers")
     try:
         _held.lock = close_in_children(claim(directory))
+        _held.directory = directory
     except DirectoryError as error:
         raise StartError(str(error)) from error
     _listen("PORT", api).close()

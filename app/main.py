@@ -25,6 +25,7 @@ from app.monitoring.catalogue import catalogue, registry
 from app.monitoring.prometheus import Instrumentator
 from app.settings import Settings, get_settings
 
+CANCEL_INTERVAL = 0.1
 MAX_BODY_BYTES = 256 * 1024
 DATABASE_FALLBACK = "postgresql:///"
 REDIS_FALLBACK = "redis://localhost:6379/0"
@@ -79,15 +80,22 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        for task in background:
-            task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
+        await _end(background)
         await services.database.close()
         if services.concierge.upstream is not None:
             await services.concierge.upstream.close()
         with contextlib.suppress(Exception):  # a connection that Redis has closed already
             await services.redis.close()
         await asyncio.to_thread(tracing.shutdown)
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended: redis-py can take a cancellation for a time-out, and the task goes on."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_INTERVAL)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

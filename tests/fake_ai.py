@@ -59,9 +59,11 @@ async def fake_ai() -> AsyncIterator[FakeAI]:
         await asyncio.sleep(0.005)
     port = server.servers[0].sockets[0].getsockname()[1]
     fake.url = f"http://127.0.0.1:{port}/v1"
-    yield fake
-    server.should_exit = True
-    await serving
+    try:
+        yield fake
+    finally:
+        server.should_exit = True
+        await serving
 
 
 class _NoSignals:

@@ -211,16 +211,17 @@ def _check_address(name: str, text: str) -> None:
     if name == "otel_exporter_otlp_endpoint" and re.fullmatch(r"[\w.-]+:\d{1,5}", text):
         return  # gRPC takes host:port as well
     wanted = f"want a URL that starts with {' or '.join(f'{scheme}://' for scheme in WANTED_SCHEMES[name])}"
-    url = urlsplit(text)
-    if url.scheme not in WANTED_SCHEMES[name] or not (url.netloc or url.query or url.path):
-        raise ValueError(wanted)
     try:
+        url = urlsplit(text)
         # urlsplit reads the port when it is asked for, and PostgreSQL's may be a list with one for each host.
         _ = url.port if "," not in url.netloc else None
-        if name == "redis_url":
+        if name == "redis_url" and url.scheme in WANTED_SCHEMES[name]:
             parse_redis_url(text)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{wanted}, with a host and a port that can be read") from error
+    somewhere = url.netloc if url.scheme in {"http", "https"} else url.netloc or url.query or url.path
+    if url.scheme not in WANTED_SCHEMES[name] or not somewhere:
+        raise ValueError(wanted)
     modes = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
     mode = parse_qs(url.query).get("sslmode", ["prefer"])[-1]
     if name == "database_url" and mode not in modes:

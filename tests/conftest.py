@@ -97,12 +97,12 @@ async def empty_database_url(servers: dict[str, str], anyio_backend: Any) -> Asy
 
 
 @pytest.fixture
-async def redis_url(servers: dict[str, str], anyio_backend: Any) -> AsyncIterator[str]:
+async def redis_url(servers: dict[str, str], anyio_backend: Any) -> str:
     """An empty Redis."""
     client = Redis.from_url(servers["REDIS_URL"])
     await client.flushall()
     await client.aclose()
-    yield servers["REDIS_URL"]
+    return servers["REDIS_URL"]
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def problem(
         **members,
     }
     content = orjson.dumps({name: value for name, value in body.items() if value is not None})
-    return Response(content, status, headers=headers, media_type=MEDIA_TYPE)
+    return Response(content, int(status), headers=headers, media_type=MEDIA_TYPE)
 
 
 def _for(
@@ -67,8 +67,11 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    # Where and why, but not what: the input may be private.
-    errors = [{"where": list(item["loc"]), "message": item["msg"], "kind": item["type"]} for item in error.errors()]
+    # Where and why, but not what: the input may be private, and behind a colon a message may quote it.
+    errors = [
+        {"where": list(item["loc"]), "message": item["msg"].partition(":")[0], "kind": item["type"]}
+        for item in error.errors()
+    ]
     return _for(
         request,
         HTTPStatus.UNPROCESSABLE_ENTITY,

@@ -141,6 +141,9 @@ class Concierge:
         try:
             yield
             outcome = "success" if self.upstream else "offline"
+        except asyncio.CancelledError:
+            outcome = "cancelled"  # the caller went away
+            raise
         except UpstreamTimeout:
             outcome = "timeout"
             raise

@@ -2,10 +2,10 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 CONNECT_TIMEOUT = 2.0
 TOO_MANY_REQUESTS, SERVER_ERROR = 429, 500
@@ -41,9 +41,12 @@ class _Choice(BaseModel):
     message: _Message
 
 
+_Tokens = Annotated[int, BeforeValidator(lambda count: 0 if count is None else count), Field(ge=0, le=MOST_TOKENS)]
+
+
 class _Usage(BaseModel):
-    prompt_tokens: int = Field(0, ge=0, le=MOST_TOKENS)
-    completion_tokens: int = Field(0, ge=0, le=MOST_TOKENS)
+    prompt_tokens: _Tokens = 0
+    completion_tokens: _Tokens = 0
 
 
 class _Answer(BaseModel):

@@ -31,7 +31,8 @@ class LocalStore:
 
     def __init__(self, entries: int = LOCAL_ENTRIES) -> None:
         self._entries = entries
-        self._items: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+        # None marks a value that was deleted a moment ago.
+        self._items: OrderedDict[str, tuple[float, bytes | None]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._items)
@@ -46,15 +47,21 @@ class LocalStore:
         return value
 
     def set(self, key: str, value: bytes, ttl: float) -> None:
-        """Keep `value` for `ttl` seconds."""
+        """Keep `value` for `ttl` seconds, unless it was deleted a moment ago: it may be older than that."""
+        expires, known = self._items.get(key, (0.0, b""))
+        if known is None and time.monotonic() < expires:
+            return
+        self._put(key, value, ttl)
+
+    def _put(self, key: str, value: bytes | None, ttl: float) -> None:
         self._items[key] = (time.monotonic() + ttl, value)
         self._items.move_to_end(key)
         while len(self._items) > self._entries:
             self._items.popitem(last=False)
 
     def delete(self, key: str) -> None:
-        """Forget `key`."""
-        self._items.pop(key, None)
+        """Forget `key`, and refuse for a moment what was loaded before."""
+        self._put(key, None, CHANGED_FOR)
 
 
 class Cache:

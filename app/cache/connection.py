@@ -3,6 +3,7 @@
 Without the gate every request would pay the time-out while Redis is away.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
@@ -52,7 +53,7 @@ class RedisGate:
         if self._away_until:
             self._away_until = time.monotonic() + PAUSE  # this call finds out, the others go on without
         try:
-            answer = await operation(self.client)
+            answer = await _uncancelled(operation(self.client))
         except ResponseError as error:
             # Redis is there and refuses this command: out of memory, or a key of another type.
             log.warning("redis_refused", error=str(error))
@@ -73,6 +74,20 @@ class RedisGate:
         """Close the connections."""
         await self.client.aclose()
         await self._probe.aclose()
+
+
+async def _uncancelled(call: Awaitable[Answer]) -> Answer:
+    """What `call` returns or raises, unless the task was cancelled meanwhile.
+
+    redis-py can take a cancellation that reaches it while it connects for a failure of the connection, and go on.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    try:
+        return await call
+    finally:
+        if task and task.cancelling() > before:
+            raise asyncio.CancelledError
 
 
 # A lease that has run out may be another's by now.

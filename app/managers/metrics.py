@@ -24,9 +24,10 @@ def memory(cgroup: Path = CGROUP) -> tuple[int, int]:
         limit = int((cgroup / "memory.max").read_text())  # "max" where there is none
         used = int((cgroup / "memory.current").read_text())
         statistics = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+        reclaimable = int(statistics.get("inactive_file", 0))
     except (OSError, ValueError):
         return host.total - host.available, host.total
-    return max(0, used - int(statistics.get("inactive_file", 0))), min(limit, host.total)
+    return max(0, used - reclaimable), min(limit, host.total)
 
 
 class MetricsManager:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from threading import Lock
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -78,23 +79,24 @@ def is_forbidden_label(name: str) -> bool:
 
 def _bounded_labels(metric: MetricWrapperBase, registry: BoundedRegistry) -> Callable[..., Any]:
     original = metric.labels
-    known = metric._metrics  # noqa: SLF001
     names = metric._labelnames  # noqa: SLF001
     overflow = (OVERFLOW,) * len(names)
+    admission = Lock()
 
     def labels(*values: object, **by_name: object) -> MetricWrapperBase:
-        try:
-            texts = tuple(map(str, values)) or tuple(str(by_name[name]) for name in names)
-        except KeyError:
+        if (values and by_name) or len(values or by_name) != len(names) or not by_name.keys() <= set(names):
             return original(*values, **by_name)  # which raises as the library does
+        texts = tuple(map(str, values)) or tuple(str(by_name[name]) for name in names)
+        known = metric._metrics  # noqa: SLF001 -- looked up each time: clear() replaces it
         if texts in known:
             return known[texts]
-        if any(len(text) > MAX_VALUE_LENGTH for text in texts):
-            reason = "value_too_long"
-        elif len(known) - (overflow in known) >= registry.max_series:
-            reason = "too_many_series"
-        else:
-            return original(*values, **by_name)
+        with admission:  # two threads must not both take the last place
+            if any(len(text) > MAX_VALUE_LENGTH for text in texts):
+                reason = "value_too_long"
+            elif len(known) - (overflow in known) >= registry.max_series:
+                reason = "too_many_series"
+            else:
+                return original(*texts)
         registry.refused.labels(metric._name, reason).inc()  # noqa: SLF001
         return original(*overflow)
 

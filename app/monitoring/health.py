@@ -36,10 +36,15 @@ class Check:
     required: bool = True
 
 
+async def _run(check: Check) -> Details:
+    """The check, so that what it raises before its first await is its answer, too."""
+    return await check.run()
+
+
 async def _answer(check: Check) -> dict[str, Any]:
     """Run one check. It is answered when its time-out passes, even where the check cannot be cancelled that fast."""
     started = time.perf_counter()
-    task = asyncio.ensure_future(check.run())
+    task = asyncio.create_task(_run(check))
     try:
         done, _ = await asyncio.wait({task}, timeout=check.timeout)
     finally:
@@ -53,7 +58,7 @@ async def _answer(check: Check) -> dict[str, Any]:
     }
     if not done:
         return {**answer, "error": f"no answer within {check.timeout:g} s"}
-    error = task.exception()
+    error = asyncio.CancelledError() if task.cancelled() else task.exception()
     if isinstance(error, CheckFailed):
         return {**answer, "error": str(error)}
     if error is not None:

@@ -76,8 +76,22 @@ def _shared_processors(fields: dict[str, str], renderer: Renderer) -> list[Proce
 def _to_json(event: EventDict, **_options: Any) -> str:
     try:
         return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-    except (TypeError, ValueError):  # a lone surrogate, a number over 64 bits, an object that cannot say what it is
-        return json.dumps({str(key): repr(value) for key, value in event.items()})
+    except (TypeError, ValueError):  # a lone surrogate, a number over 64 bits, a key or object of another kind
+        return json.dumps(_plain(event))
+
+
+def _plain(value: Any) -> Any:
+    """`value` in what JSON has; an object that cannot even say what it is becomes its type's name."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, str | int | None):
+        return value
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 -- a line is worth more than what one object of it says
+        return type(value).__name__
 
 
 def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:

@@ -16,12 +16,13 @@ _PRIVATE_VALUES = (
     (re.compile(r"(://[^\s:/@]{0,64}:)[^\s/@]{1,256}@"), r"\1[redacted]@"),
     (re.compile(r"\bsk-[\w-]{8,256}"), "[key]"),
 )
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 DEEPEST = 8
 
 
 def is_secret_key(key: str) -> bool:
-    """Whether a field of this name is private whatever it holds. Case and dashes do not matter."""
-    return _SECRET_KEY.search(key.lower().replace("-", "_")) is not None
+    """Whether a field of this name is private whatever it holds. Case, dashes and humps do not matter."""
+    return _SECRET_KEY.search(_HUMP.sub("_", key).lower().replace("-", "_")) is not None
 
 
 def redact_text(text: str) -> str:
@@ -40,10 +41,22 @@ def redact(value: Any, depth: int = 0) -> Any:
     if depth >= DEEPEST:
         return REDACTED
     if isinstance(value, Mapping):
-        return {
-            key: REDACTED if isinstance(key, str) and is_secret_key(key) else redact(item, depth + 1)
-            for key, item in value.items()
-        }
+        return {_redact_key(key): _redact_field(key, item, depth) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [redact(item, depth + 1) for item in value]
-    return redact_text(str(value))
+    return redact_text(_show(value))
+
+
+def _redact_key(key: Any) -> Any:
+    return redact_text(key) if isinstance(key, str) else key
+
+
+def _redact_field(key: Any, value: Any, depth: int) -> Any:
+    return REDACTED if isinstance(key, str) and is_secret_key(key) else redact(value, depth + 1)
+
+
+def _show(value: object) -> str:
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 -- an object that cannot be shown is no reason to lose the line
+        return f"[{type(value).__name__}]"

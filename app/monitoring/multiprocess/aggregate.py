@@ -35,6 +35,8 @@ class DirectoryCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """The metrics of all processes."""
+        if not self._path.is_dir():
+            raise ValueError(f"the metrics directory {self._path} is gone")
         files = [str(file) for file in metric_files(self._path)]
         try:
             metrics = _merge(files)

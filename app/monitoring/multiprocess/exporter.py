@@ -183,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         listener = (
             socket.socket(fileno=arguments.fd) if arguments.fd is not None else listen(arguments.host, arguments.port)
         )
-    except (argparse.ArgumentTypeError, OSError) as error:
+    except (argparse.ArgumentTypeError, OSError, OverflowError) as error:
         return _refuse(f"the exporter cannot start: {error}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))

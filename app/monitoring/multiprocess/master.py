@@ -99,19 +99,21 @@ class ExporterSupervisor:
             self._companion.wait()
             if time.monotonic() - started > LONGEST_RESTART_DELAY:
                 delay = FIRST_RESTART_DELAY  # it had been well
-            if self._stopping.wait(delay):
+            if self._stopping.is_set():
                 return
-            delay = min(delay * 2, LONGEST_RESTART_DELAY)
             try:
                 with no_fork():
-                    self._restart()
+                    get_logger("exporter").error("exporter_ended", pid=self.pid, restart_in_seconds=delay)
+                if not self._stopping.wait(delay):
+                    with no_fork():
+                        self._restart()
             except Exception:  # noqa: BLE001 -- whatever it was, the next attempt may succeed
-                get_logger("exporter").exception("exporter_not_started", next_attempt_seconds=delay)
+                get_logger("exporter").exception("exporter_not_started")
+            delay = min(delay * 2, LONGEST_RESTART_DELAY)
 
     def _restart(self) -> None:
         if self._stopping.is_set():
             return
-        get_logger("exporter").error("exporter_ended", pid=self.pid)
         mark_process_dead(own_identity(self.pid))  # type: ignore[no-untyped-call]
         self._companion = self._start()
         catalogue().exporter_restarts.inc()

@@ -1,0 +1,164 @@
+"""/health as probes and people see it, with dependencies well, failing and away."""
+
+import asyncio
+import re
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import httpx
+import psutil
+import pytest
+
+from app import main
+from app.api import health
+from tests.conftest import Application
+from tests.fake_ai import fake_ai
+
+AWAY = {"database_url": "postgresql://nobody@127.0.0.1:1/none", "redis_url": "redis://127.0.0.1:1/0"}
+READY = ["/health/ready", "/health"]
+
+
+@asynccontextmanager
+async def silent_server() -> AsyncIterator[int]:
+    """The port of a server that accepts and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+async def migrated() -> None:
+    """Wait until every application of this loop has set its database up."""
+    for task in asyncio.all_tasks():
+        if getattr(task.get_coro(), "__name__", "") == "migrate_when_reachable":
+            await task
+
+
+def test_each_dependency_has_its_time() -> None:
+    assert (health.DATABASE_TIMEOUT, health.REDIS_TIMEOUT, health.AI_TIMEOUT) == (2.0, 1.0, 3.0)
+
+
+async def test_a_live_process_says_so(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/health/live")
+    body = answer.json()
+    assert answer.status_code == 200
+    assert (body["status"], body["version"]) == ("alive", "1.0.0")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", body["timestamp"])
+
+
+async def test_a_ready_service_names_its_checks(client: httpx.AsyncClient) -> None:
+    await migrated()
+    answer = await client.get("/health/ready")
+    body = answer.json()
+    assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
+    assert body.keys() == {"status", "timestamp", "version", "checks"}
+    assert body["status"] == "ready"
+    assert list(body["checks"]) == ["database", "redis", "disk", "memory"]
+    for check in body["checks"].values():
+        assert check["status"] == "pass"
+        assert check["response_ms"] >= 0
+    assert 0 <= body["checks"]["disk"]["usage_percent"] < 95
+
+
+async def test_the_page_for_people_has_the_process_too(client: httpx.AsyncClient) -> None:
+    await migrated()
+    body = (await client.get("/health")).json()
+    assert (body["status"], body["alive"]) == ("ready", True)
+    assert body["worker_started"] == int(psutil.Process().create_time())
+
+
+@pytest.mark.parametrize("path", READY)
+async def test_without_a_database_the_service_is_alive_and_not_ready(application: Application, path: str) -> None:
+    async with application(**AWAY) as client:
+        assert (await client.get("/health/live")).status_code == 200
+        answer = await client.get(path)
+    body = answer.json()
+    assert (answer.status_code, body["status"]) == (503, "not_ready")
+    assert body["checks"]["database"]["status"] == "fail"
+    assert body["checks"]["database"]["error"] == "the database cannot be reached"
+    assert body["checks"]["redis"]["status"] in {"warn", "unknown"}
+    assert "127.0.0.1" not in answer.text
+
+
+@pytest.mark.parametrize("path", READY)
+async def test_without_redis_the_service_is_degraded_and_ready(application: Application, path: str) -> None:
+    async with application(redis_url=AWAY["redis_url"]) as client:
+        await migrated()
+        answer = await client.get(path)
+    body = answer.json()
+    assert (answer.status_code, body["status"]) == (200, "degraded")
+    assert (body["checks"]["redis"]["status"], body["checks"]["database"]["status"]) == ("warn", "pass")
+
+
+async def test_a_database_without_its_tables_is_not_ready(
+    application: Application, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(main, "migrate_when_reachable", never)
+    async with application(database_url=empty_database_url) as client:
+        answer = await client.get("/health/ready")
+    assert (answer.status_code, answer.json()["checks"]["database"]["error"]) == (503, "the database is being set up")
+
+
+async def test_a_database_that_says_nothing_is_answered_when_its_time_is_up(
+    application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "DATABASE_TIMEOUT", 0.05)
+    async with silent_server() as port, application(database_url=f"postgresql://x@127.0.0.1:{port}/x") as client:
+        answer = await asyncio.wait_for(client.get("/health/ready"), 30)
+    assert answer.status_code == 503
+    assert answer.json()["checks"]["database"]["error"] == "no answer within 0.05 s"
+
+
+@pytest.mark.parametrize(("status", "shown", "overall"), [(200, "pass", "ready"), (500, "warn", "degraded")])
+async def test_the_ai_service_is_reported_and_never_unready(
+    application: Application, status: int, shown: str, overall: str
+) -> None:
+    async with fake_ai() as ai, application(ai_base_url=ai.url) as client:
+        ai.status = status
+        await migrated()
+        answer = await client.get("/health/ready")
+    body = answer.json()
+    assert (answer.status_code, body["status"]) == (200, overall)
+    assert body["checks"]["ai"]["status"] == shown
+    assert "closed" in str(body["checks"]["ai"])
+    assert ai.url not in answer.text
+
+
+async def test_an_ai_service_that_is_away_is_reported_and_never_unready(application: Application) -> None:
+    async with application(ai_base_url="http://127.0.0.1:1/v1") as client:
+        await migrated()
+        answer = await client.get("/health/ready")
+    assert (answer.status_code, answer.json()["checks"]["ai"]["status"]) == (200, "warn")
+    assert answer.json()["checks"]["ai"]["error"] == "the AI service cannot be reached; the circuit is closed"
+
+
+@pytest.mark.parametrize(("percent", "status", "shown"), [(94, 200, "pass"), (95, 503, "fail"), (100, 503, "fail")])
+async def test_a_full_disk_takes_the_service_out(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, percent: int, status: int, shown: str
+) -> None:
+    monkeypatch.setattr(
+        health, "shutil", SimpleNamespace(disk_usage=lambda _: SimpleNamespace(used=percent, total=100))
+    )
+    await migrated()
+    answer = await client.get("/health/ready")
+    assert (answer.status_code, answer.json()["checks"]["disk"]["status"]) == (status, shown)
+    if status == 503:
+        assert answer.json()["checks"]["disk"]["error"] == f"the disk is {percent}% full"
+
+
+async def test_full_memory_takes_the_service_out(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "memory", lambda: (96, 100))
+    await migrated()
+    answer = await client.get("/health/ready")
+    assert (answer.status_code, answer.json()["checks"]["memory"]["error"]) == (503, "memory is 96% full")
+
+
+async def test_a_redis_socket_that_does_not_exist_is_a_warning(application: Application, tmp_path: Path) -> None:
+    async with application(redis_url=f"unix://{tmp_path}/away.sock") as client:
+        await migrated()
+        answer = await client.get("/health/ready")
+    assert answer.json()["checks"]["redis"]["error"] == "Redis cannot be reached; every route works without it"

@@ -1,0 +1,116 @@
+"""Rate limits over HTTP."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import httpx
+import pytest
+
+from app.main import create_app
+from app.monitoring.catalogue import registry
+from app.settings import Settings
+from tests.conftest import Application
+
+REVIEWS = "/api/v1/destinations/amed/reviews"
+INQUIRIES = "/api/v1/inquiries"
+CHAT = "/api/v1/assistant/chat"
+BODIES: dict[str, dict[str, object]] = {
+    REVIEWS: {"rating": 5, "text": "fine"},
+    INQUIRIES: {"name": "Ayu", "email": "ayu@example.com", "message": "Hello."},
+    CHAT: {"message": "Where is a temple?"},
+}
+AWAY = "unix:///nonexistent.sock"
+
+
+def refused(name: str) -> float:
+    """How many requests the limit has refused until now."""
+    return registry().get_sample_value("baliblissed_rate_limited_requests_total", {"limit": name}) or 0.0
+
+
+async def send(client: httpx.AsyncClient, path: str, times: int = 1, **headers: str) -> list[int]:
+    """The statuses of so many requests."""
+    forwarded = {name.replace("_", "-"): value for name, value in headers.items()}
+    return [(await client.post(path, json=BODIES[path], headers=forwarded)).status_code for _ in range(times)]
+
+
+@pytest.mark.parametrize("redis", [{}, {"redis_url": AWAY}], ids=["Redis there", "Redis away"])
+@pytest.mark.parametrize(("path", "name"), [(REVIEWS, "reviews"), (INQUIRIES, "inquiries"), (CHAT, "assistant")])
+async def test_requests_past_the_limit_are_refused_and_counted(
+    application: Application, path: str, name: str, redis: dict[str, str]
+) -> None:
+    before = refused(name)
+    async with application(rate_limit_writes="3/day", rate_limit_ai="3/day", **redis) as client:
+        assert 429 not in await send(client, path, 3)
+        answer = await client.post(path, json=BODIES[path])
+    assert answer.status_code == 429
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["request_id"] == answer.headers["X-Request-ID"]
+    assert 1 <= int(answer.headers["Retry-After"]) <= 86_400
+    assert refused(name) == before + 1
+
+
+async def test_invalid_requests_count_too(application: Application) -> None:
+    async with application(rate_limit_writes="2/day") as client:
+        statuses = [(await client.post(INQUIRIES, json={})).status_code for _ in range(3)]
+    assert statuses == [422, 422, 429]
+
+
+async def test_reading_is_not_limited(application: Application) -> None:
+    async with application(rate_limit_writes="1/day") as client:
+        await send(client, REVIEWS, 2)
+        assert (await client.get(REVIEWS)).status_code == 200
+
+
+async def test_each_limit_counts_for_itself(application: Application) -> None:
+    async with application(rate_limit_writes="1/day", rate_limit_ai="1/day") as client:
+        assert [await send(client, path, 2) for path in BODIES] == [[201, 429], [201, 429], [200, 429]]
+
+
+async def test_each_client_address_is_counted_for_itself(application: Application) -> None:
+    async with application(peer=("198.51.100.7", 1), rate_limit_writes="2/day") as one:
+        assert await send(one, REVIEWS, 3) == [201, 201, 429]
+    async with application(peer=("198.51.100.8", 1), rate_limit_writes="2/day") as other:
+        assert await send(other, REVIEWS, 3) == [201, 201, 429]
+
+
+async def test_the_addresses_of_one_ipv6_network_are_counted_together(application: Application) -> None:
+    async with application(rate_limit_writes="1/day") as client:
+        assert await send(client, REVIEWS, X_Forwarded_For="2001:db8:1:2::1") == [201]
+        assert await send(client, REVIEWS, X_Forwarded_For="2001:db8:1:2:ffff::9") == [429]
+        assert await send(client, REVIEWS, X_Forwarded_For="2001:db8:1:3::1") == [201]
+
+
+async def test_a_trusted_proxys_word_on_the_address_is_believed(application: Application) -> None:
+    async with application(rate_limit_writes="1/day") as client:
+        assert await send(client, REVIEWS, 2, X_Forwarded_For="198.51.100.7") == [201, 429]
+        assert await send(client, REVIEWS, 2, X_Forwarded_For="198.51.100.8") == [201, 429]
+
+
+async def test_a_strangers_word_on_the_address_is_not_believed(application: Application) -> None:
+    async with application(peer=("203.0.113.9", 1), rate_limit_writes="1/day") as client:
+        assert await send(client, REVIEWS, 1, X_Forwarded_For="198.51.100.7") == [201]
+        assert await send(client, REVIEWS, 1, X_Forwarded_For="198.51.100.8") == [429]
+
+
+async def test_clients_of_a_unix_socket_are_counted_together(make_settings: Callable[..., Settings]) -> None:
+    app = create_app(make_settings(rate_limit_writes="1/day"))
+    transport = httpx.ASGITransport(app, client=cast("Any", None))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://testserver") as client,
+    ):
+        assert await send(client, REVIEWS, 2) == [201, 429]
+
+
+async def test_instances_share_the_count_through_redis(application: Application) -> None:
+    async with application(rate_limit_writes="2/day") as one, application(rate_limit_writes="2/day") as other:
+        assert [*await send(one, REVIEWS), *await send(other, REVIEWS), *await send(one, REVIEWS)] == [201, 201, 429]
+
+
+async def test_each_instance_counts_for_itself_while_redis_is_away(application: Application) -> None:
+    async with (
+        application(rate_limit_writes="1/day", redis_url=AWAY) as one,
+        application(rate_limit_writes="1/day", redis_url=AWAY) as other,
+    ):
+        assert await send(one, REVIEWS, 2) == [201, 429]
+        assert await send(other, REVIEWS, 2) == [201, 429]

@@ -1,0 +1,148 @@
+"""Errors over HTTP: RFC 9457 problems that carry the request's id and nothing of the inside."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from http import HTTPStatus
+
+import httpx
+import pytest
+from fastapi import FastAPI, HTTPException
+from structlog.testing import capture_logs
+
+from app.api.problems import problem
+from app.main import MAX_BODY_BYTES, create_app
+from app.settings import Settings
+from tests.conftest import Application, running
+
+AWAY = "postgresql://postgres@/postgres?host=/nonexistent"
+PASSWORD = "quokka"
+
+
+def assert_problem(answer: httpx.Response, status: int) -> None:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert (body["type"], body["status"], body["title"]) == ("about:blank", status, HTTPStatus(status).phrase)
+    assert body["request_id"] == answer.headers["X-Request-ID"]
+    assert body["instance"] == answer.request.url.path
+
+
+@pytest.fixture
+async def broken(make_settings: Callable[..., Settings]) -> AsyncIterator[httpx.AsyncClient]:
+    """The application with routes that fail."""
+    app: FastAPI = create_app(make_settings())
+
+    async def boom() -> None:
+        raise RuntimeError(f"the password is {PASSWORD}")
+
+    async def teapot() -> None:
+        raise HTTPException(418, "Short and stout.", {"X-Kind": "teapot"})
+
+    app.add_api_route("/boom", boom)
+    app.add_api_route("/teapot", teapot)
+    async with running(app) as client:
+        yield client
+
+
+async def test_a_path_that_is_not_there_is_a_problem(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/api/v1/nothing")
+    assert_problem(answer, 404)
+    assert "detail" not in answer.json()
+
+
+async def test_another_slash_is_another_path(client: httpx.AsyncClient) -> None:
+    assert_problem(await client.get("/api/v1/destinations/"), 404)
+
+
+async def test_a_method_that_is_not_allowed_is_a_problem(client: httpx.AsyncClient) -> None:
+    answer = await client.put("/api/v1/destinations/amed")
+    assert_problem(answer, 405)
+    assert answer.headers["Allow"] == "GET"
+
+
+async def test_a_problem_carries_the_id_that_the_client_gave(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/nothing", headers={"X-Request-ID": "mine-1"})
+    assert answer.json()["request_id"] == "mine-1"
+
+
+async def test_an_invalid_request_says_where_and_why_but_not_what(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/api/v1/destinations/amed/reviews", json={"rating": 5_551_234, "text": ["private"]})
+    assert_problem(answer, 422)
+    assert [error["where"] for error in answer.json()["errors"]] == [["body", "rating"], ["body", "text"]]
+    assert all(error.keys() == {"where", "message", "kind"} for error in answer.json()["errors"])
+    assert "private" not in answer.text
+    assert "5551234" not in answer.text
+
+
+async def test_an_error_that_nobody_foresaw_is_a_problem_without_internals(broken: httpx.AsyncClient) -> None:
+    with capture_logs() as lines:
+        answer = await broken.get("/boom")
+    assert_problem(answer, 500)
+    assert answer.json().keys() == {"type", "title", "status", "instance", "request_id"}
+    assert PASSWORD not in answer.text
+    assert [line["log_level"] for line in lines if line["event"] == "unhandled_error"] == ["error"]
+    assert [line["status"] for line in lines if line["event"] == "request"] == [500]
+
+
+async def test_a_handlers_own_error_keeps_its_detail_and_headers(broken: httpx.AsyncClient) -> None:
+    answer = await broken.get("/teapot")
+    assert_problem(answer, 418)
+    assert answer.json()["detail"] == "Short and stout."
+    assert answer.headers["X-Kind"] == "teapot"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content"),
+    [
+        ("GET", "/api/v1/destinations", None),
+        ("GET", "/api/v1/destinations/amed", None),
+        ("GET", "/api/v1/destinations/amed/reviews", None),
+        ("POST", "/api/v1/destinations/amed/reviews", {"rating": 5, "text": "fine"}),
+        ("POST", "/api/v1/inquiries", {"name": "Ayu", "email": "ayu@example.com", "message": "Hello."}),
+        ("POST", "/api/v1/assistant/chat", {"message": "Where is a temple?"}),
+        ("POST", "/api/v1/assistant/itineraries", {"days": 2}),
+    ],
+)
+async def test_a_database_that_is_away_is_a_problem_to_retry(
+    application: Application, method: str, path: str, content: dict[str, object] | None
+) -> None:
+    async with application(database_url=AWAY) as client:
+        answer = await client.request(method, path, json=content)
+    assert_problem(answer, 503)
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert "nonexistent" not in answer.text
+    assert "asyncpg" not in answer.text.lower()
+
+
+@pytest.mark.parametrize("announced", [True, False], ids=["with a length", "in chunks"])
+async def test_a_body_that_is_too_large_is_a_problem(client: httpx.AsyncClient, *, announced: bool) -> None:
+    whole = json.dumps({"name": "Ayu", "email": "ayu@example.com", "message": "x" * MAX_BODY_BYTES}).encode()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, len(whole), 65_536):
+            yield whole[start : start + 65_536]
+
+    with capture_logs() as lines:
+        content = whole if announced else chunks()
+        answer = await client.post("/api/v1/inquiries", content=content, headers={"Content-Type": "application/json"})
+    assert_problem(answer, 413)
+    assert [line["event"] for line in lines if line["log_level"] == "error"] == []
+
+
+async def test_a_body_of_the_largest_size_is_read(client: httpx.AsyncClient) -> None:
+    content = b'{"message": "Hello."' + b" " * (MAX_BODY_BYTES - 21) + b"}"
+    assert len(content) == MAX_BODY_BYTES
+    answer = await client.post("/api/v1/assistant/chat", content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 200
+
+
+def test_a_problem_holds_what_is_known_and_no_more() -> None:
+    made = problem(503, instance="/here", headers={"Retry-After": "2"}, circuit="open")
+    assert json.loads(bytes(made.body)) == {
+        "type": "about:blank",
+        "title": "Service Unavailable",
+        "status": 503,
+        "instance": "/here",
+        "circuit": "open",
+    }
+    assert made.headers["Retry-After"] == "2"

@@ -1,0 +1,171 @@
+"""The pool, with a PostgreSQL that is stopped and started."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from app.database import pool as module
+from app.database.pool import Database, DatabaseUnavailable
+from app.embedded import EmbeddedServers
+
+
+@pytest.fixture
+async def small(database_url: str) -> AsyncIterator[Database]:
+    """A pool of one connection."""
+    database = Database(database_url, size=1)
+    await database.open()
+    yield database
+    await database.close()
+
+
+async def count_inquiries(database: Database) -> object:
+    async with database.connection() as connection:
+        return await connection.fetchval("SELECT count(*) FROM inquiries")
+
+
+async def execute(database: Database, statement: str) -> None:
+    async with database.connection() as connection:
+        await connection.execute(statement)
+
+
+async def add_inquiry(connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]") -> None:
+    await connection.execute(
+        "INSERT INTO inquiries (name, email, message, party_size, request_digest) VALUES ('a', 'b', 'c', 1, 'd')"
+    )
+
+
+async def test_a_pool_that_is_not_open_is_unavailable() -> None:
+    database = Database("postgresql://postgres@/postgres?host=/nonexistent")
+    with pytest.raises(DatabaseUnavailable, match="the pool is not open"):
+        await database.ping()
+    await database.close()
+
+
+async def test_a_pool_that_is_closed_is_unavailable_and_can_be_opened_again(database_url: str) -> None:
+    database = Database(database_url)
+    await database.open()
+    await database.ping()
+    await database.close()
+    with pytest.raises(DatabaseUnavailable):
+        await database.ping()
+    await database.open()
+    await database.ping()
+    await database.close()
+
+
+async def test_opening_connects_to_nothing() -> None:
+    database = Database("postgresql://postgres@/postgres?host=/nonexistent")
+    await database.open()
+    with pytest.raises(DatabaseUnavailable):
+        await database.ping()
+    await database.close()
+
+
+async def test_a_database_of_another_name_is_unavailable(servers: dict[str, str]) -> None:
+    database = Database(servers["DATABASE_URL"].replace("/postgres?", "/atlantis?"))
+    await database.open()
+    with pytest.raises(DatabaseUnavailable, match="InvalidCatalogNameError"):
+        await database.ping()
+    await database.close()
+
+
+async def test_a_transaction_is_committed_at_its_end(database: Database) -> None:
+    async with database.transaction() as connection:
+        await add_inquiry(connection)
+        assert await count_inquiries(database) == 0
+    assert await count_inquiries(database) == 1
+
+
+async def test_a_transaction_that_fails_leaves_nothing(database: Database) -> None:
+    async def fail() -> None:
+        async with database.transaction() as connection:
+            await add_inquiry(connection)
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        await fail()
+    assert await count_inquiries(database) == 0
+
+
+async def test_an_error_of_a_statement_is_the_statements(database: Database) -> None:
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await execute(database, "SELECT 1 / 0")
+    await database.ping()
+
+
+async def test_a_table_that_is_not_there_yet_is_unavailable(empty_database_url: str) -> None:
+    database = Database(empty_database_url)
+    await database.open()
+    with pytest.raises(DatabaseUnavailable, match="UndefinedTableError"):
+        await count_inquiries(database)
+    await database.close()
+
+
+async def test_a_statement_that_takes_too_long_is_unavailable_and_the_pool_goes_on(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "COMMAND_TIMEOUT", 0.1)
+    database = Database(database_url, size=1)
+    await database.open()
+    with pytest.raises(DatabaseUnavailable, match="TimeoutError"):
+        await execute(database, "SELECT pg_sleep(30)")
+    await database.ping()
+    await database.close()
+
+
+async def test_a_pool_that_is_exhausted_is_unavailable(small: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ACQUIRE_TIMEOUT", 0.05)
+    async with small.connection():
+        with pytest.raises(DatabaseUnavailable, match="TimeoutError"):
+            await small.ping()
+    await small.ping()
+
+
+async def test_a_connection_that_is_cut_is_unavailable_once(small: Database) -> None:
+    with pytest.raises(DatabaseUnavailable):
+        await execute(small, "SELECT pg_terminate_backend(pg_backend_pid())")
+    await small.ping()
+
+
+async def test_closing_cuts_what_does_not_come_back(database_url: str) -> None:
+    database = Database(database_url, size=1)
+    await database.open()
+    held, release = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        async with database.connection():
+            held.set()
+            await release.wait()
+
+    holder = asyncio.create_task(hold())
+    await held.wait()
+    await asyncio.wait_for(database.close(timeout=0.05), 10)
+    watcher = await asyncpg.connect(database_url)
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    async with asyncio.timeout(10):
+        while await watcher.fetchval(query):  # noqa: ASYNC110 -- another process has no event
+            await asyncio.sleep(0.01)
+    await watcher.close()
+    release.set()
+    await asyncio.wait([holder])
+    assert holder.exception() is None or isinstance(holder.exception(), DatabaseUnavailable)
+
+
+async def test_a_pool_recovers_by_itself_when_the_server_is_back(scratch: Path) -> None:
+    servers = EmbeddedServers(scratch / "pool", redis=False)
+    database = Database(servers.wait_until_ready()["DATABASE_URL"], size=3)
+    try:
+        await database.open()
+        await asyncio.gather(*(database.ping() for _ in range(3)))
+        servers.stop()
+        endings = await asyncio.gather(*(database.ping() for _ in range(6)), return_exceptions=True)
+        assert {type(ending) for ending in endings} == {DatabaseUnavailable}
+        servers = EmbeddedServers(scratch / "pool", redis=False)
+        servers.wait_until_ready()
+        await asyncio.gather(*(database.ping() for _ in range(6)))
+    finally:
+        await database.close()
+        servers.stop()

@@ -1,0 +1,227 @@
+"""The observing layer around applications of the test's own."""
+
+import asyncio
+import ipaddress
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
+
+from app.middleware.body_limit import BodyLimitMiddleware
+from app.middleware.middleware import ObservingMiddleware, sanitise_address
+
+SCOPE: Scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": ("198.51.100.7", 1)}
+
+
+async def show(request: Request) -> JSONResponse:
+    """What a handler sees of the layer."""
+    structlog.get_logger().info("in the handler")
+    return JSONResponse({"request_id": request.scope["request_id"], "peer": list(request.scope["peer"] or [])})
+
+
+async def half(_request: Request) -> StreamingResponse:
+    """An answer that breaks off."""
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"half"
+        raise LookupError("in the middle")
+
+    return StreamingResponse(body())
+
+
+async def boom(_request: Request) -> JSONResponse:
+    raise LookupError("before the start")
+
+
+APP = ObservingMiddleware(
+    Starlette(routes=[Route("/show/{name}", show), Route("/half", half), Route("/boom", boom)]),
+)
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    """A client at 198.51.100.7; errors that leave the application reach the test."""
+    transport = httpx.ASGITransport(APP, client=("198.51.100.7", 1))
+    async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as opened:
+        yield opened
+
+
+async def nothing() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def ignore(_message: Message) -> None:
+    """Send to nobody."""
+
+
+@pytest.mark.parametrize("given", ["a", "abc-1.2_3", "Z" * 64, "0"])
+async def test_a_plain_request_id_is_taken_over(client: httpx.AsyncClient, given: str) -> None:
+    answer = await client.get("/show/x", headers={"X-Request-ID": given})
+    assert answer.headers["X-Request-ID"] == answer.json()["request_id"] == given
+
+
+@pytest.mark.parametrize("given", ["", "-a", "a b", "a" * 65, "a/b", "é", 'a"', "a%0A", "<script>"])
+async def test_any_other_request_id_is_replaced(client: httpx.AsyncClient, given: str) -> None:
+    answer = await client.get("/show/x", headers={b"X-Request-ID": given.encode()})
+    made = answer.headers["X-Request-ID"]
+    assert made == answer.json()["request_id"]
+    assert len(made) == 32
+    assert set(made) <= set("0123456789abcdef")
+
+
+async def test_every_request_gets_an_id_of_its_own(client: httpx.AsyncClient) -> None:
+    answers = await asyncio.gather(*(client.get("/show/x") for _ in range(20)))
+    assert len({answer.headers["X-Request-ID"] for answer in answers}) == 20
+
+
+async def test_a_request_is_one_access_log_line(client: httpx.AsyncClient) -> None:
+    with capture_logs(processors=[merge_contextvars]) as lines:
+        answer = await client.get("/show/quokka?secret=1", headers={"X-Request-ID": "mine"})
+    handler, access = lines
+    assert handler == {"event": "in the handler", "log_level": "info", "request_id": "mine"}
+    assert access.pop("duration_ms") >= 0
+    assert access == {
+        "event": "request",
+        "log_level": "info",
+        "request_id": "mine",
+        "method": "GET",
+        "route": access["route"],
+        "status": answer.status_code,
+        "client_ip": "198.51.100.0/24",
+    }
+    assert "quokka" not in str(lines)
+    assert "secret" not in str(lines)
+
+
+async def test_the_access_log_names_the_route_and_not_the_path(client: httpx.AsyncClient) -> None:
+    class Routed:
+        path = "/show/{name}"
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["route"] = Routed()
+        await JSONResponse({})(scope, receive, send)
+
+    with capture_logs() as lines:
+        await ObservingMiddleware(app)(dict(SCOPE), nothing, ignore)
+        await client.get("/not/there")
+    assert [(line["route"], line["status"]) for line in lines] == [("/show/{name}", 200), ("none", 404)]
+
+
+async def test_the_log_context_of_one_request_does_not_reach_the_next(client: httpx.AsyncClient) -> None:
+    structlog.contextvars.bind_contextvars(left="over")
+    with capture_logs(processors=[merge_contextvars]) as lines:
+        await client.get("/show/x")
+    assert len(lines) == 2
+    assert all("left" not in line for line in lines)
+
+
+async def test_the_peer_of_the_socket_is_noted_before_anybody_changes_it() -> None:
+    seen: list[object] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["client"] = ("203.0.113.9", 2)
+        seen.append(scope["peer"])
+        await JSONResponse({})(scope, receive, send)
+
+    with capture_logs() as lines:
+        await ObservingMiddleware(app)(dict(SCOPE), nothing, ignore)
+    assert seen == [("198.51.100.7", 1)]
+    assert [line["client_ip"] for line in lines] == ["203.0.113.0/24"]
+
+
+async def test_an_error_before_the_answer_is_a_problem() -> None:
+    sent: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise LookupError("quokka")
+
+    async def keep(message: Message) -> None:
+        sent.append(message)
+
+    with capture_logs() as lines:
+        await ObservingMiddleware(app)(dict(SCOPE), nothing, keep)
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+    assert sent[0]["status"] == 500
+    assert b"quokka" not in sent[1]["body"]
+    assert [(line["event"], line.get("status")) for line in lines] == [("unhandled_error", None), ("request", 500)]
+
+
+async def test_an_error_after_the_start_of_the_answer_is_raised_again(client: httpx.AsyncClient) -> None:
+    with capture_logs() as lines, pytest.raises(LookupError, match="in the middle"):
+        await client.get("/half")
+    assert [(line["event"], line.get("status")) for line in lines] == [("unhandled_error", None), ("request", 200)]
+
+
+async def test_a_client_that_goes_away_before_the_answer_is_499() -> None:
+    waiting = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        waiting.set()
+        await asyncio.Event().wait()
+
+    with capture_logs() as lines:
+        request = asyncio.create_task(ObservingMiddleware(app)(dict(SCOPE), nothing, ignore))
+        await waiting.wait()
+        request.cancel()
+        await asyncio.wait([request])
+    assert request.cancelled()
+    assert [(line["event"], line["status"]) for line in lines] == [("request", 499)]
+
+
+@pytest.mark.parametrize("layer", [ObservingMiddleware, partial(BodyLimitMiddleware, limit=1)])
+@pytest.mark.parametrize("kind", ["websocket", "lifespan"])
+async def test_what_is_no_request_passes_untouched(kind: str, layer: Callable[[ASGIApp], ASGIApp]) -> None:
+    seen: list[tuple[Any, ...]] = []
+
+    async def app(*arguments: Any) -> None:
+        seen.append(arguments)
+
+    scope: Scope = {"type": kind, "headers": []}
+    with capture_logs() as lines:
+        await layer(app)(scope, nothing, ignore)
+    assert seen == [({"type": kind, "headers": []}, nothing, ignore)]
+    assert lines == []
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("198.51.100.7", "198.51.100.0/24"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1::/48"),
+        ("::1", "::/48"),
+        (None, "local"),
+        ("", "local"),
+        ("/run/app.sock", "local"),
+        ("198.51.100.7:80", "local"),
+    ],
+)
+def test_an_address_is_cut_to_its_network(address: str | None, network: str) -> None:
+    assert sanitise_address(address) == network
+
+
+@given(address=st.ip_addresses())
+def test_no_whole_address_is_ever_logged(address: Any) -> None:
+    network = ipaddress.ip_network(sanitise_address(str(address)))
+    assert network.prefixlen == (24 if address.version == 4 else 48)
+    assert address in network
+
+
+async def test_a_request_without_an_address_is_local() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await JSONResponse({})(scope, receive, send)
+
+    with capture_logs() as lines:
+        await ObservingMiddleware(app)({**SCOPE, "client": None}, nothing, ignore)
+    assert [line["client_ip"] for line in lines] == ["local"]

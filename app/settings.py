@@ -171,9 +171,10 @@ class Settings(BaseSettings):
         if self.metrics_port == self.port:  # on whatever addresses: one of them may be all of them
             raise ValueError(f"METRICS_PORT={self.metrics_port}: want a port other than PORT")
         if self.environment == "production":
-            for name in ("database_url", "redis_url"):
-                if getattr(self, name) is None:
-                    raise ValueError(f"{name.upper()} is not set: production needs it, there is no embedded server")
+            missing = [name.upper() for name in ("database_url", "redis_url") if getattr(self, name) is None]
+            if missing:
+                names = " and ".join(missing)
+                raise ValueError(f"{names} is not set: production needs it, there is no embedded server")
         return self
 
     @property

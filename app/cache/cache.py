@@ -31,8 +31,7 @@ class LocalStore:
 
     def __init__(self, entries: int = LOCAL_ENTRIES) -> None:
         self._entries = entries
-        # None marks a value that was deleted a moment ago.
-        self._items: OrderedDict[str, tuple[float, bytes | None]] = OrderedDict()
+        self._items: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._items)
@@ -47,21 +46,15 @@ class LocalStore:
         return value
 
     def set(self, key: str, value: bytes, ttl: float) -> None:
-        """Keep `value` for `ttl` seconds, unless it was deleted a moment ago: it may be older than that."""
-        expires, known = self._items.get(key, (0.0, b""))
-        if known is None and time.monotonic() < expires:
-            return
-        self._put(key, value, ttl)
-
-    def _put(self, key: str, value: bytes | None, ttl: float) -> None:
+        """Keep `value` for `ttl` seconds."""
         self._items[key] = (time.monotonic() + ttl, value)
         self._items.move_to_end(key)
         while len(self._items) > self._entries:
             self._items.popitem(last=False)
 
     def delete(self, key: str) -> None:
-        """Forget `key`, and refuse for a moment what was loaded before."""
-        self._put(key, None, CHANGED_FOR)
+        """Forget `key`."""
+        self._items.pop(key, None)
 
 
 class Cache:
@@ -159,7 +152,8 @@ class Cache:
         try:
             await self._redis.call(lambda client: _store(client, name, value, int(ttl * 1000)))
         except RedisAway:
-            self._local.set(name, value, min(ttl, LOCAL_TTL))
+            if self._flights.get(name) is asyncio.current_task():  # else the value was deleted while this one loaded
+                self._local.set(name, value, min(ttl, LOCAL_TTL))
 
     async def _release(self, name: str, token: str) -> None:
         try:

@@ -6,7 +6,8 @@ from typing import Any
 
 REDACTED = "[redacted]"
 _SECRET_KEY = re.compile(
-    r"(?:^|_)(?:authorization|cookie|password|passwd|secret|token|api_?key|credentials?|e?mail|phone|address)s?$"
+    # "tokens" is a count, as in prompt_tokens
+    r"(?:^|_)(?:(?:authorization|cookie|password|passwd|secret|api_?key|credential|e?mail|phone|address)s?|token)$"
 )
 # Bounded repetitions: each pattern reads hostile input in linear time.
 _PRIVATE_VALUES = (

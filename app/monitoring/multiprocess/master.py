@@ -4,6 +4,7 @@ Called from the hooks of gunicorn_conf.py, which must never raise: an exception 
 """
 
 import contextlib
+import errno
 import functools
 import gc
 import importlib
@@ -170,7 +171,7 @@ def _listen(name: str, address: Address) -> socket.socket:
     try:
         return listen(*address)
     except OSError as error:
-        if (error.errno or 0) < 0:  # the resolver's codes
+        if (error.errno or 0) < 0 or error.errno == errno.EADDRNOTAVAIL:  # the resolver's codes are negative
             host = name.replace("PORT", "HOST")
             raise StartError(f"{host}={address[0]!r}: want an address of this machine") from error
         reason = os.strerror(error.errno) if error.errno else error

@@ -1,0 +1,280 @@
+"""The exporter as a process: what it answers, how it starts and how it ends."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+
+from app.monitoring.catalogue import Catalogue
+from app.monitoring.multiprocess import exporter
+from tests.process.service import ROOT, free_port, total, wait_for
+
+COMMAND = [sys.executable, "-m", "app.monitoring.multiprocess.exporter"]
+COUNTING = """
+import sys
+from app.monitoring.catalogue import catalogue
+metrics = catalogue()
+metrics.cache_hits.labels("places").inc(int(sys.argv[1]))
+metrics.ai_request_duration.labels("chat").observe(0.3)
+metrics.workers.labels("live").set(int(sys.argv[1]))
+"""
+BROKEN_COLLECTOR = "tests.monitoring.multiprocess.test_exporter:broken"
+SETTING_COLLECTOR = "tests.monitoring.multiprocess.test_exporter:setting"
+COUNTING_COLLECTOR = "tests.monitoring.multiprocess.test_exporter:counting"
+HURRIED = [
+    sys.executable,
+    "-c",
+    "from app.monitoring.multiprocess import exporter; exporter.COLLECT_INTERVAL = 0.05; exporter.main()",
+]
+
+
+def broken(_metrics: object) -> None:
+    """A collector that fails."""
+    raise RuntimeError("no such sensor")
+
+
+def setting(metrics: Catalogue) -> None:
+    """A collector that sets a gauge."""
+    metrics.system_cpu.set(0.25)
+
+
+def counting(metrics: Catalogue) -> None:
+    """A collector that counts how often it was called."""
+    metrics.hook_errors.labels("test").inc()
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """An empty metrics directory."""
+    path = tmp_path / "metrics"
+    path.mkdir()
+    return path
+
+
+def environment(directory: Path | None) -> dict[str, str]:
+    """What a process that counts in `directory` is started with."""
+    plain = {**os.environ, "PYTHONPATH": str(ROOT)}
+    plain.pop("PROMETHEUS_MULTIPROC_DIR", None)
+    return plain if directory is None else {**plain, "PROMETHEUS_MULTIPROC_DIR": str(directory)}
+
+
+def count(directory: Path, hits: int) -> None:
+    """Run a process to its end that counts `hits` cache hits."""
+    subprocess.run([sys.executable, "-c", COUNTING, str(hits)], env=environment(directory), check=True)
+
+
+class Running:
+    """A started exporter."""
+
+    def __init__(self, directory: Path, log: Path, command: list[str], *arguments: str) -> None:
+        self.url = f"http://127.0.0.1:{(port := free_port())}"
+        self._log = log
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [*command, "--port", str(port), *arguments],
+                env=environment(directory),
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text()
+
+    def answers(self) -> bool:
+        assert self.process.poll() is None, self.output
+        try:
+            return httpx.get(f"{self.url}/health").text == "ok\n"
+        except httpx.TransportError:
+            return False
+
+    def scrape(self, accept: str = "") -> httpx.Response:
+        return httpx.get(f"{self.url}/metrics", headers={"Accept": accept}, timeout=30)
+
+
+@contextmanager
+def running(directory: Path, *arguments: str, command: list[str] = COMMAND) -> Iterator[Running]:
+    """An exporter that answers; it is ended afterwards."""
+    started = Running(directory, directory.parent / "exporter.log", command, *arguments)
+    try:
+        wait_for(started.answers, "the exporter")
+        yield started
+    finally:
+        started.process.terminate()
+        started.process.wait(30)
+        assert started.process.stdin is not None
+        started.process.stdin.close()
+
+
+def refusal(directory: Path | None, *arguments: str) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of an exporter that ends by itself."""
+    done = subprocess.run(
+        [*COMMAND, *arguments], env=environment(directory), capture_output=True, text=True, check=False, timeout=60
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_scrape_is_the_sum_of_every_process_that_counted(directory: Path) -> None:
+    for hits in (2, 3, 5):
+        count(directory, hits)
+    with running(directory) as started:
+        text = started.scrape().text
+        assert total(text, "baliblissed_cache_hits_total", cache="places") == 10
+        assert total(text, "baliblissed_ai_request_duration_seconds_count", operation="chat") == 3
+        assert total(text, "baliblissed_ai_request_duration_seconds_bucket", le="0.5") == 3
+        count(directory, 7)
+        assert total(started.scrape().text, "baliblissed_cache_hits_total", cache="places") == 17
+
+
+def test_a_scrape_is_text_unless_openmetrics_is_asked_for(directory: Path) -> None:
+    count(directory, 2)
+    with running(directory) as started:
+        assert started.scrape().headers["content-type"].startswith("text/plain; version=")
+        answer = started.scrape("application/openmetrics-text; version=1.0.0")
+    assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert "baliblissed_cache_hits" in {family.name for family in parse_openmetrics(answer.text)}  # type: ignore[no-untyped-call]
+
+
+def test_it_reports_its_own_scrapes_and_the_directory(directory: Path) -> None:
+    count(directory, 2)
+    with running(directory) as started:
+        started.scrape()
+        text = started.scrape().text
+    assert total(text, "baliblissed_exporter_scrape_duration_seconds_count") == 1
+    assert total(text, "baliblissed_exporter_files") >= 3
+    assert total(text, "baliblissed_exporter_directory_bytes") > 0
+
+
+def test_head_has_the_headers_of_get_and_no_body(directory: Path) -> None:
+    with running(directory) as started:
+        answer = httpx.head(f"{started.url}/health")
+        assert (answer.status_code, answer.headers["content-length"], answer.content) == (200, "3", b"")
+        assert int(httpx.head(f"{started.url}/metrics").headers["content-length"]) > 0
+
+
+@pytest.mark.parametrize("path", ["/", "/metric", "/metrics/", "/health/live"])
+def test_other_paths_are_not_found(directory: Path, path: str) -> None:
+    with running(directory) as started:
+        answer = httpx.get(started.url + path)
+        assert (answer.status_code, answer.text) == (404, "see /metrics\n")
+        assert httpx.get(f"{started.url}/metrics?name=x").status_code == 200
+
+
+def test_a_connection_serves_several_scrapes_and_names_no_python(directory: Path) -> None:
+    with running(directory) as started, httpx.Client(base_url=started.url) as client:
+        answers = [client.get("/metrics"), client.get("/health"), client.get("/metrics")]
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert "python" not in answers[0].headers["server"].lower()
+
+
+def test_a_client_that_goes_away_is_no_event(directory: Path) -> None:
+    with running(directory) as started:
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", int(started.url.rpartition(":")[2]))) as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+                client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n")
+        assert started.scrape().status_code == 200
+        assert started.output == ""
+
+
+def test_collectors_set_gauges_and_one_that_fails_costs_no_scrape(directory: Path) -> None:
+    with running(directory, "--collect", BROKEN_COLLECTOR, "--collect", SETTING_COLLECTOR) as started:
+        answer = started.scrape()
+        assert answer.status_code == 200
+        assert total(answer.text, "baliblissed_system_cpu_usage_ratio") == 0.25
+        assert "collector_failed" in started.output
+        assert "no such sensor" in started.output
+
+
+def test_a_broken_file_costs_its_own_numbers_only(directory: Path) -> None:
+    count(directory, 2)
+    with running(directory) as started:
+        (directory / "counter_999999.db").write_bytes(b"")
+        text = started.scrape().text
+        assert total(text, "baliblissed_cache_hits_total", cache="places") == 2
+        assert "metric_files_left_out" in started.output
+        assert total(started.scrape().text, "baliblissed_exporter_unreadable_files_total") >= 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_status_0(directory: Path, number: signal.Signals) -> None:
+    with running(directory) as started:
+        started.process.send_signal(number)
+        assert started.process.wait(30) == 0
+        assert "Traceback" not in started.output
+
+
+def test_it_ends_with_its_standard_input_where_it_is_told_to(directory: Path) -> None:
+    with running(directory, "--end-with-stdin") as started:
+        assert started.process.stdin is not None
+        started.process.stdin.close()
+        assert started.process.wait(30) == 0
+
+
+def test_a_socket_that_is_handed_over_is_served(directory: Path) -> None:
+    with exporter.listen("127.0.0.1", 0) as listener:
+        process = subprocess.Popen(
+            [*COMMAND, "--fd", str(listener.fileno())], env=environment(directory), pass_fds=[listener.fileno()]
+        )
+        try:
+            port = listener.getsockname()[1]
+            assert httpx.get(f"http://127.0.0.1:{port}/health", timeout=30).text == "ok\n"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def test_help_names_every_option() -> None:
+    status, text, _ = refusal(None, "--help")
+    assert status == 0
+    assert set(re.findall(r"--[a-z-]+", text)) >= {
+        "--host",
+        "--port",
+        "--collect",
+        "--fd",
+        "--logging",
+        "--end-with-stdin",
+    }
+
+
+def test_without_a_directory_it_ends_with_one_line(tmp_path: Path) -> None:
+    for path, shown in ((None, "''"), (tmp_path / "away", repr(str(tmp_path / "away")))):
+        status, _, error = refusal(path)
+        assert status == 1
+        assert error == f"PROMETHEUS_MULTIPROC_DIR={shown}: want the directory of the metric files\n"
+
+
+def test_a_taken_port_ends_it_with_one_line(directory: Path) -> None:
+    with exporter.listen("127.0.0.1", 0) as taken:
+        status, _, error = refusal(directory, "--port", str(taken.getsockname()[1]))
+    assert status == 1
+    assert re.fullmatch(r"the exporter cannot start: .*Address already in use.*\n", error)
+
+
+@pytest.mark.parametrize("port", ["70000", "-1"])
+def test_a_port_that_does_not_exist_ends_it_with_one_line(directory: Path, port: str) -> None:
+    status, _, error = refusal(directory, f"--port={port}")
+    assert status == 1
+    assert re.fullmatch(r"the exporter cannot start: .*65535.*\n", error)
+
+
+@pytest.mark.parametrize("reference", ["nowhere:collect", "app.managers.metrics:away", "app.managers.metrics", ":x"])
+def test_a_collector_that_cannot_be_loaded_ends_it_with_one_line(directory: Path, reference: str) -> None:
+    status, _, error = refusal(directory, "--collect", reference)
+    assert status == 1
+    assert re.fullmatch(rf"the exporter cannot start: '{reference}': .*: want module:function\n", error)
+
+
+def test_collectors_run_again_without_a_scrape(directory: Path) -> None:
+    with running(directory, "--collect", COUNTING_COLLECTOR, command=HURRIED) as started:
+        wait_for(lambda: total(started.scrape().text, "baliblissed_hook_errors_total", hook="test") > 3, "collectors")

@@ -1,0 +1,261 @@
+"""What the master keeps and counts, hook by hook."""
+
+import gc
+import mmap
+import os
+import re
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from structlog.testing import capture_logs
+
+from app.monitoring.catalogue import registry
+from app.monitoring.multiprocess import master
+from app.monitoring.multiprocess.companion import Companion
+from app.monitoring.multiprocess.exporter import DEFAULT_LOGGING, listen
+from app.monitoring.multiprocess.master import StartError
+from tests.process.service import free_port, wait_for
+
+NOWHERE = "tests.monitoring.multiprocess.test_exporter:nowhere"
+
+
+@pytest.fixture(autouse=True)
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """What this test's master holds; it is let go afterwards."""
+    own = master._Held()
+    monkeypatch.setattr(master, "_held", own)
+    yield own
+    master.stop_exporter()
+    for item in (own.lock, own.listener):
+        if item is not None:
+            item.close()
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory that this test's master counts in."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    return tmp_path
+
+
+def counted(name: str, **labels: str) -> float:
+    """The value of one of our series now."""
+    return registry().get_sample_value(f"baliblissed_{name}", labels) or 0.0
+
+
+def server(live: int, configured: int) -> SimpleNamespace:
+    """As much of gunicorn's arbiter as is looked at."""
+    return SimpleNamespace(WORKERS=dict.fromkeys(range(live)), num_workers=configured)
+
+
+def test_a_hook_that_fails_is_logged_and_counted_and_the_service_goes_on() -> None:
+    @master.never_raises
+    def child_exit(divisor: int) -> float:
+        return 1 / divisor
+
+    before = counted("hook_errors_total", hook="child_exit")
+    with capture_logs() as lines:
+        child_exit(1)
+        child_exit(divisor=0)
+    assert counted("hook_errors_total", hook="child_exit") == before + 1
+    assert [(line["event"], line["hook"], line["log_level"]) for line in lines] == [
+        ("hook_failed", "child_exit", "error")
+    ]
+    assert child_exit.__name__ == "child_exit"
+
+
+def test_a_hook_does_not_hold_back_the_end_of_the_process() -> None:
+    @master.never_raises
+    def on_exit() -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        on_exit()
+
+
+@pytest.mark.parametrize(
+    ("note", "aborted", "reason"),
+    [
+        (0, False, "killed"),
+        (master.STOPPED, False, "stopped"),
+        (master.MAX_REQUESTS, False, "max_requests"),
+        (9, False, "killed"),
+        (0, True, "timeout"),
+        (master.STOPPED, True, "timeout"),
+    ],
+)
+def test_a_workers_end_is_counted_by_its_reason(shared: Path, note: int, *, aborted: bool, reason: str) -> None:
+    worker = SimpleNamespace(pid=4_000_000, aborted=aborted)
+    master.before_fork(server(1, 2), worker)
+    assert counted("workers", state="live") == 2
+    worker.exit_note[0] = note
+    gauge = shared / "gauge_livemostrecent_4000000.db"
+    counter = shared / "counter_4000000.db"
+    for file in (gauge, counter):
+        file.touch()
+    before = counted("worker_exits_total", reason=reason)
+    master.after_exit(server(1, 2), worker)
+    assert counted("worker_exits_total", reason=reason) == before + 1
+    assert (counted("workers", state="live"), counted("workers", state="configured")) == (1, 2)
+    assert (gauge.exists(), counter.exists()) == (False, True)
+    assert worker.exit_note.closed
+
+
+def test_a_worker_shares_its_note_with_the_master(shared: Path) -> None:
+    worker = SimpleNamespace(pid=os.getpid(), aborted=False)
+    master.before_fork(server(0, 1), worker)
+    assert isinstance(worker.exit_note, mmap.mmap)
+    assert worker.exit_note[0] == 0
+    worker.exit_note.close()
+
+
+def test_ports_and_directory_are_taken_and_held(held: Any, tmp_path: Path) -> None:
+    api, metrics = free_port(), free_port()
+    master.take_ports_and_directory(
+        api=("127.0.0.1", api), metrics=("127.0.0.1", metrics), directory=tmp_path / "metrics"
+    )
+    assert held.listener.getsockname() == ("127.0.0.1", metrics)
+    assert (tmp_path / "metrics" / "lock").exists()
+    listen("127.0.0.1", api).close()
+    with pytest.raises(StartError, match="another service counts there"):
+        master.take_ports_and_directory(
+            api=("127.0.0.1", api), metrics=("127.0.0.1", free_port()), directory=tmp_path / "metrics"
+        )
+
+
+@pytest.mark.parametrize("name", ["PORT", "METRICS_PORT"])
+def test_a_taken_port_is_named(tmp_path: Path, name: str) -> None:
+    with listen("127.0.0.1", 0) as taken:
+        addresses = {"PORT": ("127.0.0.1", free_port()), "METRICS_PORT": ("127.0.0.1", free_port())}
+        addresses[name] = taken.getsockname()
+        said = re.escape(f"{name}={taken.getsockname()[1]}: Address already in use (127.0.0.1): want a free port")
+        with pytest.raises(StartError, match=f"^{said}$"):
+            master.take_ports_and_directory(
+                api=addresses["PORT"], metrics=addresses["METRICS_PORT"], directory=tmp_path
+            )
+
+
+@pytest.mark.parametrize(("name", "variable"), [("PORT", "HOST"), ("METRICS_PORT", "METRICS_HOST")])
+def test_a_host_that_is_no_address_is_named(name: str, variable: str) -> None:
+    with pytest.raises(StartError, match=rf"^{variable}='no\.such\.invalid': want an address of this machine$"):
+        master._listen(name, ("no.such.invalid", 1))
+
+
+def test_an_error_without_a_number_is_said_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> socket.socket:
+        raise OSError("no sockets today")
+
+    monkeypatch.setattr(master, "listen", refuse)
+    with pytest.raises(StartError, match=r"PORT=1: no sockets today \(::1\): want a free port"):
+        master._listen("PORT", ("::1", 1))
+
+
+def test_a_second_master_on_one_port_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GUNICORN_PID", "7")
+    with pytest.raises(StartError, match="SIGUSR2 is not supported"):
+        master.take_ports_and_directory(api=("127.0.0.1", 1), metrics=("127.0.0.1", 2), directory=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_modules_are_loaded_and_their_objects_left_alone_by_the_collector() -> None:
+    before = gc.get_freeze_count()
+    try:
+        master.preload("app.monitoring.event_loop", "json")
+        assert gc.get_freeze_count() > before
+    finally:
+        gc.unfreeze()
+
+
+def test_without_a_port_there_is_no_exporter(held: Any) -> None:
+    master.start_exporter([], DEFAULT_LOGGING)
+    assert held.exporter is None
+    master.stop_exporter()
+
+
+@pytest.fixture
+def companions(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Companion | None]]:
+    """Every exporter that was started, None for one that could not be; they are reaped as gunicorn would."""
+    started: list[Companion | None] = []
+    start = master.ExporterSupervisor._start
+
+    def kept(supervisor: master.ExporterSupervisor) -> Companion:
+        started.append(None)
+        if len(started) == 2 and supervisor._arguments[-1] == NOWHERE:
+            raise OSError("no memory")
+        started[-1] = companion = start(supervisor)
+        return companion
+
+    monkeypatch.setattr(master.ExporterSupervisor, "_start", kept)
+    yield started
+    for companion in started:
+        if companion is not None:
+            companion.stop(30)
+
+
+def test_an_exporter_that_is_killed_is_started_again_on_the_same_port(
+    held: Any, shared: Path, companions: list[Companion]
+) -> None:
+    held.listener = listen("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{held.listener.getsockname()[1]}/health"
+    before = counted("exporter_restarts_total")
+    master.start_exporter([], DEFAULT_LOGGING)
+    supervisor = held.exporter
+    assert httpx.get(url, timeout=30).text == "ok\n"
+    first = supervisor.pid
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: counted("exporter_restarts_total") == before + 1, "another exporter")
+    assert supervisor.pid != first
+    assert httpx.get(url, timeout=30).text == "ok\n"
+    master.stop_exporter()
+    supervisor._thread.join(30)
+    assert not supervisor._thread.is_alive()
+    assert companions[-1]._process.returncode == 0
+    assert len(companions) == 2
+
+
+def test_an_exporter_that_cannot_start_is_tried_again_until_it_is_stopped(
+    held: Any, shared: Path, companions: list[Companion | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held.listener = listen("127.0.0.1", 0)
+    monkeypatch.setattr(master, "FIRST_RESTART_DELAY", 0.001)
+    with capture_logs() as lines:
+        master.start_exporter([NOWHERE], DEFAULT_LOGGING)
+        wait_for(lambda: len(companions) > 3, "further starts")
+        supervisor = held.exporter
+        master.stop_exporter()
+        supervisor._thread.join(30)
+    assert not supervisor._thread.is_alive()
+    events = [line["event"] for line in lines]
+    assert events.count("exporter_not_started") == 1
+    assert events.count("exporter_ended") >= 2
+
+
+def test_a_stop_during_a_restart_ends_the_exporter_that_was_being_started(
+    held: Any, shared: Path, companions: list[Companion], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held.listener = listen("127.0.0.1", 0)
+    starting = threading.Event()
+    start = master.ExporterSupervisor._start
+
+    def start_while_stopping(supervisor: master.ExporterSupervisor) -> Companion:
+        if companions:
+            starting.set()
+            supervisor._stopping.wait(0.5)
+        return start(supervisor)
+
+    monkeypatch.setattr(master.ExporterSupervisor, "_start", start_while_stopping)
+    master.start_exporter([], DEFAULT_LOGGING)
+    supervisor = held.exporter
+    os.kill(supervisor.pid, signal.SIGKILL)
+    assert starting.wait(30)
+    master.stop_exporter()
+    supervisor._thread.join(5)
+    assert not supervisor._thread.is_alive()
+    assert all(companion._process.poll() is not None for companion in companions)

@@ -1,0 +1,60 @@
+"""How late the event loop runs, as the histogram has it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from prometheus_client import CollectorRegistry, Histogram
+
+from app.monitoring import event_loop
+from app.monitoring.catalogue import LAG_BUCKETS
+
+
+class Lag(Histogram):
+    """A histogram that also keeps what was observed, and can be waited for."""
+
+    observed: list[float]
+    again: asyncio.Event
+
+    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
+        super().observe(amount, exemplar)
+        self.observed.append(amount)
+        self.again.set()
+
+    async def next(self) -> float:
+        """The next observation."""
+        self.again.clear()
+        await self.again.wait()
+        return self.observed[-1]
+
+
+@asynccontextmanager
+async def watched(interval: float) -> AsyncIterator[tuple[Lag, CollectorRegistry]]:
+    """A histogram that watches this loop meanwhile."""
+    own = CollectorRegistry()
+    lag = Lag("lag", "Lag.", registry=own, buckets=LAG_BUCKETS)
+    lag.observed, lag.again = [], asyncio.Event()
+    watching = asyncio.create_task(event_loop.watch(lag, interval))
+    try:
+        yield lag, own
+    finally:
+        watching.cancel()
+        await asyncio.wait({watching})
+
+
+async def test_a_blocked_loop_shows_as_a_late_wake_up() -> None:
+    async with watched(0.001) as (lag, registry):
+        await lag.next()
+        time.sleep(0.1)  # noqa: ASYNC251 -- the blocking is what is observed
+        assert await lag.next() > 0.05
+    assert registry.get_sample_value("lag_count") == len(lag.observed)
+    assert registry.get_sample_value("lag_sum") == pytest.approx(sum(lag.observed))
+
+
+async def test_a_wake_up_is_never_counted_as_early() -> None:
+    async with watched(0.0) as (lag, _):
+        for _ in range(50):
+            await lag.next()
+    assert min(lag.observed) >= 0

@@ -1,0 +1,290 @@
+"""Spans of a request across its dependencies, and what happens to them where the collector is away."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]
+import pytest
+from opentelemetry import trace
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, set_span_in_context
+from structlog.testing import capture_logs
+
+from app.monitoring import tracing
+from tests.api.test_health import migrated
+from tests.conftest import Application
+from tests.fake_ai import fake_ai
+from tests.process.service import ROOT
+
+COMMON: dict[str, Any] = {"endpoint": None, "ratio": 1.0, "service": "bali", "version": "1.2.3", "environment": "test"}
+SEND_ONE = """
+import sys
+from opentelemetry import trace
+from app.monitoring import tracing
+tracing.configure(
+    exporter=sys.argv[1], endpoint=sys.argv[2], ratio=1.0, service="bali", version="1.2.3", environment="test"
+)
+with trace.get_tracer("test").start_as_current_span("swim", attributes={"place": "Sanur"}):
+    pass
+print("sent", tracing.shutdown(20.0))
+"""
+FAIL_IN_CHILDREN = """
+import os
+from app.monitoring import tracing
+class Away:
+    def export(self, spans):
+        raise OSError("away")
+for _ in range(3):
+    if os.fork() == 0:
+        tracing.CalmExporter(Away(), "collector").export([])
+        tracing.CalmExporter(Away(), "collector").export([])
+        os._exit(0)
+    os.wait()
+"""
+
+
+class Lasting(SimpleSpanProcessor):
+    """A processor that the end of one application does not end."""
+
+    def shutdown(self) -> None:
+        """The session's provider serves the next application too."""
+
+
+class Inner(SpanExporter):
+    """An exporter that does as it is told."""
+
+    def __init__(self, result: SpanExportResult | Exception = SpanExportResult.SUCCESS) -> None:
+        self.result = result
+        self.exported = 0
+        self.ended = False
+        self.free = threading.Event()
+        self.free.set()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.free.wait()
+        self.exported += len(spans) or 1
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
+
+    def shutdown(self) -> None:
+        self.ended = True
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return timeout_millis == 7
+
+
+class Collector(trace_service_pb2_grpc.TraceServiceServicer):
+    """An OTLP collector that keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.requests: list[Any] = []
+
+    def Export(self, request: Any, _context: Any) -> Any:  # noqa: N802 -- the name is the protocol's
+        self.requests.append(request)
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+
+@pytest.fixture(scope="session")
+def exporter() -> InMemorySpanExporter:
+    """The spans of this process, from the first test that wants them."""
+    kept = InMemorySpanExporter(max_spans=10_000)
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(Lasting(kept))
+    trace.set_tracer_provider(provider)
+    return kept
+
+
+@pytest.fixture
+def spans(exporter: InMemorySpanExporter) -> InMemorySpanExporter:
+    """The spans of this test."""
+    exporter.clear()
+    return exporter
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[TracerProvider]]:
+    """What is installed during this test; this process's own provider stays."""
+    providers: list[TracerProvider] = []
+    monkeypatch.setattr(trace, "set_tracer_provider", providers.append)
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: providers[-1])
+    yield providers
+    for provider in providers:
+        provider.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def _may_warn() -> Iterator[None]:
+    """No warning was given yet."""
+    tracing._next_warning[:] = bytes(8)
+    yield
+    tracing._next_warning[:] = bytes(8)
+
+
+def is_sampled(provider: TracerProvider, parent: TraceFlags | None = None) -> bool:
+    """Whether a span of `provider` under a remote parent with `parent` flags is sampled; no flags, no parent."""
+    context = None
+    if parent is not None:
+        context = set_span_in_context(NonRecordingSpan(SpanContext(1, 2, is_remote=True, trace_flags=parent)))
+    return bool(provider.get_tracer("test").start_span("x", context).get_span_context().trace_flags.sampled)
+
+
+def test_a_provider_says_which_service_and_which_process_it_is(installed: list[TracerProvider]) -> None:
+    first = tracing.configure(exporter="none", **COMMON)
+    second = tracing.configure(exporter="none", **COMMON)
+    assert installed == [first, second]
+    attributes = first.resource.attributes
+    assert attributes["service.name"] == "bali"
+    assert attributes["service.version"] == "1.2.3"
+    assert attributes["deployment.environment.name"] == "test"
+    assert {"service.namespace", "host.name", "process.pid"} <= attributes.keys()
+    assert attributes["service.instance.id"] != second.resource.attributes["service.instance.id"]
+
+
+@pytest.mark.parametrize(("ratio", "root"), [(0.0, False), (1.0, True)])
+def test_a_root_is_sampled_by_ratio_and_a_child_as_its_parent(
+    installed: list[TracerProvider], ratio: float, *, root: bool
+) -> None:
+    provider = tracing.configure(exporter="none", **{**COMMON, "ratio": ratio})
+    assert is_sampled(provider) is root
+    assert is_sampled(provider, TraceFlags(TraceFlags.SAMPLED)) is True
+    assert is_sampled(provider, TraceFlags(TraceFlags.DEFAULT)) is False
+
+
+@pytest.mark.parametrize(("name", "processors"), [("none", 0), ("console", 1), ("otlp", 1)])
+def test_each_exporter_has_its_processor_and_none_has_none(
+    installed: list[TracerProvider], name: tracing.ExporterName, processors: int
+) -> None:
+    provider = tracing.configure(exporter=name, **COMMON)
+    assert len(provider._active_span_processor._span_processors) == processors
+
+
+def test_the_console_exporter_prints_the_span() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SEND_ONE, "console", ""], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    span, _ = json.JSONDecoder().raw_decode(done.stdout)
+    assert (span["name"], span["attributes"]) == ("swim", {"place": "Sanur"})
+    assert done.stdout.endswith("sent True\n")
+
+
+def test_a_span_reaches_a_collector_over_grpc() -> None:
+    collector, server = Collector(), grpc.server(ThreadPoolExecutor(2))
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)  # type: ignore[no-untyped-call]
+    endpoint = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        command = [sys.executable, "-c", SEND_ONE, "otlp", endpoint]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    finally:
+        server.stop(None).wait()
+    assert done.stdout == "sent True\n"
+    ((resource_spans,),) = [request.resource_spans for request in collector.requests]
+    attributes = {item.key: item.value.string_value for item in resource_spans.resource.attributes}
+    ((span,),) = [scope.spans for scope in resource_spans.scope_spans]
+    assert (attributes["service.name"], span.name) == ("bali", "swim")
+
+
+async def test_a_request_and_all_that_it_asks_are_one_trace(
+    application: Application, spans: InMemorySpanExporter
+) -> None:
+    async with fake_ai() as ai, application(ai_base_url=ai.url) as client:
+        parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        question = {"message": "Where to swim?"}
+        answer = await client.post("/api/v1/assistant/chat", json=question, headers={"traceparent": parent})
+        assert answer.status_code == 200, answer.text
+    found = [span for span in spans.get_finished_spans() if span.context.trace_id == int(parent[3:35], 16)]
+    (request,) = [span for span in found if span.kind is SpanKind.SERVER]
+    assert request.name == "POST /api/v1/assistant/chat"
+    assert request.parent is not None
+    assert request.parent.span_id == int(parent[36:52], 16)
+    scopes = {span.instrumentation_scope.name.rpartition(".")[2] for span in found if span.instrumentation_scope}
+    assert scopes == {"fastapi", "asyncpg", "redis", "httpx"}
+    ids = {span.context.span_id for span in found}
+    assert all(span.parent and span.parent.span_id in ids for span in found if span is not request)
+    assert not [span for span in found if span.name.endswith(("http send", "http receive"))]
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/health", "/metrics"])
+async def test_probes_and_scrapes_make_no_spans_at_all(
+    application: Application, spans: InMemorySpanExporter, path: str
+) -> None:
+    async with application() as client:
+        await migrated()
+        spans.clear()
+        assert (await client.get(path)).status_code == 200
+        assert [span.name for span in spans.get_finished_spans()] == []
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        (SpanExportResult.FAILURE, "the collector did not take them"),
+        (ConnectionError("refused"), "ConnectionError: refused"),
+    ],
+)
+def test_a_collector_that_is_away_is_said_once_a_minute(
+    monkeypatch: pytest.MonkeyPatch, result: SpanExportResult | Exception, reason: str
+) -> None:
+    calm = tracing.CalmExporter(Inner(result), "http://collector:4317")
+    with capture_logs() as lines:
+        assert [calm.export([]) for _ in range(5)] == [SpanExportResult.FAILURE] * 5
+        monkeypatch.setattr(tracing, "SECONDS_BETWEEN_WARNINGS", 0.0)
+        tracing._next_warning[:] = bytes(8)
+        calm.export([])
+    assert [line["event"] for line in lines] == ["spans_not_exported"] * 2
+    assert (lines[0]["reason"], lines[0]["endpoint"]) == (reason, "http://collector:4317")
+    assert lines[0]["log_level"] == "warning"
+
+
+def test_all_workers_together_say_it_once() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FAIL_IN_CHILDREN], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.count("spans_not_exported") == 1
+
+
+def test_an_exporter_that_is_well_is_passed_on_to_in_silence() -> None:
+    calm = tracing.CalmExporter(inner := Inner(), "x")
+    with capture_logs() as lines:
+        assert calm.export([]) is SpanExportResult.SUCCESS
+        assert (calm.force_flush(7), calm.force_flush()) == (True, False)
+        calm.shutdown()
+        assert calm.export([]) is SpanExportResult.FAILURE
+    assert (lines, inner.exported, inner.ended) == ([], 1, True)
+
+
+def test_shutdown_sends_what_is_queued(installed: list[TracerProvider]) -> None:
+    provider, inner = TracerProvider(shutdown_on_exit=False), Inner()
+    provider.add_span_processor(BatchSpanProcessor(inner))
+    installed.append(provider)
+    provider.get_tracer("test").start_span("x").end()
+    assert tracing.shutdown(30.0) is True
+    assert (inner.exported, inner.ended) == (1, True)
+
+
+def test_shutdown_gives_up_on_a_stuck_exporter_at_its_deadline(installed: list[TracerProvider]) -> None:
+    provider, inner = TracerProvider(shutdown_on_exit=False), Inner()
+    inner.free.clear()
+    provider.add_span_processor(BatchSpanProcessor(inner))
+    installed.append(provider)
+    provider.get_tracer("test").start_span("x").end()
+    try:
+        with capture_logs() as lines:
+            assert tracing.shutdown(0.05) is False
+        assert lines == [{"event": "spans_lost_at_shutdown", "deadline_seconds": 0.05, "log_level": "warning"}]
+    finally:
+        inner.free.set()
+
+
+def test_shutdown_without_a_provider_is_done_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trace, "get_tracer_provider", trace.NoOpTracerProvider)
+    assert tracing.shutdown(0.0) is True

@@ -1,0 +1,149 @@
+"""The application as a whole: built twice, its layers in order, its life without dependencies."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import httpx
+import pytest
+from structlog.testing import capture_logs
+
+from app import __version__
+from app.main import MAX_BODY_BYTES, create_app
+from app.settings import Settings, get_settings
+from tests.api.test_health import migrated
+from tests.conftest import Application, running
+
+AWAY = {"database_url": "postgresql://nobody@127.0.0.1:1/none", "redis_url": "redis://127.0.0.1:1/0"}
+INQUIRY = "/api/v1/inquiries"
+
+
+@pytest.fixture
+async def failing(make_settings: Callable[..., Settings]) -> AsyncIterator[httpx.AsyncClient]:
+    """The application with a route that fails."""
+    app = create_app(make_settings())
+
+    @app.get("/boom")
+    async def boom() -> None:
+        raise RuntimeError("the driver's own words")
+
+    async with running(app) as client:
+        yield client
+
+
+async def test_two_applications_in_one_process_are_independent(make_settings: Callable[..., Settings]) -> None:
+    first, second = create_app(make_settings()), create_app(make_settings(ai_model="other"))
+    assert first.state.services is not second.state.services
+    async with running(first) as one, running(second) as two:
+        await migrated()
+        for client in (one, two):
+            assert (await client.get("/health/ready")).status_code == 200
+            assert (await client.get("/metrics")).status_code == 200
+    assert second.state.services.settings.ai_model == "other"
+
+
+async def test_an_application_can_be_started_again_after_its_end(make_settings: Callable[..., Settings]) -> None:
+    app = create_app(make_settings())
+    for _ in range(2):
+        async with running(app) as client:
+            assert (await client.get("/api/v1/destinations")).status_code == 200
+
+
+def test_the_settings_are_the_environments_unless_they_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "from-the-environment")
+    get_settings.cache_clear()
+    try:
+        assert create_app().state.services.settings.otel_service_name == "from-the-environment"
+    finally:
+        get_settings.cache_clear()
+
+
+def test_the_limit_of_series_is_the_settings(make_settings: Callable[..., Settings]) -> None:
+    app = create_app(make_settings(max_series_per_metric=123))
+    assert app.state.instrumentator.registry.max_series == 123
+    create_app(make_settings())
+    assert app.state.instrumentator.registry.max_series == 10_000
+
+
+@pytest.mark.parametrize("disabled", [True, False])
+def test_tracing_can_be_switched_off(make_settings: Callable[..., Settings], *, disabled: bool) -> None:
+    app = create_app(make_settings(otel_sdk_disabled=disabled))
+    assert getattr(app, "_is_instrumented_by_opentelemetry", False) is not disabled
+
+
+async def test_every_answer_has_a_request_id_also_a_404_and_a_500(failing: httpx.AsyncClient) -> None:
+    for path, status in (("/health/live", 200), ("/nowhere", 404), ("/boom", 500), ("/metrics", 200)):
+        answer = await failing.get(path, headers={"X-Request-ID": f"id-{status}"})
+        assert (answer.status_code, answer.headers["x-request-id"]) == (status, f"id-{status}")
+
+
+async def test_a_500_is_a_problem_that_says_nothing_of_its_cause(failing: httpx.AsyncClient) -> None:
+    with capture_logs() as lines:
+        answer = await failing.get("/boom")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+    assert "driver" not in answer.text
+    assert {"unhandled_error", "request"} <= {line["event"] for line in lines}
+    (access,) = [line for line in lines if line["event"] == "request"]
+    assert (access["status"], access["route"]) == (500, "/boom")
+
+
+async def test_a_500_is_counted_with_its_route(failing: httpx.AsyncClient) -> None:
+    await failing.get("/boom")
+    assert 'handler="/boom",method="GET",status="500"' in (await failing.get("/metrics")).text
+
+
+@pytest.mark.parametrize(("forwarded_allow_ips", "network"), [("*", "203.0.113.0/24"), ("10.9.9.9", "127.0.0.0/24")])
+async def test_the_clients_address_is_a_trusted_proxys_word(
+    application: Application, forwarded_allow_ips: str, network: str
+) -> None:
+    with capture_logs() as lines:
+        async with application(forwarded_allow_ips=forwarded_allow_ips) as client:
+            await client.get("/health/live", headers={"X-Forwarded-For": "203.0.113.9"})
+    (access,) = [line for line in lines if line["event"] == "request"]
+    assert access["client_ip"] == network
+
+
+@pytest.mark.parametrize("length_is_known", [True, False])
+async def test_a_body_over_the_limit_is_refused_as_any_other_request(
+    client: httpx.AsyncClient, *, length_is_known: bool
+) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(MAX_BODY_BYTES // 65_536 + 1):
+            yield b" " * 65_536
+
+    content = b" " * (MAX_BODY_BYTES + 1) if length_is_known else chunks()
+    with capture_logs() as lines:
+        answer = await client.post(INQUIRY, content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 413
+    assert [(line["event"], line["log_level"], line.get("status")) for line in lines] == [("request", "info", 413)]
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+
+
+async def test_a_body_within_the_limit_is_read(client: httpx.AsyncClient) -> None:
+    answer = await client.post(INQUIRY, content=b" " * MAX_BODY_BYTES, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+
+
+async def test_the_service_lives_without_database_and_redis(application: Application) -> None:
+    async with application(**AWAY) as client:
+        assert (await client.get("/health/live")).status_code == 200
+        assert (await client.get("/api/v1/destinations")).status_code == 503
+        assert (await client.get("/metrics")).status_code == 200
+
+
+async def test_without_addresses_it_starts_all_the_same() -> None:
+    app = create_app(Settings(environment="test"))
+    async with running(app) as client:
+        assert (await client.get("/health/live")).status_code == 200
+
+
+async def test_nothing_runs_on_after_the_end(make_settings: Callable[..., Settings]) -> None:
+    before = asyncio.all_tasks()
+    async with running(create_app(make_settings(ai_base_url="http://127.0.0.1:1/v1"))):
+        assert len(asyncio.all_tasks() - before) >= 2
+    assert asyncio.all_tasks() - before == set()
+
+
+async def test_the_description_carries_the_version(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/openapi.json")).json()["info"] == {"title": "BaliBlissed", "version": __version__}

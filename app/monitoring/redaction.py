@@ -6,8 +6,7 @@ from typing import Any
 
 REDACTED = "[redacted]"
 _SECRET_KEY = re.compile(
-    # "tokens" is a count, as in prompt_tokens
-    r"(?:^|_)(?:(?:authorization|cookie|password|passwd|secret|api_?key|credential|e?mail|phone|address)s?|token)$"
+    r"(?:^|_)(?:authorization|cookie|password|passwd|secret|token|api_?key|credential|e?mail|phone|address)s?$"
 )
 # Bounded repetitions: each pattern reads hostile input in linear time.
 _PRIVATE_VALUES = (
@@ -53,7 +52,13 @@ def _redact_key(key: Any) -> Any:
 
 
 def _redact_field(key: Any, value: Any, depth: int) -> Any:
-    return REDACTED if isinstance(key, str) and is_secret_key(key) else redact(value, depth + 1)
+    private = isinstance(key, str) and is_secret_key(key) and not _is_count(key, value)
+    return REDACTED if private else redact(value, depth + 1)
+
+
+def _is_count(key: str, value: Any) -> bool:
+    """prompt_tokens and the like say how many, and hold none."""
+    return key.endswith("_tokens") and isinstance(value, int)
 
 
 def _show(value: object) -> str:

@@ -150,3 +150,7 @@ def test_a_private_value_beside_anything_is_gone(value: Any, secret: str, text: 
 @given(st.recursive(st.integers() | st.sampled_from(["Ubud", "1.5"]), st.lists, max_leaves=20))
 def test_redacting_twice_changes_nothing_more(value: Any) -> None:
     assert redact(redact(value)) == redact(value)
+
+
+def test_a_number_of_tokens_stays_and_tokens_do_not() -> None:
+    assert redact({"prompt_tokens": 11, "access_tokens": ["abc"]}) == {"prompt_tokens": 11, "access_tokens": REDACTED}

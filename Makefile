@@ -15,7 +15,9 @@ help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(READY) ## start the service on several workers with its own PostgreSQL and Redis
-	@$(BIN)/python -m app.settings && exec $(BIN)/gunicorn -c gunicorn_conf.py
+	@# gunicorn reads this one itself, before its configuration file can refuse it
+	@case "$$WEB_CONCURRENCY" in *[!0-9]*) $(BIN)/python -m app.settings || exit 1;; esac; \
+	exec $(BIN)/gunicorn -c gunicorn_conf.py
 
 test: $(READY) ## run every test, with branch coverage (ARGS=... go to pytest)
 	@rm -f .coverage .coverage.*

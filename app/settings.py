@@ -21,10 +21,9 @@ from redis.asyncio.connection import parse_url as parse_redis_url
 
 ROOT = Path(__file__).resolve().parent.parent
 Network = IPv4Network | IPv6Network
-# Their values may carry a password or a key, so a message about them never repeats the value.
-SECRET_VARIABLES = frozenset(
-    {"DATABASE_URL", "REDIS_URL", "AI_BASE_URL", "AI_API_KEY", "ADMIN_API_KEY", "OTEL_EXPORTER_OTLP_ENDPOINT"}
-)
+SECRET_VARIABLES = frozenset({"DATABASE_URL", "REDIS_URL", "AI_API_KEY", "ADMIN_API_KEY"})
+# These values may carry a password or a key, so a message about them never repeats the value.
+UNREPEATED_VARIABLES = SECRET_VARIABLES | {"AI_BASE_URL", "OTEL_EXPORTER_OTLP_ENDPOINT"}
 
 
 class SettingsError(Exception):
@@ -236,7 +235,7 @@ def _describe(error: ValidationError) -> list[str]:
         name = str(item["loc"][0]).upper() if item["loc"] else ""
         if not name:
             problems.append(message)
-        elif name in SECRET_VARIABLES:
+        elif name in UNREPEATED_VARIABLES:
             problems.append(f"{name}: {message}")
         else:
             problems.append(f"{name}={os.environ.get(name, item['input'])!r}: {message}")

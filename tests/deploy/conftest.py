@@ -1,0 +1,90 @@
+"""What ships for an engine, as its own programs read it: the compose file through the real `docker-compose config`."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.settings import ROOT
+
+BIN = Path(sys.executable).parent
+COMPOSE, HADOLINT = BIN / "docker-compose", BIN / "hadolint"
+SECRETS = {"POSTGRES_PASSWORD": "a-password", "GRAFANA_ADMIN_PASSWORD": "another-one"}
+STANDIN = Path("tests/deploy/compose.standin.yaml")
+Run = subprocess.CompletedProcess[str]
+Service = dict[str, Any]
+
+
+def run(*command: str | Path, environment: Mapping[str, str] | None = None, timeout: float = 60) -> Run:
+    """Run a program in the repository with the variables it needs and those of `environment`; it may fail."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "DOCKER_HOST") if name in os.environ}
+    argv = [str(part) for part in command]
+    return subprocess.run(
+        argv, cwd=ROOT, env=kept | dict(environment or {}), capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+def compose_config(*files: str | Path, **environment: str) -> dict[str, Any]:
+    """The compose files as docker-compose understands them."""
+    named = [part for file in files for part in ("-f", file)]
+    # An empty file in place of .env: what the developer keeps there is not what ships.
+    done = run(
+        COMPOSE, "--env-file", os.devnull, *named, "config", "--format", "json", environment=SECRETS | environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "", "a warning is a finding"
+    config: dict[str, Any] = json.loads(done.stdout)
+    return config
+
+
+@pytest.fixture(scope="session")
+def compose() -> dict[str, Any]:
+    """What ships."""
+    return compose_config("docker-compose.yaml")
+
+
+@pytest.fixture(scope="session")
+def services(compose: dict[str, Any]) -> dict[str, Service]:
+    """Its services by name."""
+    found: dict[str, Service] = compose["services"]
+    return found
+
+
+def instructions(path: Path) -> list[tuple[str, str]]:
+    """A Dockerfile's instructions with their arguments, without comments, each on one line."""
+    lines = [line for line in path.read_text().splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    joined = "\n".join(lines).replace("\\\n", " ").splitlines()
+    return [
+        (name.upper(), " ".join(rest.split())) for name, _, rest in (line.strip().partition(" ") for line in joined)
+    ]
+
+
+@pytest.fixture(scope="session")
+def dockerfile() -> list[tuple[str, str]]:
+    """The backend's image."""
+    return instructions(ROOT / "Dockerfile")
+
+
+@pytest.fixture(scope="session")
+def image_environment(dockerfile: list[tuple[str, str]]) -> dict[str, str]:
+    """The variables that the image sets in its last stage."""
+    last = len(dockerfile) - [name for name, _ in reversed(dockerfile)].index("FROM")
+    words = [word for name, rest in dockerfile[last:] if name == "ENV" for word in rest.split()]
+    return dict(word.split("=", 1) for word in words)
+
+
+@pytest.fixture
+def production(image_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sets the environment of this process to the image's and what is given, as an engine would."""
+
+    def set_environment(**given: str) -> None:
+        for name, value in (image_environment | given).items():
+            if name != "PATH":
+                monkeypatch.setenv(name, value)
+
+    return set_environment

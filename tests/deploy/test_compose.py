@@ -1,0 +1,226 @@
+"""docker-compose.yaml as docker-compose reads it, against the settings, the image and the files it mounts."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from app import __version__
+from app.api.health import router
+from app.monitoring.multiprocess.companion import Companion
+from app.settings import ROOT, Settings, load_settings
+from tests.deploy.conftest import BIN, COMPOSE, SECRETS, STANDIN, Service, compose_config, run
+
+Services = dict[str, Service]
+WATCHING = {"otel-collector", "jaeger", "prometheus", "alertmanager", "grafana"}
+SERVING = {"backend", "postgres", "redis"}
+
+
+def mounts(service: Service) -> dict[str, str]:
+    """Paths in the repository by their place in the container."""
+    bound = (volume for volume in service.get("volumes", []) if volume["type"] == "bind")
+    return {volume["target"]: str(Path(volume["source"]).relative_to(ROOT)) for volume in bound}
+
+
+def test_the_parts_are_the_service_its_databases_and_what_watches_it(services: Services) -> None:
+    assert services.keys() == SERVING | WATCHING
+
+
+def test_only_the_api_and_grafana_are_published_and_on_the_loopback_address(services: Services) -> None:
+    published = {
+        (name, port["host_ip"], port["target"])
+        for name, service in services.items()
+        for port in service.get("ports", [])
+    }
+    assert published == {("backend", "127.0.0.1", Settings().port), ("grafana", "127.0.0.1", 3000)}
+
+
+def test_the_published_address_is_a_choice() -> None:
+    backend = compose_config("docker-compose.yaml", PUBLISH_ADDRESS="0.0.0.0")["services"]["backend"]  # noqa: S104
+    assert [port["host_ip"] for port in backend["ports"]] == ["0.0.0.0"]  # noqa: S104
+
+
+def test_the_backend_waits_for_postgres_and_redis_and_for_nothing_that_watches(services: Services) -> None:
+    waits = services["backend"]["depends_on"]
+    assert {name: wait["condition"] for name, wait in waits.items()} == {
+        "postgres": "service_healthy",
+        "redis": "service_healthy",
+    }
+    assert not any("depends_on" in services[name] for name in waits)
+
+
+def test_every_image_is_pinned_to_a_release(services: Services) -> None:
+    for service in services.values():
+        assert re.fullmatch(r"[a-z/-]+:v?\d+\.\d+(\.\d+)?", service["image"]), service["image"]
+    assert services["backend"]["image"] == f"baliblissed/backend:{__version__}"
+    assert services["postgres"]["image"].startswith("postgres:18.")
+    assert services["redis"]["image"].startswith("redis:8.")
+    assert services["prometheus"]["image"].startswith("prom/prometheus:v3.")
+
+
+def test_the_collector_is_the_release_that_the_slim_one_is_built_from(services: Services) -> None:
+    manifest = yaml.safe_load((ROOT / "monitoring/otel-collector/builder-config.yaml").read_text())
+    version = manifest["dist"]["version"]
+    assert services["otel-collector"]["image"] == f"otel/opentelemetry-collector-contrib:{version}"
+
+
+def test_every_service_has_a_health_check(services: Services) -> None:
+    for name, service in services.items():
+        assert service["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}, name
+
+
+def test_no_service_has_more_rights_or_room_than_it_needs(services: Services) -> None:
+    for name, service in services.items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert int(service["mem_limit"]) > 0, name
+        assert service["pids_limit"] > 0, name
+        assert service["logging"]["options"]["max-size"], name
+
+
+def test_all_are_in_one_network(compose: dict[str, Any], services: Services) -> None:
+    assert [network["name"] for network in compose["networks"].values()] == ["baliblissed-network"]
+    assert {tuple(service["networks"]) for service in services.values()} == {("baliblissed-network",)}
+
+
+@pytest.mark.parametrize("missing", sorted(SECRETS))
+def test_a_password_that_is_not_set_stops_the_start_and_is_named(missing: str) -> None:
+    given = {name: value for name, value in SECRETS.items() if name != missing}
+    done = run(COMPOSE, "--env-file", "/dev/null", "-f", "docker-compose.yaml", "config", "--quiet", environment=given)
+    assert done.returncode != 0
+    assert missing in done.stderr
+
+
+def test_grafana_takes_its_password_and_address_and_nobody_signs_up(services: Services) -> None:
+    environment = services["grafana"]["environment"]
+    assert environment["GF_SECURITY_ADMIN_PASSWORD"] == SECRETS["GRAFANA_ADMIN_PASSWORD"]
+    assert environment["GF_USERS_ALLOW_SIGN_UP"] == "false"
+    other = compose_config("docker-compose.yaml", GRAFANA_ROOT_URL="https://grafana.example/")["services"]["grafana"]
+    assert other["environment"]["GF_SERVER_ROOT_URL"] == "https://grafana.example/"
+
+
+def test_the_service_accepts_what_it_is_given(services: Services, production: Callable[..., None]) -> None:
+    given = services["backend"]["environment"]
+    assert {name.lower() for name in given} <= Settings.model_fields.keys()
+    production(**{name: value for name, value in given.items() if value is not None})
+    settings = load_settings()
+    assert settings.traces_exporter == "otlp"
+    assert [str(network) for network in settings.allowed_metrics_ips] == ["127.0.0.1/32"]
+
+
+def test_what_is_not_set_is_not_passed_on_as_an_empty_value(services: Services) -> None:
+    # gunicorn itself reads WEB_CONCURRENCY, and an empty one ends it with a traceback.
+    assert services["backend"]["environment"]["WEB_CONCURRENCY"] is None
+    assert "" not in services["backend"]["environment"].values()
+
+
+def test_a_password_for_the_url_can_be_encoded_apart() -> None:
+    backend = compose_config("docker-compose.yaml", POSTGRES_PASSWORD="p@ss", POSTGRES_PASSWORD_URL="p%40ss")
+    url = backend["services"]["backend"]["environment"]["DATABASE_URL"]
+    assert url == "postgresql://baliblissed:p%40ss@postgres:5432/baliblissed"
+    assert backend["services"]["postgres"]["environment"]["POSTGRES_PASSWORD"] == "p@ss"
+
+
+def test_the_backend_can_write_to_its_metrics_and_temporary_directories_only(
+    services: Services, image_environment: dict[str, str]
+) -> None:
+    backend = services["backend"]
+    places = {mount.partition(":")[0] for mount in backend["tmpfs"]}
+    assert backend["read_only"] is True
+    assert places == {image_environment["PROMETHEUS_MULTIPROC_DIR"], "/tmp"}  # noqa: S108 -- in the container
+    assert "volumes" not in backend
+    assert all("size=" in mount for mount in backend["tmpfs"]), "memory without a limit"
+
+
+def gunicorn(environment: dict[str, str]) -> dict[str, str]:
+    """gunicorn's configuration as gunicorn prints it."""
+    done = run(BIN / "gunicorn", "--print-config", "-c", "gunicorn_conf.py", environment=environment)
+    assert done.returncode == 0, done.stderr
+    pairs = (line.partition("=") for line in done.stdout.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def test_ports_and_times_are_those_of_gunicorn(
+    services: Services, image_environment: dict[str, str], tmp_path: Path
+) -> None:
+    backend = services["backend"]
+    given = {name: value for name, value in backend["environment"].items() if value is not None}
+    image = {name: value for name, value in image_environment.items() if name != "PATH"}
+    shown = gunicorn(image | given | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)})
+    assert shown["bind"] == f"['0.0.0.0:{backend['ports'][0]['target']}']"
+    exporter_may_take = (Companion.stop.__defaults__ or (0.0,))[0]
+    grace = float(backend["stop_grace_period"].removesuffix("s"))
+    assert grace > float(shown["graceful_timeout"]) + exporter_may_take
+
+
+def test_the_backend_is_healthy_when_it_is_ready(services: Services) -> None:
+    program = services["backend"]["healthcheck"]["test"][-1]
+    assert "'/health/ready'" in program
+    assert f", {Settings().port}, " in program
+    assert "/health/ready" in {getattr(route, "path", None) for route in router.routes}
+
+
+def test_prometheus_scrapes_the_metrics_port_and_reaches_alertmanager(services: Services) -> None:
+    service = services["prometheus"]
+    assert mounts(service) == {
+        "/etc/prometheus/prometheus.yml": "monitoring/prometheus.yml",
+        "/etc/prometheus/rules": "monitoring/rules",
+    }
+    assert "--config.file=/etc/prometheus/prometheus.yml" in service["command"]
+    assert "--enable-feature=exemplar-storage" in service["command"]
+    config = yaml.safe_load((ROOT / "monitoring/prometheus.yml").read_text())
+    targets = {
+        target for job in config["scrape_configs"] for group in job["static_configs"] for target in group["targets"]
+    }
+    assert f"backend:{Settings().metrics_port}" in targets
+    hosts = {target.partition(":")[0] for target in targets} - {"localhost"}
+    assert hosts <= services.keys(), "a target that is no service here"
+    (peers,) = config["alerting"]["alertmanagers"][0]["static_configs"]
+    assert peers["targets"] == ["alertmanager:9093"]
+
+
+def test_spans_go_to_the_collector_and_from_there_to_jaeger(services: Services) -> None:
+    endpoint = services["backend"]["environment"]["OTEL_EXPORTER_OTLP_ENDPOINT"]
+    assert endpoint == "http://otel-collector:4317"
+    place, file = next(iter(mounts(services["otel-collector"]).items()))
+    assert f"--config={place}" in services["otel-collector"]["command"]
+    assert place in services["otel-collector"]["healthcheck"]["test"][-1]
+    config = (ROOT / file).read_text()
+    assert ":4317" in config
+    assert "jaeger:4317" in config
+
+
+def test_grafana_finds_its_provisioning_and_the_dashboards(services: Services) -> None:
+    assert mounts(services["grafana"]) == {
+        "/etc/grafana/provisioning": "monitoring/grafana/provisioning",
+        "/etc/grafana/dashboards": "monitoring/grafana/dashboards",
+    }
+
+
+def test_everything_that_is_mounted_exists(services: Services) -> None:
+    # An engine makes a directory of what is missing, and the program in the container fails on it in its own words.
+    sources = {source for service in services.values() for source in mounts(service).values()}
+    assert {source for source in sources if not (ROOT / source).exists()} == set()
+
+
+def test_every_volume_has_a_name_and_a_user(compose: dict[str, Any], services: Services) -> None:
+    used = {
+        volume["source"]
+        for service in services.values()
+        for volume in service.get("volumes", [])
+        if volume["type"] == "volume"
+    }
+    assert used == compose["volumes"].keys()
+
+
+def test_the_stand_ins_keep_commands_limits_and_health_checks(services: Services) -> None:
+    standins = compose_config("docker-compose.yaml", STANDIN)["services"]
+    assert standins.keys() == SERVING | {"prometheus", "alertmanager"}
+    for name, service in standins.items():
+        for part in ("command", "volumes", "tmpfs", "read_only", "cap_drop", "mem_limit"):
+            assert service.get(part) == services[name].get(part), (name, part)
+        if name != "prometheus":
+            assert service["healthcheck"] == services[name]["healthcheck"], name

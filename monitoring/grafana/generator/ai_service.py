@@ -1,0 +1,120 @@
+"""The AI concierge: how its requests end, how long they take, what they cost, and whether the circuit is closed."""
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard
+
+from . import board
+from .panels import PER_SECOND, REQUESTS_PER_SECOND, SECONDS, SHARE, Query, lines, mapping, number, states
+from .queries import quantile, rate, series, share
+
+REQUESTS = "baliblissed_ai_requests_total"
+DURATION = "baliblissed_ai_request_duration_seconds"
+TOKENS = "baliblissed_ai_tokens_used_total"
+CHOSEN = 'operation=~"$operation"'
+FAILED = 'outcome!~"success|offline"'
+# As the catalogue defines the gauge.
+BREAKER_STATES = {"0": ("closed", "green"), "1": ("half open", "yellow"), "2": ("open", "red")}
+
+
+def _failures(by: str = "") -> str:
+    return share(REQUESTS, of=REQUESTS, part=FAILED, by=by, where=CHOSEN)
+
+
+def _breakers() -> Query:
+    # All workers and instances share one state through Redis: whoever saw the worst is the latest to know.
+    return Query(f"max by (breaker) ({series('baliblissed_circuit_breaker_state')})", "{{breaker}}")
+
+
+def build() -> Dashboard:
+    """ai-service.json."""
+    operation = board.choice(
+        "operation",
+        "Operation",
+        "What was asked of the concierge.",
+        f'label_values({REQUESTS}{{job=~"$job", instance=~"$instance"}}, operation)',
+    )
+    return board.build(
+        "ai-service",
+        "AI service",
+        "The AI concierge and its upstream. Empty until the first AI request.",
+        {
+            "At a glance": [
+                number(
+                    "AI requests",
+                    "AI requests a second, whatever their outcome.",
+                    REQUESTS_PER_SECOND,
+                    Query(rate(REQUESTS, where=CHOSEN), "requests"),
+                ),
+                number(
+                    "Failed share",
+                    "Share of AI requests that ended neither in an answer of the upstream nor in an offline one.",
+                    SHARE,
+                    Query(_failures(), "failed"),
+                ),
+                number(
+                    "P95",
+                    "95 of 100 AI requests took no longer, those answered from the cache included.",
+                    SECONDS,
+                    Query(quantile(0.95, DURATION, where=CHOSEN), "P95"),
+                ),
+                number(
+                    "Circuit breaker",
+                    "Open: the upstream is not asked. No data where no upstream is configured.",
+                    "none",
+                    _breakers(),
+                ).mappings(mapping(BREAKER_STATES)),
+            ],
+            "Outcomes": [
+                lines(
+                    "AI requests by outcome",
+                    "success and offline are answers; timeout, rejected, circuit_open and error are failures.",
+                    REQUESTS_PER_SECOND,
+                    Query(rate(REQUESTS, "outcome", CHOSEN), "{{outcome}}"),
+                    stacked=True,
+                ),
+                lines(
+                    "Failed share by operation",
+                    "Share of each operation's requests that got no answer.",
+                    SHARE,
+                    Query(_failures("operation"), "{{operation}}"),
+                ),
+                states(
+                    "Circuit breaker",
+                    "0 closed, 1 half open (one request probes), 2 open (requests are refused at once for 15 s).",
+                    BREAKER_STATES,
+                    _breakers(),
+                    width=24,
+                ),
+            ],
+            "Latency": [
+                lines(
+                    "Latency",
+                    "P50, P95 and P99 of all chosen operations, interpolated inside buckets that end at 60 s.",
+                    SECONDS,
+                    *(Query(quantile(q, DURATION, where=CHOSEN), f"P{q * 100:.0f}") for q in (0.5, 0.95, 0.99)),
+                ),
+                lines(
+                    "P95 by operation",
+                    "95 of 100 requests of the operation took no longer.",
+                    SECONDS,
+                    Query(quantile(0.95, DURATION, "operation", CHOSEN), "{{operation}}"),
+                ),
+            ],
+            "Tokens": [
+                lines(
+                    "Tokens by kind",
+                    "Tokens a second as the upstream reports them: prompt is what was sent, completion what came back.",
+                    PER_SECOND,
+                    Query(rate(TOKENS, "kind", CHOSEN), "{{kind}}"),
+                    stacked=True,
+                ),
+                lines(
+                    "Tokens by operation",
+                    "Tokens a second, prompt and completion together.",
+                    PER_SECOND,
+                    Query(rate(TOKENS, "operation", CHOSEN), "{{operation}}"),
+                    stacked=True,
+                ),
+            ],
+        },
+        [operation],
+    )

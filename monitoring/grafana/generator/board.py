@@ -1,0 +1,89 @@
+"""What all dashboards share: identity, variables, links to one another, rows of panels."""
+
+from collections.abc import Sequence
+
+from grafana_foundation_sdk.builders import dashboard as builders
+from grafana_foundation_sdk.models import dashboard
+
+from .panels import DATASOURCE, Panel
+
+TAG = "baliblissed"
+# Every process of the service exposes it, whether there is traffic or not.
+ALWAYS_THERE = "baliblissed_workers"
+
+
+def build(
+    uid: str,
+    title: str,
+    description: str,
+    rows: dict[str, Sequence[Panel]],
+    variables: Sequence[builders.QueryVariable] = (),
+) -> builders.Dashboard:
+    """A read-only dashboard; `rows` are titles and panels, `variables` come after datasource, job and instance."""
+    board = (
+        builders.Dashboard(f"BaliBlissed / {title}")
+        .uid(f"baliblissed-{uid}")
+        .description(description)
+        .tags([TAG])
+        .readonly()
+        .time("now-1h", "now")
+        .refresh("30s")
+        .tooltip(dashboard.DashboardCursorSync.CROSSHAIR)
+        .link(_to_the_others())
+        .variables([_datasource(), _job(), _instance(), *variables])
+    )
+    number = 0
+    for row, panels in rows.items():
+        number += 1
+        board.with_row(builders.Row(row).id(number))
+        for panel in panels:
+            number += 1
+            board.with_panel(panel.id(number))
+    return board
+
+
+def choice(name: str, label: str, description: str, query: str) -> builders.QueryVariable:
+    """A variable of many values, all of them at first."""
+    return (
+        builders.QueryVariable(name)
+        .label(label)
+        .description(description)
+        .datasource(DATASOURCE)
+        .query(query)
+        .refresh(dashboard.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(dashboard.VariableSort.ALPHABETICAL_ASC)
+        .multi(True)
+        .include_all(True)
+        .all_value(".+")
+        .current(dashboard.VariableOption(selected=True, text="All", value="$__all"))
+    )
+
+
+def _datasource() -> builders.DatasourceVariable:
+    return (
+        builders.DatasourceVariable("datasource")
+        .label("Data source")
+        .description("The Prometheus that scrapes the service.")
+        .type("prometheus")
+        .current(dashboard.VariableOption(selected=True, text="Prometheus", value="prometheus"))
+    )
+
+
+def _job() -> builders.QueryVariable:
+    return choice("job", "Job", "Scrape jobs of the service.", f"label_values({ALWAYS_THERE}, job)")
+
+
+def _instance() -> builders.QueryVariable:
+    query = f'label_values({ALWAYS_THERE}{{job=~"$job"}}, instance)'
+    return choice("instance", "Instance", "Scraped addresses: one a container, whatever its workers.", query)
+
+
+def _to_the_others() -> builders.DashboardLink:
+    return (
+        builders.DashboardLink("BaliBlissed")
+        .type(dashboard.DashboardLinkType.DASHBOARDS)
+        .tags([TAG])
+        .as_dropdown(True)
+        .keep_time(True)
+        .include_vars(True)
+    )

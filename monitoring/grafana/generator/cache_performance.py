@@ -1,0 +1,95 @@
+"""What the caches save, and whether the metrics themselves stay bounded."""
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard
+
+from . import board
+from .panels import PER_SECOND, SHARE, Query, events, lines, number
+from .queries import increase, rate
+
+HITS, MISSES = "baliblissed_cache_hits_total", "baliblissed_cache_misses_total"
+CHOSEN = 'cache=~"$cache"'
+
+
+def _lookups(by: str = "") -> str:
+    # A cache that has only missed, or only hit, has one of the two series: `or` stands in for the other.
+    hits, misses = rate(HITS, by, CHOSEN), rate(MISSES, by, CHOSEN)
+    return f"(({hits} or 0 * {misses}) + ({misses} or 0 * {hits}))"
+
+
+def _hit_ratio(by: str = "") -> str:
+    return f"({rate(HITS, by, CHOSEN)} or 0 * {rate(MISSES, by, CHOSEN)}) / {_lookups(by)}"
+
+
+def build() -> Dashboard:
+    """cache-performance.json."""
+    cache = board.choice(
+        "cache",
+        "Cache",
+        "Caches that have been asked.",
+        f'label_values({MISSES}{{job=~"$job", instance=~"$instance"}}, cache)',
+    )
+    return board.build(
+        "cache-performance",
+        "Cache performance",
+        "Look-ups of the caches over all workers, and series that the cardinality limit refused.",
+        {
+            "At a glance": [
+                number(
+                    "Hit ratio",
+                    "Share of look-ups that the chosen caches answered.",
+                    SHARE,
+                    Query(_hit_ratio(), "hits"),
+                    width=8,
+                ),
+                number(
+                    "Look-ups",
+                    "Look-ups a second, hits and misses.",
+                    PER_SECOND,
+                    Query(_lookups(), "look-ups"),
+                    width=8,
+                ),
+                number(
+                    "Misses",
+                    "Look-ups a second that had to load, or to wait for a load: what the database feels.",
+                    PER_SECOND,
+                    Query(rate(MISSES, where=CHOSEN), "misses"),
+                    width=8,
+                ),
+            ],
+            "Caches": [
+                lines(
+                    "Hit ratio by cache",
+                    "Share of look-ups that each cache answered.",
+                    SHARE,
+                    Query(_hit_ratio("cache"), "{{cache}}"),
+                    width=24,
+                ).max(1),
+                lines(
+                    "Hits by cache",
+                    "Look-ups a second that the cache answered.",
+                    PER_SECOND,
+                    Query(rate(HITS, "cache", CHOSEN), "{{cache}}"),
+                    stacked=True,
+                ),
+                lines(
+                    "Misses by cache",
+                    "Look-ups a second that had to load, or to wait for a load.",
+                    PER_SECOND,
+                    Query(rate(MISSES, "cache", CHOSEN), "{{cache}}"),
+                    stacked=True,
+                ),
+            ],
+            "Cardinality": [
+                events(
+                    "Series refused",
+                    "Observations that fell into a metric's overflow series, because it has MAX_SERIES_PER_METRIC "
+                    "label sets or a value is over 1,024 characters. Anything but 0: look at that metric's labels.",
+                    Query(
+                        increase("baliblissed_metrics_series_refused_total", "metric, reason"), "{{metric}} {{reason}}"
+                    ),
+                    width=24,
+                )
+            ],
+        },
+        [cache],
+    )

@@ -1,0 +1,146 @@
+"""Requests: how many, how they end, how long they take. Metrics of the Instrumentator."""
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard
+
+from . import board
+from .panels import (
+    BYTES,
+    ERROR_RATIO_LIMIT,
+    LATENCY_BOUND,
+    LATENCY_LIMIT,
+    REQUESTS_PER_SECOND,
+    SECONDS,
+    SHARE,
+    SLOW_SHARE_LIMIT,
+    Query,
+    lines,
+    number,
+)
+from .queries import mean, quantile, rate, rate_or_zero, share, slower_than
+
+REQUESTS = "http_requests_total"
+DURATION = "http_request_duration_seconds"
+CHOSEN = 'handler=~"$handler"'
+FAILED = 'status=~"5.."'
+
+
+def _errors(by: str = "") -> str:
+    return share(REQUESTS, of=REQUESTS, part=FAILED, by=by, where=CHOSEN)
+
+
+def build() -> Dashboard:
+    """fastapi-overview.json."""
+    handler = board.choice(
+        "handler",
+        "Handler",
+        "Route templates; none is a path without a route.",
+        'label_values(http_requests_total{job=~"$job", instance=~"$instance"}, handler)',
+    )
+    return board.build(
+        "fastapi-overview",
+        "FastAPI overview",
+        "Rate, errors and duration of the API's requests, over all workers and instances.",
+        {
+            "At a glance": [
+                number(
+                    "Requests",
+                    "Requests a second that were answered, whatever the answer.",
+                    REQUESTS_PER_SECOND,
+                    Query(rate(REQUESTS, where=CHOSEN), "requests"),
+                ),
+                number(
+                    "Error ratio",
+                    "Share of requests answered 5xx. HighErrorRate watches 5%.",
+                    SHARE,
+                    Query(_errors(), "5xx"),
+                    limit=ERROR_RATIO_LIMIT,
+                ),
+                number(
+                    "P99",
+                    "99 of 100 requests took no longer. HighLatencyP99 watches 2 s.",
+                    SECONDS,
+                    Query(quantile(0.99, DURATION, where=CHOSEN), "P99"),
+                    limit=LATENCY_LIMIT,
+                ),
+                number(
+                    "Slower than 2 s",
+                    "Share of requests over 2 s, counted and not interpolated. Above 1% the P99 is above 2 s.",
+                    SHARE,
+                    Query(slower_than(LATENCY_BOUND, DURATION, where=CHOSEN), "over 2 s"),
+                    limit=SLOW_SHARE_LIMIT,
+                ),
+            ],
+            "Traffic": [
+                lines(
+                    "Request rate by handler",
+                    "Requests a second by route template. none is a path that has no route.",
+                    REQUESTS_PER_SECOND,
+                    Query(rate(REQUESTS, "handler", CHOSEN), "{{handler}}"),
+                    stacked=True,
+                ),
+                lines(
+                    "Responses by status",
+                    "Responses a second by status code.",
+                    REQUESTS_PER_SECOND,
+                    Query(rate(REQUESTS, "status", CHOSEN), "{{status}}"),
+                    stacked=True,
+                ),
+            ],
+            "Errors": [
+                lines(
+                    "Error ratio",
+                    "Share of requests answered 5xx, over all chosen handlers. The line is the alert's 5%.",
+                    SHARE,
+                    Query(_errors(), "5xx"),
+                    limit=ERROR_RATIO_LIMIT,
+                ),
+                lines(
+                    "Error ratio by handler",
+                    "Share of each route's requests that were answered 5xx.",
+                    SHARE,
+                    Query(_errors("handler"), "{{handler}}"),
+                    limit=ERROR_RATIO_LIMIT,
+                ),
+            ],
+            "Latency": [
+                lines(
+                    "Latency",
+                    "P50, P95 and P99, interpolated inside buckets that end at 10 s. The line is the objective, 2 s.",
+                    SECONDS,
+                    *(Query(quantile(q, DURATION, where=CHOSEN), f"P{q * 100:.0f}") for q in (0.5, 0.95, 0.99)),
+                    limit=LATENCY_LIMIT,
+                ),
+                lines(
+                    "Slower than 2 s",
+                    "Share of requests over 2 s, counted on a bucket's boundary: what HighLatencyP99 evaluates. "
+                    "The line is 1%.",
+                    SHARE,
+                    Query(slower_than(LATENCY_BOUND, DURATION, where=CHOSEN), "over 2 s"),
+                    limit=SLOW_SHARE_LIMIT,
+                ),
+                lines(
+                    "P95 by handler",
+                    "95 of 100 requests of the route took no longer.",
+                    SECONDS,
+                    Query(quantile(0.95, DURATION, "handler", CHOSEN), "{{handler}}"),
+                    limit=LATENCY_LIMIT,
+                    width=24,
+                ),
+            ],
+            "Sizes and limits": [
+                lines(
+                    "Response size by handler",
+                    "Mean size of the response bodies that were sent in the window.",
+                    BYTES,
+                    Query(mean("http_response_size_bytes", "handler", CHOSEN), "{{handler}}"),
+                ),
+                lines(
+                    "Rate-limited requests",
+                    "Requests a second that were answered 429, by the limit that refused them; all handlers.",
+                    REQUESTS_PER_SECOND,
+                    Query(rate_or_zero("baliblissed_rate_limited_requests_total", "limit"), "{{limit}}"),
+                ),
+            ],
+        },
+        [handler],
+    )

@@ -1,0 +1,57 @@
+"""PromQL of one form: every selector carries the job and the instance, every counter is rated before it is added up."""
+
+# What the dashboards' variables choose; part of every selector.
+SCOPE = 'job=~"$job", instance=~"$instance"'
+WINDOW = "[$__rate_interval]"
+
+
+def series(metric: str, where: str = "") -> str:
+    """The chosen series of `metric`; `where` are further matchers."""
+    return f"{metric}{{{SCOPE}{', ' if where else ''}{where}}}"
+
+
+def rate(counter: str, by: str = "", where: str = "") -> str:
+    """Increase a second, added up over everything but the labels `by`."""
+    return f"sum{_by(by)}(rate({series(counter, where)}{WINDOW}))"
+
+
+def increase(counter: str, by: str = "") -> str:
+    """Increase in the window; 0 where the service is up and the counter has never counted."""
+    return f"sum{_by(by)}(increase({series(counter)}{WINDOW})) {_or_zero()}"
+
+
+def rate_or_zero(counter: str, by: str = "") -> str:
+    """`rate`; 0 where the service is up and the counter has never counted."""
+    return f"{rate(counter, by)} {_or_zero()}"
+
+
+def quantile(share: float, histogram: str, by: str = "", where: str = "") -> str:
+    """The duration that `share` of the observations did not exceed."""
+    return f"histogram_quantile({share:g}, {rate(f'{histogram}_bucket', f'le, {by}' if by else 'le', where)})"
+
+
+def mean(of: str, by: str = "", where: str = "") -> str:
+    """Mean of a histogram's or summary's observations in the window, not since the start."""
+    return f"{rate(f'{of}_sum', by, where)} / {rate(f'{of}_count', by, where)}"
+
+
+def share(counter: str, *, of: str, part: str, by: str = "", where: str = "") -> str:
+    """Share of `counter`'s increase that matches `part`, in all of `of`; 0 where no such series exists yet."""
+    whole = rate(of, by, where)
+    matching = rate(counter, by, f"{where}, {part}" if where else part)
+    return f"({matching} or 0 * {whole}) / {whole}"
+
+
+def slower_than(bound: str, histogram: str, by: str = "", where: str = "") -> str:
+    """Share of observations above `bound`, a boundary of the histogram as its `le` label has it: no interpolation."""
+    within = rate(f"{histogram}_bucket", by, f'{where}, le="{bound}"' if where else f'le="{bound}"')
+    return f"1 - {within} / {rate(f'{histogram}_count', by, where)}"
+
+
+def _by(labels: str) -> str:
+    return f" by ({labels}) " if labels else ""
+
+
+def _or_zero() -> str:
+    # `or vector(0)` would say 0 of a service that nobody scrapes; this says nothing then.
+    return f"or on () 0 * sum({series('baliblissed_workers')})"

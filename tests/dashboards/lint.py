@@ -1,0 +1,144 @@
+"""Rules for dashboards, after grafana/dashboard-linter: each function yields what is wrong, a line each."""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+
+from prometheus_client.metrics import MetricWrapperBase
+
+from app.monitoring.catalogue import BoundedRegistry, build_catalogue, registry
+from app.monitoring.prometheus import Instrumentator
+from tests.dashboards.boards import Board, label_query, panels, targets, variables
+
+SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "summary": ("_sum", "_count")}
+OF_PROMETHEUS = {"job", "instance", "le"}
+SELECTOR = re.compile(r"([a-zA-Z_:][\w:]*)\{([^}]*)\}")
+RATED = re.compile(r"sum(?: by \([\w, ]+\) )?\((?:rate|increase)\([\w:]+\{[^}]*\}\[\$__rate_interval\]\)\)")
+
+
+@cache
+def metrics() -> dict[str, tuple[str, frozenset[str]]]:
+    """Name of every sample that the service can expose: its metric's type and labels."""
+    Instrumentator()  # fills the process's registry with the http_* set
+    ours = BoundedRegistry()
+    build_catalogue(ours)
+    known = {}
+    for collectors in (ours._collector_to_names, registry()._collector_to_names):
+        for collector in collectors:
+            assert isinstance(collector, MetricWrapperBase)
+            kind, labels = str(collector._type), frozenset(collector._labelnames)
+            for suffix in SUFFIXES.get(kind, ("",)):
+                known[collector._name + suffix] = (kind, labels)
+    return known
+
+
+def complaints(board: Board) -> list[str]:
+    """Everything that is wrong with a dashboard."""
+    rules = (identity, template, layout, presentation, sources, promql, names)
+    return [line for rule in rules for line in rule(board)]
+
+
+def identity(board: Board) -> Iterator[str]:
+    if not re.fullmatch(r"[a-z][a-z-]{3,39}", board.get("uid") or ""):
+        yield "the uid is not stable and readable"
+    if board.get("editable") is not False:
+        yield "the dashboard can be edited"
+    if board.get("id") is not None:
+        yield "an id belongs to one Grafana, not to a file"
+
+
+def template(board: Board) -> Iterator[str]:
+    found = {variable["name"]: variable for variable in variables(board)}
+    source = found.get("datasource", {})
+    if (source.get("type"), source.get("query")) != ("datasource", "prometheus"):
+        yield "no variable chooses the Prometheus"
+    for name in ("job", "instance"):
+        variable = found.get(name, {})
+        if (variable.get("multi"), variable.get("includeAll"), variable.get("allValue")) != (True, True, ".+"):
+            yield f"no variable chooses among all values of {name}"
+    used = set(re.findall(r"\$(\w+)", " ".join(target["expr"] for _, target in targets(board))))
+    for name in used - {"__rate_interval"} - found.keys():
+        yield f"${name} is not defined"
+    for name in found.keys() - used - {"datasource"}:
+        yield f"${name} changes nothing"
+
+
+def layout(board: Board) -> Iterator[str]:
+    numbers = [panel.get("id") for panel in board["panels"]]
+    if None in numbers or len(set(numbers)) != len(numbers):
+        yield "panels share an id"
+    taken: set[tuple[int, int]] = set()
+    for panel in board["panels"]:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        if cells & taken or any(x > 23 for x, _ in cells):
+            yield f"{panel['title']}: overlaps another panel or the edge"
+        taken |= cells
+
+
+def presentation(board: Board) -> Iterator[str]:
+    for panel in panels(board):
+        if not panel.get("title") or len(panel.get("description") or "") < 20:
+            yield f"{panel.get('title')}: no title or no description"
+        if not panel["fieldConfig"]["defaults"].get("unit"):
+            yield f"{panel['title']}: no unit"
+        if not panel.get("targets"):
+            yield f"{panel['title']}: no query"
+        if any(not target.get("legendFormat") for target in panel["targets"]):
+            yield f"{panel['title']}: a query without a legend"
+
+
+def sources(board: Board) -> Iterator[str]:
+    wanted = {"type": "prometheus", "uid": "${datasource}"}
+    holders = [(panel["title"], panel) for panel in panels(board)]
+    holders += list(targets(board))
+    holders += [(item["name"], item) for item in variables(board) if item["type"] == "query"]
+    for title, holder in holders:
+        if holder.get("datasource") != wanted:
+            yield f"{title}: not on the chosen datasource"
+
+
+def promql(board: Board) -> Iterator[str]:
+    for title, target in targets(board):
+        for window in re.findall(r"\[([^\]]+)\]", target["expr"]):
+            if window != "$__rate_interval":
+                yield f"{title}: a window of {window} is wrong at some zoom or scrape interval"
+        for name, matchers in SELECTOR.findall(target["expr"]):
+            if not {'job=~"$job"', 'instance=~"$instance"'} <= set(matchers.split(", ")):
+                yield f"{title}: {name} without the job and instance matchers"
+        rest = RATED.sub("", target["expr"])
+        if re.search(r"\b(i?rate|increase|i?delta)\(", rest):
+            yield f"{title}: a rate that is not added up over the series"
+        for name, _ in SELECTOR.findall(rest):
+            if metrics().get(name, ("", frozenset()))[0] in SUFFIXES:
+                yield f"{title}: {name} is a counter and is used as it is"
+        if "histogram_quantile" in target["expr"] and not re.search(r"by \(le\b", target["expr"]):
+            yield f"{title}: a quantile over buckets that are not kept apart"
+
+
+def names(board: Board) -> Iterator[str]:
+    expressions = [(title, target["expr"], target["legendFormat"]) for title, target in targets(board)]
+    for item in variables(board):
+        if item["type"] == "query":
+            selector, label = label_query(item)
+            expressions.append((item["name"], selector, f"{{{{{label}}}}}"))
+    for title, expression, legend in expressions:
+        selectors = SELECTOR.findall(expression) or [(expression, "")]
+        labels = set(OF_PROMETHEUS)
+        for name, matchers in selectors:
+            if name not in metrics():
+                yield f"{title}: {name} is exposed by nothing"
+                continue
+            labels |= metrics()[name][1]
+            for label in set(re.findall(r"(\w+)(?:=~|!~|!=|=)", matchers)) - metrics()[name][1] - OF_PROMETHEUS:
+                yield f"{title}: {name} has no label {label}"
+        grouped = re.findall(r"by \(([^)]*)\)", expression)
+        named = {label.strip() for group in grouped for label in group.split(",")} | set(
+            re.findall(r"\{\{(\w+)\}\}", legend)
+        )
+        for label in named - labels:
+            yield f"{title}: no metric of it has the label {label}"

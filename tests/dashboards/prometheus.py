@@ -1,0 +1,105 @@
+"""A real Prometheus, on a free port of the loopback, that scrapes one address every second."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tests.process.service import free_port, wait_for
+
+JOB = "the-service"
+
+
+@dataclass(frozen=True)
+class Prometheus:
+    """Where it answers."""
+
+    url: str
+
+    def ask(self, path: str, **parameters: Any) -> Any:
+        """The data of one answer of its API; fails the test where that is an error."""
+        answer = httpx.post(f"{self.url}/api/v1/{path}", data=parameters, timeout=30)
+        assert answer.status_code == 200, f"{parameters}: {answer.text}"
+        return answer.json()["data"]
+
+    def values(self, selector: str, label: str, start: float) -> list[str]:
+        """What Grafana's label_values(selector, label) lists."""
+        found = httpx.get(
+            f"{self.url}/api/v1/label/{label}/values", params={"match[]": selector, "start": start}, timeout=30
+        )
+        found.raise_for_status()
+        return list(found.json()["data"])
+
+    def ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/-/ready", timeout=5).is_success
+        except httpx.TransportError:
+            return False
+
+    def scraped(self, count: int) -> bool:
+        """Whether the target has been scraped `count` times with success."""
+        found = self.ask("query", query=f'sum_over_time(up{{job="{JOB}"}}[1h])')["result"]
+        return bool(found) and float(found[0]["value"][1]) >= count
+
+
+def program() -> str:
+    """The prometheus command; skips the test where there is none, and fails it in CI."""
+    found = shutil.which("prometheus")
+    if found is None:
+        reason = "no prometheus on the PATH (Debian: apt-get install prometheus)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+@contextmanager
+def prometheus(directory: Path, target: str) -> Iterator[Prometheus]:
+    """A Prometheus that is ready; it is ended afterwards, whatever happened."""
+    command, port = program(), free_port()
+    configuration = directory / "prometheus.yml"
+    configuration.write_text(
+        yaml.safe_dump(
+            {
+                "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+                "scrape_configs": [{"job_name": JOB, "static_configs": [{"targets": [target]}]}],
+            }
+        )
+    )
+    log = directory / "prometheus.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [
+                command,
+                f"--config.file={configuration}",
+                f"--storage.tsdb.path={directory / 'tsdb'}",
+                f"--web.listen-address=127.0.0.1:{port}",
+                "--log.level=warn",
+            ],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        started = Prometheus(f"http://127.0.0.1:{port}")
+
+        def ready() -> bool:
+            assert process.poll() is None, log.read_text()
+            return started.ready()
+
+        wait_for(ready, "Prometheus")
+        yield started
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

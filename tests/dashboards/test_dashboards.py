@@ -1,0 +1,166 @@
+"""The dashboards are what the generator makes, and keep the rules that make them work in any Grafana."""
+
+import copy
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app.settings import ROOT
+from tests.dashboards.boards import BOARDS, DIRECTORY, Board, panels, targets, variables
+from tests.dashboards.lint import complaints
+
+WANTED = {"fastapi-overview", "ai-service", "cache-performance", "infrastructure"}
+
+
+def generator(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The real command."""
+    command = [sys.executable, "-m", "monitoring.grafana.generator", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_four_dashboards_ship_with_uids_of_their_own() -> None:
+    assert BOARDS.keys() == WANTED
+    assert {board["uid"] for board in BOARDS.values()} == {f"baliblissed-{name}" for name in WANTED}
+
+
+def test_the_files_are_what_the_generator_makes() -> None:
+    checked = generator("--check", "--directory", str(DIRECTORY))
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_a_changed_a_missing_and_a_stray_file_are_drift_until_the_generator_runs(tmp_path: Path) -> None:
+    arguments = ("--directory", str(tmp_path))
+    assert generator(*arguments).returncode == 0
+    changed = json.loads((tmp_path / "ai-service.json").read_text())
+    changed["title"] = "mine"
+    (tmp_path / "ai-service.json").write_text(json.dumps(changed))
+    (tmp_path / "infrastructure.json").unlink()
+    (tmp_path / "stray.json").write_text("{}")
+    checked = generator("--check", *arguments)
+    assert checked.returncode == 1
+    for line in ("ai-service.json: differs", "infrastructure.json: missing", "stray.json: no dashboard"):
+        assert line in checked.stderr
+    (tmp_path / "stray.json").unlink()
+    assert generator(*arguments).returncode == 0
+    assert generator("--check", *arguments).returncode == 0
+    for name in WANTED:
+        assert (tmp_path / f"{name}.json").read_text() == (DIRECTORY / f"{name}.json").read_text()
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_a_dashboard_keeps_every_rule(name: str) -> None:
+    assert complaints(BOARDS[name]) == []
+
+
+def _without_description(board: Board) -> None:
+    panels(board)[0]["description"] = ""
+
+
+def _without_unit(board: Board) -> None:
+    del panels(board)[0]["fieldConfig"]["defaults"]["unit"]
+
+
+def _own_datasource(board: Board) -> None:
+    panels(board)[0]["datasource"]["uid"] = "prometheus"
+
+
+def _editable(board: Board) -> None:
+    board["editable"] = True
+
+
+def _without_uid(board: Board) -> None:
+    board["uid"] = None
+
+
+def _without_job(board: Board) -> None:
+    board["templating"]["list"] = [item for item in variables(board) if item["name"] != "job"]
+
+
+def _overlapping(board: Board) -> None:
+    panels(board)[1]["gridPos"] = dict(panels(board)[0]["gridPos"])
+
+
+def _same_id(board: Board) -> None:
+    panels(board)[1]["id"] = panels(board)[0]["id"]
+
+
+def _with(expression: str, legend: str = "x") -> Callable[[Board], None]:
+    def change(board: Board) -> None:
+        _, target = next(targets(board))
+        target["expr"], target["legendFormat"] = expression, legend
+
+    return change
+
+
+SCOPE = 'job=~"$job", instance=~"$instance"'
+
+
+@pytest.mark.parametrize(
+    ("break_it", "complaint"),
+    [
+        (_without_description, "no description"),
+        (_without_unit, "no unit"),
+        (_own_datasource, "not on the chosen datasource"),
+        (_editable, "can be edited"),
+        (_without_uid, "uid is not stable"),
+        (_without_job, "all values of job"),
+        (_overlapping, "overlaps"),
+        (_same_id, "share an id"),
+        (_with(f"sum(rate(http_requests_total{{{SCOPE}}}[5m]))"), "a window of 5m"),
+        (_with("sum(rate(http_requests_total{status='200'}[$__rate_interval]))"), "without the job and instance"),
+        (_with(f"rate(http_requests_total{{{SCOPE}}}[$__rate_interval])"), "not added up"),
+        (_with(f"sum(http_requests_total{{{SCOPE}}})"), "used as it is"),
+        (
+            _with(
+                f"sum(http_request_duration_seconds_sum{{{SCOPE}}})"
+                f" / sum(http_request_duration_seconds_count{{{SCOPE}}})"
+            ),
+            "used as it is",
+        ),
+        (
+            _with(
+                "histogram_quantile(0.99,"
+                f" sum(rate(http_request_duration_seconds_bucket{{{SCOPE}}}[$__rate_interval])))"
+            ),
+            "not kept apart",
+        ),
+        (_with(f"max(http_requests_in_progress{{{SCOPE}}})"), "exposed by nothing"),
+        (_with(f'max(baliblissed_workers{{{SCOPE}, status="live"}})'), "no label status"),
+        (_with(f"max by (pid) (baliblissed_workers{{{SCOPE}}})", "{{pid}}"), "has the label pid"),
+        (_with(f'max(baliblissed_workers{{{SCOPE}, state=~"$state"}})'), "$state is not defined"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_broken_dashboard_is_complained_about(break_it: Callable[[Board], None], complaint: str) -> None:
+    board = copy.deepcopy(BOARDS["infrastructure"])
+    break_it(board)
+    assert any(complaint in line for line in complaints(board)), complaints(board)
+
+
+def test_error_ratio_and_latency_show_the_objectives_as_lines() -> None:
+    overview = panels(BOARDS["fastapi-overview"])
+    limits = {
+        panel["title"]: panel["fieldConfig"]["defaults"]["thresholds"]["steps"][-1]["value"]
+        for panel in overview
+        if panel["type"] == "timeseries"
+        and panel["fieldConfig"]["defaults"]["custom"].get("thresholdsStyle") == {"mode": "dashed"}
+    }
+    assert limits["Error ratio"] == 0.05
+    assert limits["Latency"] == 2.0
+    assert limits["Slower than 2 s"] == 0.01
+
+
+def test_the_breaker_reads_as_words() -> None:
+    breakers = [panel for panel in panels(BOARDS["ai-service"]) if panel["title"] == "Circuit breaker"]
+    assert len(breakers) == 2
+    for panel in breakers:
+        options = panel["fieldConfig"]["defaults"]["mappings"][0]["options"]
+        assert {value: option["text"] for value, option in options.items()} == {
+            "0": "closed",
+            "1": "half open",
+            "2": "open",
+        }

@@ -1,0 +1,84 @@
+"""Every query of every dashboard, asked of a real Prometheus that scraped the real service with two workers."""
+
+import asyncio
+import math
+import re
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from tests.dashboards.boards import BOARDS, Board, label_query, targets, variables
+from tests.dashboards.prometheus import JOB, Prometheus, program, prometheus
+from tests.dashboards.traffic import SETTINGS, Visitors
+from tests.fake_ai import FakeAI, fake_ai
+from tests.process.service import service, wait_for
+
+# In a run without a crash all workers that are configured live whenever a scrape looks.
+ZERO_IS_WELL = {"Workers missing"}
+
+
+def substituted(text: str, board: Board) -> str:
+    """The query as Grafana sends it with "All" chosen and a scrape interval of a few seconds."""
+    values = {"__rate_interval": "15s", "job": JOB}
+    values |= {item["name"]: item["allValue"] for item in variables(board) if item["name"] not in {"job", "datasource"}}
+    return re.sub(r"\$(\w+)", lambda found: values[found[1]], text)
+
+
+def shortcomings(server: Prometheus, board: Board, title: str, target: dict[str, Any], start: float) -> list[str]:
+    """What is wrong with the answer to one query."""
+    query = substituted(target["expr"], board)
+    series = server.ask("query_range", query=query, start=start, end=time.time(), step="1s")["result"]
+    numbers = [number for one in series for _, text in one["values"] if math.isfinite(number := float(text))]
+    missing = [
+        label
+        for label in re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])
+        if not any(one["metric"].get(label) for one in series)
+    ]
+    if not numbers:
+        return [f"{title}: no data: {query}"]
+    if not any(numbers) and title not in ZERO_IS_WELL:
+        return [f"{title}: nothing but 0: {query}"]
+    if min(numbers) < 0:
+        return [f"{title}: {min(numbers)} is no such quantity: {query}"]
+    return [f"{title}: no series has the legend's label {label}: {query}" for label in missing]
+
+
+def all_shortcomings(server: Prometheus, start: float) -> list[str]:
+    """What is wrong with the answers to all queries of panels and variables."""
+    found = []
+    for name, board in BOARDS.items():
+        for title, target in targets(board):
+            found += [f"{name}: {line}" for line in shortcomings(server, board, title, target, start)]
+        for item in variables(board):
+            if item["type"] == "query":
+                selector, label = label_query(item)
+                if not server.values(substituted(selector, board), label, start):
+                    found.append(f"{name}: ${item['name']} has nothing to choose from")
+    return found
+
+
+async def lived(directory: Path, fake: FakeAI, addresses: dict[str, str]) -> tuple[Counter[int], list[str]]:
+    """Statuses of the visitors' requests, and the dashboards' shortcomings after them."""
+    with (
+        service(directory, AI_BASE_URL=fake.url, **addresses, **SETTINGS) as running,
+        prometheus(directory, running.metrics_url.removeprefix("http://").removesuffix("/metrics")) as server,
+    ):
+        start = time.time()
+        wait_for(lambda: server.scraped(2), "two scrapes")
+        visitors = Visitors(running, fake)
+        await visitors.live()
+        return visitors.statuses, all_shortcomings(server, start)
+
+
+async def test_every_query_of_every_dashboard_returns_data(tmp_path: Path, database_url: str, redis_url: str) -> None:
+    program()
+    async with fake_ai() as fake:
+        # Gathered, so that the fake is left in order and ends its server also where something fails.
+        addresses = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+        [result] = await asyncio.gather(lived(tmp_path, fake, addresses), return_exceptions=True)
+    if isinstance(result, BaseException):
+        raise result
+    statuses, found = result
+    assert statuses.keys() >= {200, 201, 404, 429, 502, 503}, statuses
+    assert not found, "\n".join(found)

@@ -1,0 +1,27 @@
+"""The programs that read what ships. Where one is missing its tests are skipped with a reason; in CI they fail."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+PACKAGES = {"promtool": "prometheus", "amtool": "prometheus-alertmanager"}
+
+
+def require(name: str) -> str:
+    """The path of program `name`. Without it the test is skipped, or fails where CI=true is set."""
+    path = shutil.which(name)
+    if path is not None:
+        return path
+    reason = f"{name} is not on PATH: install {PACKAGES.get(name, name)}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def run(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run program `name`; its two outputs come as one text in `stdout`."""
+    command = [require(name), *map(str, arguments)]
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=60)

@@ -1,0 +1,182 @@
+"""Prometheus, Alertmanager and the collector: their files as their own programs read them, and what they promise."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.monitoring.redaction import REDACTED, redact_text
+from app.settings import Settings
+from tests.alerts.programs import run
+from tests.alerts.rules import MONITORING, load
+
+COLLECTOR = MONITORING / "otel-collector"
+PRIVATE = [
+    "wayan@example.com",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl",
+    "Bearer abcdef123456",
+    "postgresql://bali:s3cret!x@db.example.com/bali",
+    "sk-abcdefgh12345678",
+]
+
+
+def prometheus() -> dict[str, Any]:
+    """monitoring/prometheus.yml."""
+    found: dict[str, Any] = load(MONITORING / "prometheus.yml")
+    return found
+
+
+def alertmanager() -> dict[str, Any]:
+    """monitoring/alertmanager.yml."""
+    found: dict[str, Any] = load(MONITORING / "alertmanager.yml")
+    return found
+
+
+def collector() -> dict[str, Any]:
+    """monitoring/otel-collector/config.yaml."""
+    found: dict[str, Any] = load(COLLECTOR / "config.yaml")
+    return found
+
+
+def targets(configs: list[dict[str, Any]]) -> list[str]:
+    """The targets of static_configs."""
+    return [target for config in configs for target in config["static_configs"][0]["targets"]]
+
+
+def test_promtool_accepts_prometheus_configuration_with_the_rules_in_it(tmp_path: Path) -> None:
+    shutil.copytree(MONITORING, tmp_path / "prometheus")
+    done = run("promtool", "check", "config", "--lint=all", "--lint-fatal", tmp_path / "prometheus" / "prometheus.yml")
+    assert done.returncode == 0, done.stdout
+    assert "1 rule files found" in done.stdout
+
+
+def test_promtool_refuses_a_configuration_with_a_broken_rule(tmp_path: Path) -> None:
+    copied = tmp_path / "prometheus"
+    shutil.copytree(MONITORING, copied)
+    rules = copied / "rules" / "baliblissed.yml"
+    rules.write_text(rules.read_text().replace("sum by (job) (", "sum by (job ("))
+    assert run("promtool", "check", "config", copied / "prometheus.yml").returncode != 0
+
+
+def test_amtool_accepts_alertmanagers_configuration() -> None:
+    done = run("amtool", "check-config", MONITORING / "alertmanager.yml")
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("labels", "receiver"),
+    [
+        (["alertname=Watchdog", "severity=none"], "heartbeat"),
+        (["alertname=HighErrorRate", "severity=critical"], "alerts"),
+        (["alertname=HighLatencyP99", "severity=warning"], "alerts"),
+        (["alertname=SomethingNew"], "alerts"),
+    ],
+)
+def test_an_alert_takes_the_route_of_its_severity(labels: list[str], receiver: str) -> None:
+    configuration = f"--config.file={MONITORING / 'alertmanager.yml'}"
+    done = run("amtool", "config", "routes", "test", configuration, f"--verify.receivers={receiver}", *labels)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_metrics_port_is_scraped_and_not_the_applications() -> None:
+    jobs = {job["job_name"]: job for job in prometheus()["scrape_configs"]}
+    assert targets([jobs["baliblissed"]]) == [f"backend:{Settings.model_fields['metrics_port'].default}"]
+    assert "metrics_path" not in jobs["baliblissed"]
+    assert jobs.keys() == {"baliblissed", "prometheus", "alertmanager", "otel-collector"}
+
+
+def test_alerts_reach_the_alertmanager() -> None:
+    assert targets(prometheus()["alerting"]["alertmanagers"]) == ["alertmanager:9093"]
+    assert prometheus()["rule_files"] == ["rules/*.yml"]
+
+
+def test_critical_alerts_are_told_sooner_and_silence_warnings() -> None:
+    route = alertmanager()["route"]
+    assert route["group_by"] == ["alertname", "service"]
+    (critical,) = [child for child in route["routes"] if child["matchers"] == ['severity="critical"']]
+    assert seconds(critical["group_wait"]) < seconds(route["group_wait"])
+    assert seconds(critical["group_interval"]) < seconds(route["group_interval"])
+    (rule,) = alertmanager()["inhibit_rules"]
+    assert rule == {
+        "source_matchers": ['severity="critical"'],
+        "target_matchers": ['severity="warning"'],
+        "equal": ["service", "alertname"],
+    }
+
+
+def test_a_heartbeat_is_repeated_at_every_interval() -> None:
+    (heartbeat,) = [child for child in alertmanager()["route"]["routes"] if child["receiver"] == "heartbeat"]
+    assert seconds(heartbeat["repeat_interval"]) < seconds(heartbeat["group_interval"])
+
+
+def seconds(duration: str) -> int:
+    """A duration of one unit, such as 5m."""
+    return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]
+
+
+def test_every_span_is_bounded_in_memory_then_redacted_then_exported() -> None:
+    pipelines = collector()["service"]["pipelines"]
+    assert pipelines == {
+        "traces": {
+            "receivers": ["otlp"],
+            "processors": ["memory_limiter", "transform", "redaction"],
+            "exporters": ["otlp_grpc"],
+        }
+    }
+    assert collector()["processors"].keys() == {"memory_limiter", "transform", "redaction"}
+    assert collector()["exporters"].keys() == {"otlp_grpc"}
+
+
+def test_keys_that_are_not_listed_do_not_leave_and_private_ones_are_not_listed() -> None:
+    redaction = collector()["processors"]["redaction"]
+    assert redaction["allow_all_keys"] is False
+    assert redaction["summary"] == "silent"
+    listed = set(redaction["allowed_keys"])
+    assert "service.name" in listed
+    for private in (
+        "client.address",
+        "net.peer.ip",
+        "http.user_agent",
+        "user_agent.original",
+        "url.query",
+        "enduser.id",
+    ):
+        assert private not in listed
+    assert not [key for key in listed if key.startswith(("http.request.header", "http.response.header"))]
+
+
+@pytest.mark.parametrize("value", PRIVATE)
+def test_the_collector_masks_what_the_services_own_redaction_replaces(value: str) -> None:
+    assert redact_text(value) != value, REDACTED
+    masked = value
+    for pattern in collector()["processors"]["redaction"]["blocked_values"]:
+        masked = re.sub(pattern, "****", masked)
+    assert masked != value
+
+
+def test_prometheus_finds_the_collectors_own_metrics() -> None:
+    (reader,) = collector()["service"]["telemetry"]["metrics"]["readers"]
+    port = reader["pull"]["exporter"]["prometheus"]["port"]
+    jobs = {job["job_name"]: job for job in prometheus()["scrape_configs"]}
+    assert targets([jobs["otel-collector"]]) == [f"otel-collector:{port}"]
+
+
+def test_the_slim_collector_has_the_components_of_the_configuration_at_one_version() -> None:
+    builder = load(COLLECTOR / "builder-config.yaml")
+    modules = [
+        entry["gomod"].split(" ")
+        for kind in ("receivers", "processors", "exporters", "extensions")
+        for entry in builder[kind]
+    ]
+    assert {version for _, version in modules} == {f"v{builder['dist']['version']}"}
+    built = {module.rpartition("/")[2] for module, _ in modules}
+    assert built == {
+        "otlpreceiver",
+        "memorylimiterprocessor",
+        "transformprocessor",
+        "redactionprocessor",
+        "otlpexporter",
+        "healthcheckextension",
+    }

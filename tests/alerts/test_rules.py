@@ -1,0 +1,218 @@
+"""The alerting rules: accepted by promtool, at the thresholds of slo.yaml, on metrics that exist."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_fastapi_instrumentator import metrics as instrumentator
+
+from app.monitoring.catalogue import LATENCY_BUCKETS, build_catalogue
+from tests.alerts.programs import run
+from tests.alerts.rules import (
+    MONITORING,
+    RULE_TESTS,
+    RULES,
+    RUNBOOKS,
+    alerts,
+    grouping,
+    load,
+    matchers,
+    metrics,
+    slo,
+    thresholds,
+    windows,
+)
+
+NAMES = sorted(alerts())
+TEST_FILES = sorted(RULE_TESTS.glob("*.yml"))
+BOUNDARIES = [*(str(float(boundary)) for boundary in LATENCY_BUCKETS), "+Inf"]  # as the exposition writes them
+SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "summary": ("_count", "_sum")}
+LABELS_OF_A_SCRAPE = {"job", "instance"}
+
+
+def served() -> dict[str, set[str]]:
+    """The labels of every series that the service serves, and of those that Prometheus adds, by name."""
+    registry = CollectorRegistry()
+    build_catalogue(registry)
+    assert instrumentator.default(registry=registry) is not None
+    found = {"up": set(LABELS_OF_A_SCRAPE)}
+    for metric in set(registry._names_to_collectors.values()):
+        assert isinstance(metric, MetricWrapperBase)
+        for suffix in SUFFIXES.get(str(metric._type), ("",)):
+            boundary = {"le"} if suffix == "_bucket" else set()
+            found[metric._name + suffix] = {*metric._labelnames, *boundary, *LABELS_OF_A_SCRAPE}
+    return found
+
+
+def test_promtool_accepts_the_rules() -> None:
+    done = run("promtool", "check", "rules", "--lint=all", "--lint-fatal", RULES)
+    assert done.returncode == 0, done.stdout
+    assert f"{len(NAMES)} rules found" in done.stdout
+
+
+@pytest.mark.parametrize("path", TEST_FILES, ids=lambda path: path.stem)
+def test_promtools_unit_tests_pass(path: Path) -> None:
+    done = run("promtool", "test", "rules", path)
+    assert done.returncode == 0, done.stdout
+
+
+def test_every_alert_has_its_unit_tests() -> None:
+    assert [path.stem for path in TEST_FILES] == NAMES
+    for path in TEST_FILES:
+        cases = [case for test in load(path)["tests"] for case in test["alert_rule_test"]]
+        assert {case["alertname"] for case in cases} == {path.stem}
+        assert any(case["exp_alerts"] for case in cases), f"{path.name} never sees the alert fire"
+        assert any(not test["input_series"] for test in load(path)["tests"]), f"{path.name} lacks the absent series"
+        if path.stem != "Watchdog":
+            assert any(not case["exp_alerts"] for case in cases), f"{path.name} never sees the alert silent"
+
+
+@pytest.mark.parametrize(
+    ("alert", "right", "wrong"),
+    [
+        ("HighErrorRate", 'status=~"5.."', 'status=~"6.."'),
+        ("HighErrorRate", 'status=~"5.."', 'code=~"5.."'),
+        ("HighErrorRate", 'status=~"5.."', 'status=~"[45].."'),
+        ("HighErrorRate", 'handler!~"/health.*"', 'handler!~"/none"'),
+        ("HighErrorRate", "> 0.05", "> 0.052"),
+        ("HighErrorRate", "> 0.05", "> 0.048"),
+        ("HighErrorRate", "> 0.2", "> 0.15"),
+        ("HighErrorRate", "> 0.2", "> 0.25"),
+        ("HighErrorRate", "for: 2m", "for: 1m"),
+        ("HighErrorRate", "sum by (job)", "sum"),
+        ("HighErrorRate", "[5m]", "[15m]"),
+        ("HighLatencyP99", 'le="2.0"', 'le="2"'),
+        ("HighLatencyP99", 'le="2.0"', 'le="2.5"'),
+        ("HighLatencyP99", 'le="2.0"', 'le="1.0"'),
+        ("HighLatencyP99", "> 0.01", "> 0.012"),
+        ("HighLatencyP99", "> 0.01", "> 0.008"),
+        ("HighLatencyP99", "> 0.5", "> 0.47"),
+        ("HighLatencyP99", "> 0.5", "> 0.53"),
+        ("HighLatencyP99", "|/api/v1/assistant/.*", ""),
+        ("HighLatencyP99", "/health.*|", ""),
+        ("HighLatencyP99", "sum by (job)", "sum"),
+        ("TargetDown", "or absent(up", "or absent(down"),
+        ("TargetDown", "== 0", "== 1"),
+        ("TargetDown", "for: 1m", "for: 30s"),
+        ("TargetDown", 'up{job="baliblissed"}', "up"),
+        ("CircuitBreakerOpen", "== 2", ">= 1"),
+        ("CircuitBreakerOpen", "for: 2m", "for: 1m"),
+        (
+            "CircuitBreakerOpen",
+            "max_over_time(baliblissed_circuit_breaker_state[1m])",
+            "baliblissed_circuit_breaker_state",
+        ),
+        ("CircuitBreakerOpen", "max by", "min by"),
+        ("Watchdog", "vector(1)", "up == 1"),
+        ("Watchdog", "severity: none", "severity: critical"),
+    ],
+)
+def test_a_rule_broken_on_purpose_fails_its_unit_tests(tmp_path: Path, alert: str, right: str, wrong: str) -> None:
+    copied = tmp_path / "rules"
+    shutil.copytree(RULES.parent, copied)
+    rules = (copied / RULES.name).read_text()
+    rule = rules[rules.index(f"- alert: {alert}\n") :].split("\n      - alert:")[0]
+    assert right in rule
+    (copied / RULES.name).write_text(rules.replace(rule, rule.replace(right, wrong)))
+    done = run("promtool", "test", "rules", copied / "tests" / f"{alert}.yml")
+    assert done.returncode != 0, done.stdout
+    assert "FAILED" in done.stdout
+
+
+@pytest.mark.parametrize("alert", NAMES)
+def test_an_alert_says_what_is_wrong_and_what_to_do(alert: str) -> None:
+    rule = alerts()[alert]
+    assert set(rule["labels"]) == {"severity", "service"}
+    assert rule["labels"]["service"] == slo()["service"]
+    assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
+    assert rule["annotations"]["summary"]
+    assert "$value | humanize" in rule["annotations"]["description"]
+    assert rule["annotations"]["runbook_url"] == f"{slo()['runbooks']}/{alert}.md"
+
+
+def test_every_alert_has_a_runbook_page_and_every_page_an_alert() -> None:
+    assert sorted(path.stem for path in RUNBOOKS.glob("*.md")) == NAMES
+
+
+@pytest.mark.parametrize("alert", NAMES)
+def test_a_runbook_page_answers_the_same_six_questions(alert: str) -> None:
+    page = (RUNBOOKS / f"{alert}.md").read_text()
+    assert page.startswith(f"# {alert}\n")
+    headings = re.findall(r"^## (.+)$", page, re.MULTILINE)
+    assert headings == ["Meaning", "Impact", "First five minutes", "Causes", "Mitigation", "False alarms"]
+
+
+def test_the_objectives_name_every_alert_and_no_other() -> None:
+    assert sorted(slo()["alerts"]) == NAMES
+
+
+def stated(alert: str) -> list[float]:
+    """The numbers that slo.yaml has for an alert's expression, in the order in which a rule compares."""
+    objective = slo()["alerts"][alert]
+    numbers = [objective[name] for name in ("error_ratio", "state", "minimum_requests_per_second") if name in objective]
+    if "quantile" in objective:
+        numbers.insert(0, round(1 - objective["quantile"], 9))
+    return numbers
+
+
+@pytest.mark.parametrize("alert", NAMES)
+def test_an_alert_has_the_numbers_of_the_objectives(alert: str) -> None:
+    rule, objective = alerts()[alert], slo()["alerts"][alert]
+    assert rule["labels"]["severity"] == objective["severity"]
+    assert rule.get("for") == objective.get("for")
+    assert windows(rule["expr"]) == ({objective["window"]} if "window" in objective else set())
+    assert thresholds(rule["expr"]) == (stated(alert) or ([0.0] if alert == "TargetDown" else []))
+
+
+@pytest.mark.parametrize("alert", NAMES)
+def test_an_alert_leaves_out_what_the_objectives_leave_out(alert: str) -> None:
+    rule, objective = alerts()[alert], slo()["alerts"][alert]
+    left_out = {value for label, operator, value in matchers(rule["expr"]) if (label, operator) == ("handler", "!~")}
+    assert left_out == ({objective["excluded_handlers"]} if "excluded_handlers" in objective else set())
+    assert rule["expr"].count("http_") == rule["expr"].count('handler!~"')
+
+
+def test_the_latency_threshold_is_a_bucket_boundary_with_others_above_it() -> None:
+    threshold = slo()["alerts"]["HighLatencyP99"]["threshold_seconds"]
+    (boundary,) = {value for label, _, value in matchers(alerts()["HighLatencyP99"]["expr"]) if label == "le"}
+    assert boundary == str(float(threshold))
+    assert boundary in BOUNDARIES[:-2]
+
+
+def test_the_unit_tests_have_the_services_buckets() -> None:
+    seen: dict[str, list[str]] = {}
+    for number, test in enumerate(load(RULE_TESTS / "HighLatencyP99.yml")["tests"]):
+        for series in test["input_series"]:
+            found = {label: value for label, _, value in matchers(series["series"])}
+            if series["series"].startswith("http_request_duration_seconds_bucket"):
+                seen.setdefault(f"{number} {found['job']} {found['handler']}", []).append(found["le"])
+    assert seen
+    assert all(boundaries == BOUNDARIES for boundaries in seen.values()), seen
+
+
+@pytest.mark.parametrize("alert", [name for name in NAMES if name != "Watchdog"])
+def test_an_alert_rests_on_metrics_and_labels_that_exist(alert: str) -> None:
+    series, expression = served(), alerts()[alert]["expr"]
+    named = metrics(expression)
+    assert named
+    assert named <= series.keys()
+    for name, selector in re.findall(r"\b(\w+)\{([^}]*)\}", expression):
+        assert {label for label, _, _ in matchers(selector)} <= series[name], name
+    assert set().union(*grouping(expression)) <= set().union(*(series[name] for name in named))
+
+
+@pytest.mark.parametrize("alert", [name for name in NAMES if name != "Watchdog"])
+def test_an_alert_keeps_deployments_apart(alert: str) -> None:
+    expression = alerts()[alert]["expr"]
+    assert len(re.findall(r"\b(?:sum|min|max)\b", expression)) == len(grouping(expression)) > 0
+    assert all("job" in labels for labels in grouping(expression))
+
+
+def test_the_job_of_the_objectives_is_scraped() -> None:
+    jobs: list[dict[str, Any]] = load(MONITORING / "prometheus.yml")["scrape_configs"]
+    assert slo()["job"] in {job["job_name"] for job in jobs}
+    assert ("job", "=", slo()["job"]) in matchers(alerts()["TargetDown"]["expr"])

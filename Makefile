@@ -9,19 +9,43 @@ UV_ENV = UV_SYSTEM_CERTS=1 UV_NO_PROGRESS=1 $$(index=$$($(BIN)/pip config get gl
 COMPILE = env $(UV_ENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lock clean
+.PHONY: help run test test-image test-k8s check dashboards format lock programs clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(READY) ## start the service on several workers with its own PostgreSQL and Redis
 	@# gunicorn reads this one itself, before its configuration file can refuse it
 	@case "$$WEB_CONCURRENCY" in *[!0-9]*) $(BIN)/python -m app.settings || exit 1;; esac; \
 	exec $(BIN)/gunicorn -c gunicorn_conf.py
 
-test: $(READY) ## run every test, with branch coverage (ARGS=... go to pytest)
+# Prometheus' own programs read the rules and run the dashboards' queries: from PATH, else unpacked from Debian's packages
+# below build/, so that nothing is installed and no service is started.
+PROGRAMS := build/programs
+test: export PATH := $(CURDIR)/$(PROGRAMS)/usr/bin:$(PATH)
+test: $(READY) programs ## run every test, with branch coverage (ARGS=... go to pytest)
 	@rm -f .coverage .coverage.*
 	@$(BIN)/coverage run -m pytest $(ARGS); status=$$?; $(BIN)/coverage combine -q && $(BIN)/coverage report || status=1; exit $$status
+
+programs:
+	@command -v promtool >/dev/null && command -v amtool >/dev/null && command -v prometheus >/dev/null && exit 0; \
+	test -x $(PROGRAMS)/usr/bin/promtool && exit 0; \
+	if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then \
+	  echo "tests of rules and dashboards need prometheus and prometheus-alertmanager on PATH; they will be skipped"; exit 0; fi; \
+	mkdir -p $(PROGRAMS) && cd $(PROGRAMS) && fetch="apt-get download -qq -o APT::Sandbox::User=root prometheus prometheus-alertmanager"; \
+	$$fetch 2>/dev/null || { apt-get update -qq && $$fetch; } || { echo "Debian's prometheus packages could not be had"; exit 0; }; \
+	for package in *.deb; do dpkg-deb -x "$$package" .; done
+
+test-image: $(READY) ## build the image and run it and compose on a real container engine (root, apt, docker.io, debootstrap)
+	@tests/deploy/images/build.sh packages
+	@DEPLOY_TESTS=1 $(BIN)/python -m pytest tests/deploy/test_image.py $(ARGS)
+
+test-k8s: $(READY) ## apply overlays/development to the cluster that KUBECONFIG names, and tear it down again
+	@test -n "$$KUBECONFIG" || { echo "KUBECONFIG is not set: want the configuration of a cluster to test on"; exit 1; }
+	@$(BIN)/python -m pytest tests/k8s/test_cluster.py $(ARGS)
+
+dashboards: $(READY) ## write the Grafana dashboards from their generator
+	@$(BIN)/python -m monitoring.grafana.generator
 
 check: $(READY) ## lint, format and types
 	@$(BIN)/ruff check .

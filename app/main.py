@@ -81,12 +81,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
     finally:
         await _end(background)
-        await services.database.close()
+        # The worker drains for 0.7 of graceful_timeout (app/monitoring/worker.py); what is left must do for the rest.
+        graceful = services.settings.graceful_timeout
+        await services.database.close(min(2.0, 0.1 * graceful))
         if services.concierge.upstream is not None:
             await services.concierge.upstream.close()
         with contextlib.suppress(Exception):  # a connection that Redis has closed already
             await services.redis.close()
-        await asyncio.to_thread(tracing.shutdown)
+        await asyncio.to_thread(tracing.shutdown, min(3.0, 0.12 * graceful))
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:

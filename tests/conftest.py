@@ -74,26 +74,29 @@ async def template(servers: dict[str, str], anyio_backend: Any) -> str:
     return "template_bali"
 
 
+@asynccontextmanager
+async def own_database(url: str, template: str) -> AsyncIterator[str]:
+    """The address of a new database on the server at `url`, a copy of `template`, which is dropped afterwards."""
+    connection = await asyncpg.connect(url)
+    name = f"test_{os.urandom(6).hex()}"
+    await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield database_named(url, name)
+    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await connection.close()
+
+
 @pytest.fixture
 async def database_url(servers: dict[str, str], template: str) -> AsyncIterator[str]:
     """A migrated database of the test's own."""
-    connection = await asyncpg.connect(servers["DATABASE_URL"])
-    name = f"test_{os.urandom(6).hex()}"
-    await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield database_named(servers["DATABASE_URL"], name)
-    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await connection.close()
+    async with own_database(servers["DATABASE_URL"], template) as url:
+        yield url
 
 
 @pytest.fixture
 async def empty_database_url(servers: dict[str, str], anyio_backend: Any) -> AsyncIterator[str]:
     """A database of the test's own with nothing in it."""
-    connection = await asyncpg.connect(servers["DATABASE_URL"])
-    name = f"empty_{os.urandom(6).hex()}"
-    await connection.execute(f"CREATE DATABASE {name}")
-    yield database_named(servers["DATABASE_URL"], name)
-    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await connection.close()
+    async with own_database(servers["DATABASE_URL"], "template1") as url:
+        yield url
 
 
 @pytest.fixture

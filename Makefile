@@ -9,7 +9,7 @@ UV_ENV = UV_SYSTEM_CERTS=1 UV_NO_PROGRESS=1 $$(index=$$($(BIN)/pip config get gl
 COMPILE = env $(UV_ENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-image test-k8s check dashboards format lock programs clean
+.PHONY: help run test loadtest test-image test-k8s check dashboards format lock programs clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,22 +19,17 @@ run: $(READY) ## start the service on several workers with its own PostgreSQL an
 	@case "$$WEB_CONCURRENCY" in *[!0-9]*) $(BIN)/python -m app.settings || exit 1;; esac; \
 	exec $(BIN)/gunicorn -c gunicorn_conf.py
 
-# Prometheus' own programs read the rules and run the dashboards' queries: from PATH, else unpacked from Debian's packages
-# below build/, so that nothing is installed and no service is started.
 PROGRAMS := build/programs
-test: export PATH := $(CURDIR)/$(PROGRAMS)/usr/bin:$(PATH)
+test loadtest: export PATH := $(CURDIR)/$(PROGRAMS)/usr/bin:$(PATH)
 test: $(READY) programs ## run every test, with branch coverage (ARGS=... go to pytest)
 	@rm -f .coverage .coverage.*
 	@$(BIN)/coverage run -m pytest $(ARGS); status=$$?; $(BIN)/coverage combine -q && $(BIN)/coverage report || status=1; exit $$status
 
+loadtest: $(READY) programs ## prove latency buckets and alerts under load (ARGS="errors --speed 1": see --help)
+	@$(BIN)/python -m loadtest $(ARGS)
+
 programs:
-	@command -v promtool >/dev/null && command -v amtool >/dev/null && command -v prometheus >/dev/null && exit 0; \
-	test -x $(PROGRAMS)/usr/bin/promtool && exit 0; \
-	if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then \
-	  echo "tests of rules and dashboards need prometheus and prometheus-alertmanager on PATH; they will be skipped"; exit 0; fi; \
-	mkdir -p $(PROGRAMS) && cd $(PROGRAMS) && fetch="apt-get download -qq -o APT::Sandbox::User=root prometheus prometheus-alertmanager"; \
-	$$fetch 2>/dev/null || { apt-get update -qq && $$fetch; } || { echo "Debian's prometheus packages could not be had"; exit 0; }; \
-	for package in *.deb; do dpkg-deb -x "$$package" .; done
+	@tests/programs.sh $(PROGRAMS)
 
 test-image: $(READY) ## build the image and run it and compose on a real container engine (root, apt, docker.io, debootstrap)
 	@tests/deploy/images/build.sh packages

@@ -8,8 +8,8 @@ import orjson
 import pytest
 
 from app.monitoring.catalogue import registry
+from loadtest.fake_ai import FakeAI, fake_ai
 from tests.conftest import Application
-from tests.fake_ai import FakeAI, fake_ai
 
 CHAT = "/api/v1/assistant/chat"
 ITINERARIES = "/api/v1/assistant/itineraries"

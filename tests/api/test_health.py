@@ -14,8 +14,8 @@ import pytest
 
 from app import main
 from app.api import health
+from loadtest.fake_ai import fake_ai
 from tests.conftest import Application
-from tests.fake_ai import fake_ai
 
 AWAY = {"database_url": "postgresql://nobody@127.0.0.1:1/none", "redis_url": "redis://127.0.0.1:1/0"}
 READY = ["/health/ready", "/health"]

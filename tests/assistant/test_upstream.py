@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from app.assistant.upstream import Completion, Upstream, UpstreamError, UpstreamRejected, UpstreamTimeout
-from tests.fake_ai import FakeAI, fake_ai
+from loadtest.fake_ai import FakeAI, fake_ai
 
 ASK = [{"role": "user", "content": "Where to?"}]
 NOWHERE = "http://127.0.0.1:1/v1"

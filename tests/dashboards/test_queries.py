@@ -8,10 +8,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from loadtest.fake_ai import FakeAI, fake_ai
 from tests.dashboards.boards import BOARDS, Board, label_query, targets, variables
 from tests.dashboards.prometheus import JOB, Prometheus, program, prometheus
 from tests.dashboards.traffic import SETTINGS, Visitors
-from tests.fake_ai import FakeAI, fake_ai
 from tests.process.service import service, wait_for
 
 # In a run without a crash all workers that are configured live whenever a scrape looks.

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import httpx
 
-from tests.fake_ai import FakeAI
+from loadtest.fake_ai import FakeAI
 from tests.process.service import PATIENCE, Service
 
 API = "/api/v1"

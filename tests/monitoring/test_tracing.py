@@ -19,9 +19,9 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFl
 from structlog.testing import capture_logs
 
 from app.monitoring import tracing
+from loadtest.fake_ai import fake_ai
 from tests.api.test_health import migrated
 from tests.conftest import Application
-from tests.fake_ai import fake_ai
 from tests.process.service import ROOT
 
 COMMON: dict[str, Any] = {"endpoint": None, "ratio": 1.0, "service": "bali", "version": "1.2.3", "environment": "test"}

@@ -10,7 +10,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.fake_ai import fake_ai
+from loadtest.fake_ai import fake_ai
 from tests.process.service import Service, gone, service, wait_for
 
 

@@ -1,0 +1,118 @@
+"""The campaign: `python -m loadtest [healthy] [errors]`. Exits 0 when every check was passed, 1 when one was not, and 2
+when a scenario could not be played.
+"""
+
+import argparse
+import asyncio
+import signal
+import sys
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from app.embedded import EmbeddedError
+from app.settings import ROOT
+from loadtest import results
+from loadtest.configuration import ConfigurationError
+from loadtest.programs import ProgramError, find
+from loadtest.scenarios import SCENARIOS, Result, run
+from loadtest.stack import Options
+
+FAILED, NOT_PLAYED = 1, 2
+FEWEST_USERS, MOST_USERS, MOST_WORKERS = 10, 1000, 64
+FASTEST = 30.0
+
+
+async def campaign(names: list[str], directory: Path, options: Options) -> int:
+    """Play the scenarios one after the other and write the results; returns the exit status."""
+    played: list[Result] = []
+    started = datetime.now(UTC)
+    status = 0
+    try:
+        for name in names:
+            begun = time.monotonic()
+            print(f"{name}: {options.users} users on {options.workers} workers, durations divided by {options.speed:g}")
+            played.append(await run(name, directory / name, options))
+            played[-1].figures["duration_seconds"] = round(time.monotonic() - begun, 1)
+            show(played[-1])
+    except (ProgramError, ConfigurationError, EmbeddedError) as error:
+        print(f"not played to its end: {error}", file=sys.stderr)
+        status = NOT_PLAYED
+    facts = {
+        "run_id": directory.name,
+        "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "complete": len(played) == len(names),
+        "speed": options.speed,
+        "users": options.users,
+        "workers": options.workers,
+        "rules": options.rules.name,
+        "locust": version("locust"),
+    }
+    print(f"results: {results.write(directory, facts, played)}")
+    return status or (0 if results.passed(played) else FAILED)
+
+
+def show(result: Result) -> None:
+    """Print what a scenario has shown."""
+    for check in result.checks:
+        print(f"  {'passed' if check.passed else 'FAILED'}  {check.name}{': ' if check.detail else ''}{check.detail}")
+    seconds = result.figures.get("first_error_to_notification_seconds")
+    if seconds is not None:
+        print(f"  from the first error to the notification: {seconds:g} s")
+
+
+def arguments() -> argparse.Namespace:
+    """The command line; ends with status 2 and a message where it is wrong."""
+    parser = argparse.ArgumentParser(prog="loadtest", description=str(__doc__).split(". Exits", maxsplit=1)[0])
+    parser.add_argument("scenario", nargs="*", help=f"{' or '.join(SCENARIOS)}; all of them where none is named")
+    parser.add_argument(
+        "--speed", type=float, default=Options.speed, help="divides every duration of the rules; 1 is production's"
+    )
+    parser.add_argument("--users", type=int, default=Options.users)
+    parser.add_argument("--workers", type=int, default=Options.workers, help="worker processes of the service")
+    parser.add_argument("--rules", type=Path, default=Options.rules, help="the rule file to prove")
+    given = parser.parse_args()
+    for name in given.scenario:
+        if name not in SCENARIOS:
+            parser.error(f"{name!r} is no scenario: want {' or '.join(SCENARIOS)}")
+    for name, least, most in (
+        ("speed", 1, FASTEST),
+        ("users", FEWEST_USERS, MOST_USERS),
+        ("workers", 1, MOST_WORKERS),
+    ):
+        if not least <= getattr(given, name) <= most:
+            parser.error(f"--{name} {getattr(given, name):g}: want {least:g} to {most:g}")
+    return given
+
+
+async def _until_signalled(names: list[str], directory: Path, options: Options) -> int:
+    """The campaign; SIGTERM ends it as Ctrl-C does, with everything that it has started."""
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 -- a coroutine runs in one
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await campaign(names, directory, options)
+
+
+def main() -> int:
+    """The command."""
+    given = arguments()
+    options = Options(given.rules, given.speed, given.users, given.workers)
+    try:
+        for program in (("prometheus",), ("alertmanager", "prometheus-alertmanager")):
+            find(*program)
+    except ProgramError as error:
+        print(error, file=sys.stderr)
+        return NOT_PLAYED
+    directory = ROOT / "build" / "loadtest" / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    directory.mkdir(parents=True)
+    try:
+        return asyncio.run(_until_signalled(given.scenario or list(SCENARIOS), directory, options))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print("ended early: no results", file=sys.stderr)
+        return NOT_PLAYED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""The service's figures against the clients' own: every request is counted once, in a bucket that its client believes.
+
+A client's time holds the server's: whatever the clients saw end within a boundary, the server must have counted below
+it, and what the server counted below it must have reached the clients soon after. Both are checked at each boundary,
+without interpolation.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from loadtest.ledger import Ledger, Request
+
+API = "/api/"
+# The server's clock stops when its write has returned; the client may have read by then.
+READ_BEFORE_CLOCK_STOPPED = 0.025
+# Share of a route's requests that may miss the two times: on a busy machine either side can be put aside in between.
+STRAY_SHARE = 0.02
+Route = tuple[str, str]
+Counted = dict[tuple[str, str, int], float]
+Buckets = dict[Route, dict[float, float]]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What an exposition says of the API: requests by (method, handler, status), cumulative buckets by route."""
+
+    requests: Counted
+    buckets: Buckets
+
+    def since(self, before: "Figures") -> "Figures":
+        """The growth from `before` to this."""
+        requests = {key: value - before.requests.get(key, 0) for key, value in self.requests.items()}
+        buckets = {
+            route: {bound: value - before.buckets.get(route, {}).get(bound, 0) for bound, value in bounds.items()}
+            for route, bounds in self.buckets.items()
+        }
+        return Figures(
+            {key: value for key, value in requests.items() if value},
+            {route: bounds for route, bounds in buckets.items() if bounds[math.inf]},
+        )
+
+
+def figures(exposition: str) -> Figures:
+    """Read http_requests_total and http_request_duration_seconds_bucket; only routes below /api/ are looked at."""
+    requests: Counted = {}
+    buckets: Buckets = {}
+    for family in text_string_to_metric_families(exposition):
+        for sample in family.samples:
+            labels = sample.labels
+            if not labels.get("handler", "").startswith(API):
+                continue
+            if sample.name == "http_requests_total":
+                requests[labels["method"], labels["handler"], int(labels["status"])] = sample.value
+            elif sample.name == "http_request_duration_seconds_bucket":
+                bounds = buckets.setdefault((labels["method"], labels["handler"]), {})
+                bounds[float(labels["le"])] = sample.value
+    return Figures(requests, buckets)
+
+
+def wrong_counts(served: Figures, ledger: Ledger) -> list[str]:
+    """Where the service has not counted each request of the clients once."""
+    seen = {key: float(count) for key, count in ledger.counts().items()}
+    return [
+        f"{' '.join(map(str, key))}: clients {seen.get(key, 0):g}, service {served.requests.get(key, 0):g}"
+        for key in sorted(seen.keys() | served.requests.keys())
+        if seen.get(key, 0) != served.requests.get(key, 0)
+    ]
+
+
+def wrong_buckets(served: Figures, ledger: Ledger, transport: float) -> list[str]:
+    """Where a bucket contradicts the clients' times; `transport` is what they may see on top, in seconds."""
+    found = []
+    for route, times in sorted(_by_route(ledger.requests).items()):
+        bounds = served.buckets.get(route)
+        if bounds is None:
+            found.append(f"{' '.join(route)}: no buckets")
+            continue
+        stray = max(1, math.ceil(STRAY_SHARE * len(times)))
+        for bound, below in sorted(bounds.items()):
+            least = bisect_right(times, bound - READ_BEFORE_CLOCK_STOPPED) - stray
+            most = bisect_right(times, bound + transport) + stray
+            if not least <= below <= most:
+                found.append(f"{' '.join(route)}: le={bound:g} holds {below:g}, clients say {least} to {most}")
+    return found
+
+
+def faster_than(served: Figures, handler: str, seconds: float) -> float:
+    """Requests of `handler` in the buckets up to `seconds`: 0 where it cannot be faster."""
+    return sum(
+        value
+        for route, bounds in served.buckets.items()
+        if route[1] == handler
+        for bound, value in bounds.items()
+        if bound == max((known for known in bounds if known <= seconds), default=None)
+    )
+
+
+def percentiles(served: Figures, ledger: Ledger) -> dict[str, dict[str, float]]:
+    """P50, P95 and P99 of all requests in seconds: the clients' exact time, and the bucket that holds the server's."""
+    times = sorted(request.seconds for request in ledger.requests)
+    bounds = _summed(served.buckets.values())
+    return {
+        f"p{share * 100:g}": {
+            "clients": round(times[max(0, math.ceil(share * len(times)) - 1)], 4),
+            "service_above": round(_bucket(bounds, share)[0], 4),
+            "service_up_to": round(_bucket(bounds, share)[1], 4),
+        }
+        for share in (0.5, 0.95, 0.99)
+        if times and bounds
+    }
+
+
+def wrong_percentiles(found: Mapping[str, Mapping[str, float]], transport: float) -> list[str]:
+    """Where the clients' percentile does not fit the bucket of the server's."""
+    return [
+        f"{name}: clients {one['clients']:g} s, service {one['service_above']:g} to {one['service_up_to']:g} s"
+        for name, one in found.items()
+        if not one["service_above"] - READ_BEFORE_CLOCK_STOPPED <= one["clients"] <= one["service_up_to"] + transport
+    ]
+
+
+def slower_share(served: Figures, bound: float, excluded: Sequence[str] = ()) -> float:
+    """Share of the requests that took longer than `bound`, a boundary; routes that begin with `excluded` left out."""
+    bounds = _summed(
+        bounds for route, bounds in served.buckets.items() if not route[1].startswith(tuple(excluded) or "\0")
+    )
+    return 1 - bounds[bound] / bounds[math.inf] if bounds else math.nan
+
+
+def _by_route(requests: Iterable[Request]) -> dict[Route, list[float]]:
+    """The times of each route's requests, ascending."""
+    found: dict[Route, list[float]] = {}
+    for request in requests:
+        found.setdefault((request.method, request.handler), []).append(request.seconds)
+    return {route: sorted(times) for route, times in found.items()}
+
+
+def _summed(routes: Iterable[Mapping[float, float]]) -> dict[float, float]:
+    total: dict[float, float] = {}
+    for bounds in routes:
+        for bound, value in bounds.items():
+            total[bound] = total.get(bound, 0) + value
+    return total
+
+
+def _bucket(bounds: Mapping[float, float], share: float) -> tuple[float, float]:
+    """The boundaries between which the quantile lies."""
+    rank = share * bounds[math.inf]
+    lower = 0.0
+    for bound, below in sorted(bounds.items()):
+        if below >= rank:
+            return lower, bound
+        lower = bound
+    return lower, math.inf

@@ -1,0 +1,94 @@
+"""Programs that the campaign starts, and ends again by their process ids."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from inspect import isawaitable
+from pathlib import Path
+
+POLL = 0.1
+
+
+class ProgramError(Exception):
+    """A program is missing, does not start, or has ended early; the message says which and where its log is."""
+
+
+class Program:
+    """One started program; what it prints goes to `log`."""
+
+    def __init__(self, argv: Sequence[str | Path], log: Path, environment: Mapping[str, str] | None = None) -> None:
+        self.log = log
+        self.name = Path(argv[0]).name
+        with log.open("wb") as output:
+            # A session of its own: Ctrl-C reaches the campaign only, which ends its programs in order.
+            self._process = subprocess.Popen(
+                argv,
+                env={**os.environ, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def check(self) -> None:
+        """Raise ProgramError if the program has ended."""
+        status = self._process.poll()
+        if status is not None:
+            text = self.log.read_text(errors="replace").strip()
+            raise ProgramError(f"{self.name} ended with status {status}; its log, {self.log}, ends:\n{text[-2000:]}")
+
+    async def wait(self, patience: float) -> int:
+        """Its exit status; kills it after `patience` seconds."""
+        try:
+            return await asyncio.to_thread(self._process.wait, patience)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return await asyncio.to_thread(self._process.wait)
+
+    async def stop(self, patience: float = 30.0, how: signal.Signals = signal.SIGTERM) -> int:
+        """Ask it to end; its exit status."""
+        if self._process.poll() is None:
+            self._process.send_signal(how)
+        return await self.wait(patience)
+
+
+def find(*names: str) -> str:
+    """The first of these commands that PATH has; raises ProgramError where it has none."""
+    for name in names:
+        found = shutil.which(name)
+        if found:
+            return found
+    raise ProgramError(
+        f"{names[0]} is not on the PATH: `make loadtest` unpacks Debian's package where apt is; elsewhere install it"
+    )
+
+
+def free_port() -> int:
+    """A port of the loopback that nothing listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+async def until(reached: Callable[[], object], patience: float, programs: Sequence[Program] = ()) -> bool:
+    """Whether `reached` (awaited if need be) came true within `patience` seconds; raises ProgramError if one ends."""
+    deadline = time.monotonic() + patience
+    while True:
+        for program in programs:
+            program.check()
+        looked = reached()
+        if await looked if isawaitable(looked) else looked:
+            return True
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(POLL)
+
+
+async def last(seconds: float, programs: Sequence[Program]) -> None:
+    """Wait while `programs` run; raises ProgramError if one ends."""
+    await until(lambda: False, seconds, programs)

@@ -1,0 +1,252 @@
+"""The two scenarios: in `healthy` all is well and nobody is told anything; in `errors` the AI upstream fails, and
+HighErrorRate is seen pending, firing, notified, resolved and its resolution notified.
+"""
+
+import math
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from loadtest import comparison
+from loadtest.alerts import Timeline, watched
+from loadtest.comparison import Figures, figures
+from loadtest.configuration import milliseconds
+from loadtest.ledger import NO_ANSWER, SERVER_ERROR, Ledger
+from loadtest.programs import last, until
+from loadtest.stack import MONITORING, Options, Stack, stack
+from loadtest.users import Users, users
+
+SERVICE, ALERT, WATCHDOG = "baliblissed", "HighErrorRate", "Watchdog"
+# While the upstream fails the breaker opens too, and stays open for as long as that takes.
+MAY_FIRE_WITH_ERRORS = {"CircuitBreakerOpen"}
+AI_DELAY = 0.3
+AI_ROUTES = "/api/v1/assistant/"
+AI_FAILURES = {502, 503, 504}
+PLAN = '{"days": [["tanah-lot"]]}'
+# What clients may see on top of the service's own time: connections, and a load generator on the same CPUs.
+TRANSPORT = 0.25
+LATE_SHARE = 0.01
+# Real time that the rules' durations do not hold: the breaker's cool-down (15 s), programs that look now and then.
+MARGIN = 30.0
+LEAD = 10.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at, and what was seen."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass
+class Result:
+    """What a scenario has shown."""
+
+    scenario: str
+    checks: list[Check] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check was passed, and there were any."""
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+    def check(self, name: str, passed: object, detail: object = "") -> bool:
+        """Note what was looked at; returns whether it was as wanted."""
+        self.checks.append(Check(name, bool(passed), str(detail)))
+        return bool(passed)
+
+
+@dataclass(frozen=True)
+class Durations:
+    """Seconds of this run, by monitoring/slo.yaml and alertmanager.yml."""
+
+    window: float
+    wait: float
+    longest: float
+    notice: float
+
+    @classmethod
+    def read(cls, speed: float) -> "Durations":
+        """The shipped durations divided by `speed`."""
+        alerts = yaml.safe_load((MONITORING / "slo.yaml").read_text())["alerts"]
+        routes = yaml.safe_load((MONITORING / "alertmanager.yml").read_text())["route"]["routes"]
+
+        def seconds(text: str) -> float:
+            return milliseconds(text) / 1000 / speed
+
+        each = [seconds(one.get("window", "0s")) + seconds(one.get("for", "0s")) for one in alerts.values()]
+        notice = max(seconds(route[name]) for route in routes for name in ("group_wait", "group_interval"))
+        return cls(seconds(alerts[ALERT]["window"]), seconds(alerts[ALERT]["for"]), max(each), notice)
+
+
+Plot = Callable[[Stack, Timeline, Durations, Result], Awaitable[None]]
+
+
+async def healthy(running: Stack, timeline: Timeline, durations: Durations, result: Result) -> None:
+    """Long enough for every alert to fill its window and to wait, if there were cause."""
+    await last(durations.longest + durations.notice + LEAD, running.programs)
+    fired = timeline.fired()
+    result.check("nothing but Watchdog fires", fired == {WATCHDOG}, f"fired: {sorted(fired)}")
+
+
+async def errors(running: Stack, timeline: Timeline, durations: Durations, result: Result) -> None:
+    """The AI upstream fails until somebody has been told, and is well again until somebody has been told of that."""
+    await last(LEAD, running.programs)
+    running.ai.status = 500
+    result.figures["upstream_fails_at"] = time.time()
+
+    async def reached(what: str, look: Callable[[], object], patience: float) -> bool:
+        seen = await until(look, patience + MARGIN, running.programs)
+        return result.check(f"{ALERT} {what}", seen, "" if seen else f"not within {patience + MARGIN:.0f} s")
+
+    told = running.receiver.first
+    for what, look, patience in (
+        ("is pending", lambda: timeline.at(ALERT, "pending"), durations.window),
+        ("fires", lambda: timeline.at(ALERT, "firing"), durations.wait),
+        ("is notified", lambda: told(ALERT, "firing"), durations.notice),
+    ):
+        if not await reached(what, look, patience):
+            return
+    running.ai.status = 200
+    result.figures["upstream_is_well_at"] = time.time()
+    if await reached("is resolved", lambda: timeline.at(ALERT, "resolved"), durations.window):
+        await reached("is notified as resolved", lambda: told(ALERT, "resolved"), durations.notice)
+    moments = [timeline.at(ALERT, state) or math.nan for state in ("pending", "firing", "resolved")]
+    result.check(f"{ALERT} goes through its states in order", moments == sorted(moments), moments)
+    wanted = {WATCHDOG, ALERT}
+    fired = timeline.fired()
+    result.check("nothing else fires", wanted <= fired <= wanted | MAY_FIRE_WITH_ERRORS, f"fired: {sorted(fired)}")
+
+
+SCENARIOS: dict[str, Plot] = {"healthy": healthy, "errors": errors}
+
+
+async def run(name: str, directory: Path, options: Options) -> Result:
+    """Play a scenario; raises ProgramError or ConfigurationError where it could not be played to its end."""
+    result, durations = Result(name), Durations.read(options.speed)
+    longest = 2 * (durations.longest + durations.notice) + 6 * MARGIN
+    async with stack(directory, options) as running, watched(running.prometheus) as timeline:
+        running.ai.text, running.ai.delay = PLAN, AI_DELAY
+        before = figures(await running.scrape())
+        async with users(directory, running.url, options.users, longest) as visitors:
+            running.programs.append(visitors.program)
+            await SCENARIOS[name](running, timeline, durations, result)
+        served = await _settled(running, before, visitors.ledger)
+        (directory / "metrics.txt").write_text(await running.scrape())
+        _check_statuses(result, visitors.ledger)
+        _check_figures(result, served, visitors)
+        await _check_prometheus(result, running, sum(figures(await running.scrape()).requests.values()))
+        _check_notifications(result, running, name)
+    _summarise(result, served, visitors.ledger, running, timeline, options)
+    return result
+
+
+async def _settled(running: Stack, before: Figures, ledger: Ledger) -> Figures:
+    """The service's figures once they hold every request, or after a few seconds: a client reads before they count."""
+    served = before
+
+    async def complete() -> bool:
+        nonlocal served
+        served = figures(await running.scrape()).since(before)
+        return sum(served.requests.values()) >= len(ledger.requests)
+
+    await until(complete, 5.0)
+    return served
+
+
+def _check_statuses(result: Result, ledger: Ledger) -> None:
+    failed = {key: count for key, count in ledger.counts().items() if key[2] >= SERVER_ERROR or key[2] == NO_ANSWER}
+    if result.scenario == "healthy":
+        result.check("no request fails", ledger.requests and not failed, dict(ledger.statuses()))
+        return
+    others = {key: count for key, count in failed.items() if not _is_ai_failure(key)}
+    result.check("only the assistant's routes fail, with 502, 503 or 504", failed and not others, failed)
+
+
+def _is_ai_failure(key: tuple[str, str, int]) -> bool:
+    return key[1].startswith(AI_ROUTES) and key[2] in AI_FAILURES
+
+
+def _check_figures(result: Result, served: Figures, visitors: Users) -> None:
+    """The latency buckets and counts of the metrics port against the clients' own."""
+    ledger = visitors.ledger
+    late = ledger.late / max(1, ledger.tasks)
+    result.check("the users kept to their rate", late <= LATE_SHARE, f"{late:.2%} of {ledger.tasks} tasks began late")
+    wrong = comparison.wrong_counts(served, ledger)
+    result.check("each request is counted once", not wrong, "; ".join(wrong) or f"{len(ledger.requests)} requests")
+    wrong = comparison.wrong_buckets(served, ledger, TRANSPORT)
+    result.check("each bucket agrees with the clients' times", not wrong, "; ".join(wrong))
+    found = comparison.percentiles(served, ledger)
+    wrong = comparison.wrong_percentiles(found, TRANSPORT)
+    result.check("percentiles agree", found and not wrong, "; ".join(wrong) or found)
+    if result.scenario != "healthy":
+        return
+    chat = f"{AI_ROUTES}chat"
+    quick = comparison.faster_than(served, chat, AI_DELAY)
+    result.check("no answer of the AI is faster than its upstream", quick == 0, f"{quick:g} below {AI_DELAY:g} s")
+    objective = yaml.safe_load((MONITORING / "slo.yaml").read_text())["alerts"]["HighLatencyP99"]
+    share, bound = comparison.slower_share(served, objective["threshold_seconds"], [AI_ROUTES]), objective["quantile"]
+    result.check(
+        "P99 is within the objective", share <= 1 - bound, f"{share:.2%} over {objective['threshold_seconds']} s"
+    )
+
+
+async def _check_prometheus(result: Result, running: Stack, total: float) -> None:
+    """What Prometheus has stored is what the metrics port says, once it has scraped after the last request."""
+    query = f'sum(http_requests_total{{job="{SERVICE}",handler=~"{comparison.API}.*"}})'
+    seen: float | None = None
+
+    async def equal() -> bool:
+        nonlocal seen
+        seen = await running.prometheus.value(query)
+        return seen == total
+
+    await until(equal, MARGIN)
+    result.check("Prometheus has stored the same total", seen == total, f"Prometheus {seen}, metrics port {total:g}")
+
+
+def _check_notifications(result: Result, running: Stack, scenario: str) -> None:
+    beat = running.receiver.first(WATCHDOG, "firing")
+    result.check(
+        "the Watchdog's heartbeat arrives", beat and beat.receiver == "heartbeat", beat.receiver if beat else ""
+    )
+    told = [one for one in running.receiver.notifications if one.receiver == "alerts"]
+    if scenario == "healthy":
+        result.check("nobody is told anything", not told, sorted({one.alert for one in told}))
+        return
+    notice = running.receiver.first(ALERT, "firing")
+    if notice is not None:
+        complete = notice.labels.get("severity") == "critical" and ALERT in notice.annotations.get("runbook_url", "")
+        result.check("the notification says how urgent it is and where to read on", complete, notice.labels)
+
+
+def _summarise(
+    result: Result, served: Figures, ledger: Ledger, running: Stack, timeline: Timeline, options: Options
+) -> None:
+    first, notice = ledger.first_error(), running.receiver.first(ALERT, "firing")
+    result.figures |= {
+        "requests": len(ledger.requests),
+        "requests_per_second": _rate(ledger),
+        "statuses": {str(status): count for status, count in sorted(ledger.statuses().items())},
+        "tasks": ledger.tasks,
+        "tasks_late": ledger.late,
+        "latency_seconds": comparison.percentiles(served, ledger),
+        "first_error_at": first,
+        "alerts": timeline.seen,
+        "notifications": running.receiver.as_list(),
+    }
+    if first is not None and notice is not None:
+        result.figures["first_error_to_notification_seconds"] = round(notice.at - first, 2)
+        result.figures["first_error_to_notification_seconds_at_speed_1"] = round((notice.at - first) * options.speed, 1)
+
+
+def _rate(ledger: Ledger) -> float:
+    starts = [request.started for request in ledger.requests]
+    return round(len(starts) / (max(starts) - min(starts)), 2) if len(starts) > 1 else 0.0

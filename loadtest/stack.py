@@ -1,0 +1,168 @@
+"""Everything a scenario runs on, each the real program: the service with its PostgreSQL and Redis, Prometheus and
+Alertmanager; and what stands outside: an AI upstream and a receiver of notifications.
+"""
+
+import asyncio
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from app.embedded import EmbeddedServers
+from app.settings import ROOT, Settings
+from loadtest import configuration
+from loadtest.alerts import Prometheus
+from loadtest.fake_ai import FakeAI, fake_ai
+from loadtest.programs import Program, ProgramError, find, free_port, until
+from loadtest.receiver import Receiver, receiver
+
+START = 60.0
+MONITORING = ROOT / "monitoring"
+UNLIMITED = "1000000/minute"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a campaign runs: `speed` divides every duration of the rules and their scrapes."""
+
+    rules: Path = MONITORING / "rules" / "baliblissed.yml"
+    speed: float = 12.0
+    users: int = 40
+    workers: int = 4
+
+
+@dataclass
+class Stack:
+    """What runs. `programs` are checked while the scenario waits: one that ends early ends the scenario."""
+
+    directory: Path
+    url: str
+    metrics_url: str
+    ai: FakeAI
+    receiver: Receiver
+    prometheus: Prometheus
+    programs: list[Program]
+
+    async def scrape(self) -> str:
+        """The exposition of the metrics port."""
+        async with httpx.AsyncClient(timeout=10) as client:
+            return (await client.get(self.metrics_url)).raise_for_status().text
+
+
+@asynccontextmanager
+async def stack(directory: Path, options: Options) -> AsyncIterator[Stack]:
+    """Start everything, wait until it is ready, and end it in order. Raises ProgramError, ConfigurationError."""
+    data = directory / "data"
+    data.mkdir(parents=True)
+    async with AsyncExitStack() as running:
+        running.callback(shutil.rmtree, data, ignore_errors=True)
+        ai = await running.enter_async_context(fake_ai())
+        listening = await running.enter_async_context(receiver())
+        servers = EmbeddedServers(data / "servers")
+        running.push_async_callback(asyncio.to_thread, servers.stop)
+        addresses = await asyncio.to_thread(servers.wait_until_ready)
+
+        def start(argv: list[str | Path], log: str, environment: dict[str, str] | None = None) -> Program:
+            program = Program(argv, directory / log, environment)
+            running.push_async_callback(program.stop)
+            return program
+
+        port, metrics_port = free_port(), free_port()
+        environment = _service_environment(options, port, metrics_port, data / "metrics", ai.url) | addresses
+        service = start(
+            [Path(sys.executable).with_name("gunicorn"), "-c", ROOT / "gunicorn_conf.py"], "service.log", environment
+        )
+        manager, manager_port = _start_alertmanager(start, directory, options, listening.url)
+        targets = {"backend:9090": f"127.0.0.1:{metrics_port}", "alertmanager:9093": f"127.0.0.1:{manager_port}"}
+        watcher, watcher_url = _start_prometheus(start, directory, options, targets)
+        prometheus = Prometheus(watcher_url)
+        running.push_async_callback(prometheus.close)
+        url = f"http://127.0.0.1:{port}"
+        started = Stack(
+            directory,
+            url,
+            f"http://127.0.0.1:{metrics_port}/metrics",
+            ai,
+            listening,
+            prometheus,
+            [service, manager, watcher],
+        )
+        await _ready(started, f"http://127.0.0.1:{manager_port}")
+        yield started
+
+
+def _service_environment(options: Options, port: int, metrics_port: int, metrics: Path, ai_url: str) -> dict[str, str]:
+    """The service as in production, whatever settings the caller's shell holds."""
+    inherited = {name: "" for name in os.environ if name.lower() in Settings.model_fields}
+    return inherited | {
+        "ENVIRONMENT": "production",
+        "PORT": str(port),
+        "METRICS_PORT": str(metrics_port),
+        "PROMETHEUS_MULTIPROC_DIR": str(metrics),
+        "WEB_CONCURRENCY": str(options.workers),
+        "AI_BASE_URL": ai_url,
+        "RATE_LIMIT_WRITES": UNLIMITED,
+        "RATE_LIMIT_AI": UNLIMITED,
+    }
+
+
+Start = Callable[..., Program]
+
+
+def _start_alertmanager(start: Start, directory: Path, options: Options, receiver_url: str) -> tuple[Program, int]:
+    port = free_port()
+    document = configuration.alertmanager(MONITORING / "alertmanager.yml", receiver_url, options.speed)
+    argv = [
+        find("alertmanager", "prometheus-alertmanager"),
+        f"--config.file={configuration.write(document, directory / 'alertmanager.yml')}",
+        f"--storage.path={directory / 'data' / 'alertmanager'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--cluster.listen-address=",
+    ]
+    return start(argv, "alertmanager.log"), port
+
+
+def _start_prometheus(start: Start, directory: Path, options: Options, targets: dict[str, str]) -> tuple[Program, str]:
+    port = free_port()
+    rules = configuration.write(configuration.rules(options.rules, options.speed), directory / "rules.yml")
+    document = configuration.prometheus(
+        MONITORING / "prometheus.yml", rules, targets | {"localhost:9090": f"127.0.0.1:{port}"}, options.speed
+    )
+    argv = [
+        find("prometheus"),
+        f"--config.file={configuration.write(document, directory / 'prometheus.yml')}",
+        f"--storage.tsdb.path={directory / 'data' / 'prometheus'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        # Not in the configuration file, and a duration of the rules all the same.
+        f"--rules.alert.resend-delay={configuration.quicker('1m', options.speed)}",
+        "--log.level=warn",
+    ]
+    return start(argv, "prometheus.log"), f"http://127.0.0.1:{port}"
+
+
+async def _ready(started: Stack, alertmanager_url: str) -> None:
+    """Wait for each program, and for the first scrape."""
+    async with httpx.AsyncClient(timeout=10) as client:
+
+        async def answers(url: str) -> bool:
+            try:
+                return (await client.get(url)).is_success
+            except httpx.TransportError:
+                return False
+
+        async def scraped() -> bool:
+            return await started.prometheus.value('min(up{job="baliblissed"})') == 1
+
+        for what, look in (
+            ("the service", lambda: answers(f"{started.url}/health/ready")),
+            ("Alertmanager", lambda: answers(f"{alertmanager_url}/-/ready")),
+            ("Prometheus", started.prometheus.ready),
+            ("the first scrape", scraped),
+        ):
+            if not await until(look, START, started.programs):
+                raise ProgramError(f"{what} was not ready after {START:g} s; the logs are in {started.directory}")

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Prometheus' own programs, which read the rules, run the dashboards' queries and serve the load test: promtool, amtool,
+# prometheus, alertmanager. What is on PATH is left at that; else Debian's packages are unpacked into the directory that
+# is given, so that nothing is installed and no service is started.
+set -euo pipefail
+into=$1 PACKAGES="prometheus prometheus-alertmanager"
+
+on_path() {
+  for program in promtool amtool prometheus; do command -v "$program" >/dev/null || return 1; done
+  command -v alertmanager >/dev/null || command -v prometheus-alertmanager >/dev/null
+}
+
+unpack() {
+  mkdir -p "$into"
+  cd "$into"
+  # shellcheck disable=SC2086 # two words
+  fetch() { apt-get download -qq -o APT::Sandbox::User=root $PACKAGES; }
+  fetch 2>/dev/null || { apt-get update -qq && fetch; }
+  for package in *.deb; do dpkg-deb -x "$package" .; done
+}
+
+# Debian's Alertmanager reads its template below /usr/share. It gets a view of the files in which the unpacked one is
+# there; no other process sees it.
+wrap() {
+  # shellcheck disable=SC2016 # for the inner shell
+  local see='mount --bind "$0" /usr/share && exec "$@"'
+  unshare --map-root-user --mount sh -c "$see" "$PWD/usr/share" true 2>/dev/null || return 1
+  printf '#!/bin/sh\nexec unshare --map-root-user --mount sh -c %s "%s" "%s" "$@"\n' \
+    "'$see'" "$PWD/usr/share" "$PWD/usr/bin/prometheus-alertmanager" >usr/bin/alertmanager
+  chmod +x usr/bin/alertmanager
+}
+
+install_alertmanager() {
+  [ "$(id -u)" = 0 ] && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus-alertmanager >/dev/null
+}
+
+on_path && exit 0
+[ -e "$into/complete" ] && exit 0
+if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
+  echo "prometheus and alertmanager are not on PATH, and there is no apt: what needs them is skipped or refused" >&2
+  exit 0
+fi
+unpack || { echo "Debian's prometheus packages could not be had" >&2; exit 0; }
+wrap || install_alertmanager || echo "no namespace for Alertmanager's files and no root to install it: no load test here" >&2
+touch complete

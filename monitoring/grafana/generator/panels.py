@@ -1,8 +1,10 @@
 """Panels as this project draws them: one datasource variable, a unit and a description on each, thresholds as lines."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
+import yaml
 from grafana_foundation_sdk.builders import common as common_builders
 from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.builders import prometheus, stat, statetimeline, timeseries
@@ -15,10 +17,11 @@ DATASOURCE = dashboard.DataSourceRef(type_val="prometheus", uid="${datasource}")
 GOOD, BAD = "green", "red"
 
 # The objectives that the alert rules watch.
-ERROR_RATIO_LIMIT = 0.05
-LATENCY_LIMIT = 2.0
-LATENCY_BOUND = "2.0"  # as the buckets' label has it
-SLOW_SHARE_LIMIT = 0.01
+_OBJECTIVES = yaml.safe_load((Path(__file__).resolve().parents[2] / "slo.yaml").read_text())["alerts"]
+ERROR_RATIO_LIMIT: float = _OBJECTIVES["HighErrorRate"]["error_ratio"]
+LATENCY_LIMIT: float = _OBJECTIVES["HighLatencyP99"]["threshold_seconds"]
+LATENCY_BOUND = str(LATENCY_LIMIT)  # as the buckets' label has it
+SLOW_SHARE_LIMIT: float = round(1 - _OBJECTIVES["HighLatencyP99"]["quantile"], 6)
 
 PER_SECOND, REQUESTS_PER_SECOND = units.CountsPerSecond, units.RequestsPerSecond
 SHARE, SECONDS, BYTES, COUNT = units.PercentUnit, units.Seconds, units.BytesIEC, units.Short

@@ -172,8 +172,9 @@ class Settings(BaseSettings):
         if self.environment == "production":
             missing = [name.upper() for name in ("database_url", "redis_url") if getattr(self, name) is None]
             if missing:
+                verb = "are" if len(missing) > 1 else "is"
                 names = " and ".join(missing)
-                raise ValueError(f"{names} is not set: production needs it, there is no embedded server")
+                raise ValueError(f"{names} {verb} not set: production has no embedded server")
         return self
 
     @property

@@ -213,7 +213,7 @@ def test_settings_that_are_printed_show_no_secret(load: Load, name: str) -> None
 @pytest.mark.parametrize("name", ["DATABASE_URL", "REDIS_URL"])
 def test_production_needs_real_servers(load: Load, name: str) -> None:
     variables = {key: value for key, value in PRODUCTION.items() if key != name}
-    assert problems(load, **variables) == [f"{name} is not set: production needs it, there is no embedded server"]
+    assert problems(load, **variables) == [f"{name} is not set: production has no embedded server"]
     assert load(**PRODUCTION).environment == "production"
 
 

@@ -42,7 +42,7 @@ def test_a_bad_value_is_named_with_the_form_that_is_wanted(
 @pytest.mark.parametrize("name", ["DATABASE_URL", "REDIS_URL"])
 def test_production_needs_an_address_of_each_server(tmp_path: Path, addresses: dict[str, str], name: str) -> None:
     output = refused(tmp_path, **{**addresses, name: ""})
-    assert output == f"{name} is not set: production needs it, there is no embedded server"
+    assert output == f"{name} is not set: production has no embedded server"
 
 
 @pytest.mark.parametrize("name", ["PORT", "METRICS_PORT"])

@@ -47,12 +47,11 @@ class Prometheus:
         self.url = url
         self._client = httpx.AsyncClient(base_url=url, timeout=10)
 
-    async def ready(self) -> bool:
-        """Whether it serves."""
-        try:
-            return (await self._client.get("/-/ready")).is_success
-        except httpx.TransportError:
-            return False
+    async def reload(self) -> None:
+        """Have it read its configuration and rules again. Raises PrometheusError with its reason."""
+        answer = await self._client.post("/-/reload")
+        if not answer.is_success:
+            raise PrometheusError(answer.text.strip())
 
     async def value(self, query: str) -> float | None:
         """The only number that `query` has now; None where it has none. Raises PrometheusError."""

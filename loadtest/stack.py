@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +16,14 @@ import httpx
 from app.embedded import EmbeddedServers
 from app.settings import ROOT, Settings
 from loadtest import configuration
-from loadtest.alerts import Prometheus
+from loadtest.alerts import Prometheus, PrometheusError
 from loadtest.fake_ai import FakeAI, fake_ai
 from loadtest.programs import Program, ProgramError, find, free_port, until
 from loadtest.receiver import Receiver, receiver
 
 START = 60.0
 MONITORING = ROOT / "monitoring"
+RULES = "rules.yml"
 UNLIMITED = "1000000/minute"
 
 
@@ -77,12 +78,14 @@ async def stack(directory: Path, options: Options) -> AsyncIterator[Stack]:
         service = start(
             [Path(sys.executable).with_name("gunicorn"), "-c", ROOT / "gunicorn_conf.py"], "service.log", environment
         )
+        # Whoever watches begins when the service is ready: a slow start of it would be an outage, and be alerted on.
+        url = f"http://127.0.0.1:{port}"
+        await _answers(f"{url}/health/ready", "the service", directory, service)
         manager, manager_port = _start_alertmanager(start, directory, options, listening.url)
         targets = {"backend:9090": f"127.0.0.1:{metrics_port}", "alertmanager:9093": f"127.0.0.1:{manager_port}"}
         watcher, watcher_url = _start_prometheus(start, directory, options, targets)
         prometheus = Prometheus(watcher_url)
         running.push_async_callback(prometheus.close)
-        url = f"http://127.0.0.1:{port}"
         started = Stack(
             directory,
             url,
@@ -92,7 +95,9 @@ async def stack(directory: Path, options: Options) -> AsyncIterator[Stack]:
             prometheus,
             [service, manager, watcher],
         )
-        await _ready(started, f"http://127.0.0.1:{manager_port}")
+        await _answers(f"http://127.0.0.1:{manager_port}/-/ready", "Alertmanager", directory, manager)
+        await _answers(f"{watcher_url}/-/ready", "Prometheus", directory, watcher)
+        await _load_rules(started, options)
         yield started
 
 
@@ -129,9 +134,11 @@ def _start_alertmanager(start: Start, directory: Path, options: Options, receive
 
 def _start_prometheus(start: Start, directory: Path, options: Options, targets: dict[str, str]) -> tuple[Program, str]:
     port = free_port()
-    rules = configuration.write(configuration.rules(options.rules, options.speed), directory / "rules.yml")
     document = configuration.prometheus(
-        MONITORING / "prometheus.yml", rules, targets | {"localhost:9090": f"127.0.0.1:{port}"}, options.speed
+        MONITORING / "prometheus.yml",
+        directory / RULES,
+        targets | {"localhost:9090": f"127.0.0.1:{port}"},
+        options.speed,
     )
     argv = [
         find("prometheus"),
@@ -140,29 +147,43 @@ def _start_prometheus(start: Start, directory: Path, options: Options, targets: 
         f"--web.listen-address=127.0.0.1:{port}",
         # Not in the configuration file, and a duration of the rules all the same.
         f"--rules.alert.resend-delay={configuration.quicker('1m', options.speed)}",
+        "--web.enable-lifecycle",  # for its rules, which come later
         "--log.level=warn",
     ]
     return start(argv, "prometheus.log"), f"http://127.0.0.1:{port}"
 
 
-async def _ready(started: Stack, alertmanager_url: str) -> None:
-    """Wait for each program, and for the first scrape."""
+async def _load_rules(started: Stack, options: Options) -> None:
+    """Give Prometheus its rules once it has scraped; raises ProgramError where it refuses them.
+
+    It takes up its targets five seconds after its start, at any speed. At speed 12 that is as long as TargetDown waits,
+    and absent() would make an outage of it.
+    """
+
+    async def scraped() -> bool:
+        return await started.prometheus.value('min(up{job="baliblissed"})') == 1
+
+    await _within(scraped, "the first scrape", started.directory, *started.programs)
+    configuration.write(configuration.rules(options.rules, options.speed), started.directory / RULES)
+    try:
+        await started.prometheus.reload()
+    except PrometheusError as error:
+        raise ProgramError(f"Prometheus does not take {options.rules}: {error}") from error
+
+
+async def _answers(url: str, what: str, directory: Path, program: Program) -> None:
+    """Wait until `url` answers with success; raises ProgramError."""
     async with httpx.AsyncClient(timeout=10) as client:
 
-        async def answers(url: str) -> bool:
+        async def look() -> bool:
             try:
                 return (await client.get(url)).is_success
             except httpx.TransportError:
                 return False
 
-        async def scraped() -> bool:
-            return await started.prometheus.value('min(up{job="baliblissed"})') == 1
+        await _within(look, what, directory, program)
 
-        for what, look in (
-            ("the service", lambda: answers(f"{started.url}/health/ready")),
-            ("Alertmanager", lambda: answers(f"{alertmanager_url}/-/ready")),
-            ("Prometheus", started.prometheus.ready),
-            ("the first scrape", scraped),
-        ):
-            if not await until(look, START, started.programs):
-                raise ProgramError(f"{what} was not ready after {START:g} s; the logs are in {started.directory}")
+
+async def _within(look: Callable[[], Awaitable[bool]], what: str, directory: Path, *programs: Program) -> None:
+    if not await until(look, START, programs):
+        raise ProgramError(f"{what} was not there after {START:g} s; the logs are in {directory}")

@@ -86,9 +86,15 @@ def test_promtool_accepts_what_is_generated(tmp_path: Path) -> None:
     assert {job["job_name"] for job in document["scrape_configs"]} == {"baliblissed", "prometheus", "alertmanager"}
     assert document["global"] == {
         "scrape_interval": "1250ms",
-        "scrape_timeout": "833ms",
+        "scrape_timeout": "1250ms",
         "evaluation_interval": "1250ms",
     }
+
+
+@pytest.mark.parametrize(("speed", "timeout"), [(1, "10s"), (1.25, "10s"), (2, "7500ms"), (12, "1250ms")])
+def test_a_scrape_has_its_real_time_out_or_the_whole_interval(speed: float, timeout: str, tmp_path: Path) -> None:
+    document = configuration.prometheus(MONITORING / "prometheus.yml", tmp_path / "rules.yml", ADDRESSES, speed)
+    assert document["global"]["scrape_timeout"] == timeout
 
 
 def test_amtool_accepts_what_is_generated_and_every_webhook_stays_here(tmp_path: Path) -> None:

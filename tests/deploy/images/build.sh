@@ -5,7 +5,7 @@
 #   build.sh images  makes the base image (debootstrap), the backend image and the stand-ins; what is there stays
 #   build.sh clean   removes the images, so that the next `images` starts from nothing
 #   build.sh down    ends the engine that `up` started, and only that one
-# Needs root, and from the system's packages: docker.io, debootstrap, curl (`build.sh packages` installs them with apt).
+# Needs root, dockerd and debootstrap (`build.sh packages` installs Debian's where a command is missing).
 # The engine is this checkout's own: own socket, own data below build/, no bridge and no packet filter rules of its own,
 # so it stands beside any other engine. Its containers reach the loopback address and one another, nothing else.
 set -euo pipefail
@@ -44,10 +44,14 @@ host() {
 
 packages() {
   local missing=()
-  for package in docker.io debootstrap; do
-    dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
-  done
+  # By command and not by package: an engine from elsewhere stays, while Debian's would take its place.
+  { command -v docker && command -v dockerd; } >/dev/null || missing+=(docker.io)
+  command -v debootstrap >/dev/null || missing+=(debootstrap)
   [ ${#missing[@]} = 0 ] && return
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    echo "not installed: ${missing[*]}; without root and apt they have to be there" >&2
+    exit 1
+  fi
   # Nothing is started by the installation: the engine here starts by hand.
   apt-get update -qq
   RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
@@ -68,8 +72,9 @@ down() {
   [ -e "$runtime/docker.pid" ] || return 0
   local pid
   pid=$(cat "$runtime/docker.pid")
-  kill "$pid" 2>/dev/null || true
-  ended() { ! kill -0 "$pid" 2>/dev/null; }
+  # A machine that went down leaves the file behind, and the number to somebody else.
+  ended() { ! grep -qs "$runtime/docker.pid" "/proc/$pid/cmdline"; }
+  ended || kill "$pid"
   await 60 ended
   umount "$runtime"/exec/netns/* 2>/dev/null || true
   rm -rf "$runtime"

@@ -117,6 +117,15 @@ def test_what_is_not_set_is_not_passed_on_as_an_empty_value(services: Services) 
     assert "" not in services["backend"]["environment"].values()
 
 
+def test_the_document_names_every_variable_that_is_passed_on(services: Services) -> None:
+    document = (ROOT / "docs" / "deploy-docker.md").read_text()
+    (sentence,) = re.findall(r"^(`WEB_CONCURRENCY`.+?) reach the service", document, re.MULTILINE | re.DOTALL)
+    passed_on = {name for name, value in services["backend"]["environment"].items() if value is None}
+    assert set(re.findall(r"`(\w+)`", sentence)) == passed_on
+    asked_for = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yaml").read_text()))
+    assert set(re.findall(r"^\| `([A-Z_]+)` \|", document, re.MULTILINE)) == asked_for
+
+
 def test_a_password_for_the_url_can_be_encoded_apart() -> None:
     backend = compose_config("docker-compose.yaml", POSTGRES_PASSWORD="p@ss", POSTGRES_PASSWORD_URL="p%40ss")
     url = backend["services"]["backend"]["environment"]["DATABASE_URL"]

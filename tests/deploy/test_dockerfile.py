@@ -17,7 +17,7 @@ from app.settings import ROOT, load_settings
 from tests.deploy.conftest import HADOLINT, run
 
 Instructions = list[tuple[str, str]]
-DOCKERFILES = ["Dockerfile", "tests/deploy/images/standins.Dockerfile"]
+DOCKERFILES = ["Dockerfile", "tests/deploy/images/standins.Dockerfile", "tests/k8s/images/standins.Dockerfile"]
 
 
 def of(dockerfile: Instructions, name: str) -> list[str]:

@@ -29,6 +29,14 @@ def run(*command: str | Path, environment: Mapping[str, str] | None = None, time
     )
 
 
+def gunicorn(environment: dict[str, str]) -> dict[str, str]:
+    """What gunicorn_conf.py makes of an environment, as gunicorn prints it."""
+    done = run(BIN / "gunicorn", "--print-config", "-c", "gunicorn_conf.py", environment=environment)
+    assert done.returncode == 0, done.stderr
+    pairs = (line.partition("=") for line in done.stdout.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
 def compose_config(*files: str | Path, **environment: str) -> dict[str, Any]:
     """The compose files as docker-compose understands them."""
     named = [part for file in files for part in ("-f", file)]

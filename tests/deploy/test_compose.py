@@ -12,7 +12,7 @@ from app import __version__
 from app.api.health import router
 from app.monitoring.multiprocess.companion import Companion
 from app.settings import ROOT, Settings, load_settings
-from tests.deploy.conftest import BIN, COMPOSE, SECRETS, STANDIN, Service, compose_config, run
+from tests.deploy.conftest import COMPOSE, SECRETS, STANDIN, Service, compose_config, gunicorn, run
 
 Services = dict[str, Service]
 WATCHING = {"otel-collector", "jaeger", "prometheus", "alertmanager", "grafana"}
@@ -142,14 +142,6 @@ def test_the_backend_can_write_to_its_metrics_and_temporary_directories_only(
     assert places == {image_environment["PROMETHEUS_MULTIPROC_DIR"], "/tmp"}  # noqa: S108 -- in the container
     assert "volumes" not in backend
     assert all("size=" in mount for mount in backend["tmpfs"]), "memory without a limit"
-
-
-def gunicorn(environment: dict[str, str]) -> dict[str, str]:
-    """gunicorn's configuration as gunicorn prints it."""
-    done = run(BIN / "gunicorn", "--print-config", "-c", "gunicorn_conf.py", environment=environment)
-    assert done.returncode == 0, done.stderr
-    pairs = (line.partition("=") for line in done.stdout.splitlines())
-    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def test_ports_and_times_are_those_of_gunicorn(

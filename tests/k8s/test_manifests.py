@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from decimal import Decimal
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate  # type: ignore[import-untyped]
@@ -19,6 +20,7 @@ from app.monitoring.health import GRACE
 from app.monitoring.multiprocess.companion import Companion
 from app.monitoring.worker import DRAIN_SHARE
 from app.settings import ROOT, SECRET_VARIABLES, Settings
+from tests.deploy.conftest import gunicorn
 from tests.k8s.rendering import OVERLAYS, Manifest, render
 
 NAME = "baliblissed-backend"
@@ -28,6 +30,8 @@ UNITS = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 POSTGRES_CONNECTIONS = 100 - 3
 # Each process of the service maps about 70 MiB after some traffic, 25 of them its own; there is room to grow.
 BYTES_A_PROCESS = 60 * 2**20
+# One label set of a latency histogram in a metric file: its boundaries and its sum, each with its labels in the key.
+BYTES_A_HISTOGRAM_SERIES = 2_800
 
 pytestmark = pytest.mark.parametrize("overlay", ["development", "production"])
 
@@ -179,6 +183,16 @@ def test_ports_are_the_settings_and_the_services_lead_to_them_by_name(overlay: s
     assert one(overlay, "Service", f"{NAME}-metrics")["spec"]["clusterIP"] == "None"
 
 
+def test_gunicorn_takes_its_port_workers_and_times_from_the_pod_s_variables(overlay: str, tmp_path: Path) -> None:
+    shown = gunicorn(variables(overlay) | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)})
+    (port,) = [port["containerPort"] for port in backend(overlay)["ports"] if port["name"] == "http"]
+    assert shown["bind"] == f"['0.0.0.0:{port}']"
+    assert int(shown["workers"]) == settings(overlay).web_concurrency
+    sleep = backend(overlay)["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pod_spec(overlay)["terminationGracePeriodSeconds"] > sleep + int(shown["graceful_timeout"])
+    assert seconds_until_failure(backend(overlay)["livenessProbe"]) > int(shown["timeout"])
+
+
 def test_both_ports_listen_beyond_the_container_and_metrics_on_the_api_s_port_are_closed(overlay: str) -> None:
     assert settings(overlay).host == settings(overlay).metrics_host == "0.0.0.0"  # noqa: S104 -- a pod's own network
     assert [str(network) for network in settings(overlay).allowed_metrics_ips] == ["127.0.0.1/32"]
@@ -275,6 +289,12 @@ def test_what_is_written_at_run_time_is_in_memory_and_bounded(overlay: str) -> N
     assert left >= processes * BYTES_A_PROCESS
     assert resources["requests"]["memory"] == resources["limits"]["memory"]
     assert Decimal(re.sub("m$", "e-3", resources["requests"]["cpu"])) > 0
+
+
+def test_the_metrics_volume_is_not_filled_before_the_series_limit_holds(overlay: str) -> None:
+    (volume,) = [volume["emptyDir"] for volume in pod_spec(overlay)["volumes"] if volume["name"] == "metrics"]
+    full_histogram = settings(overlay).max_series_per_metric * BYTES_A_HISTOGRAM_SERIES
+    assert 2 * full_histogram * settings(overlay).web_concurrency <= bytes_of(volume["sizeLimit"])
 
 
 def test_the_metrics_port_is_open_to_prometheus_in_its_namespace_and_to_nobody_else(overlay: str) -> None:

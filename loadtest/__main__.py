@@ -11,9 +11,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+import httpx
+
 from app.embedded import EmbeddedError
 from app.settings import ROOT
-from loadtest import results
+from loadtest import configuration, results
+from loadtest.alerts import PrometheusError
 from loadtest.configuration import ConfigurationError
 from loadtest.programs import ProgramError, find
 from loadtest.scenarios import SCENARIOS, Result, run
@@ -22,6 +25,8 @@ from loadtest.stack import Options
 FAILED, NOT_PLAYED = 1, 2
 FEWEST_USERS, MOST_USERS, MOST_WORKERS = 10, 1000, 64
 FASTEST = 30.0
+# An httpx error is a program that does not answer the campaign.
+NOT_PLAYABLE = (ProgramError, ConfigurationError, EmbeddedError, PrometheusError, httpx.HTTPError)
 
 
 async def campaign(names: list[str], directory: Path, options: Options) -> int:
@@ -36,8 +41,8 @@ async def campaign(names: list[str], directory: Path, options: Options) -> int:
             played.append(await run(name, directory / name, options))
             played[-1].figures["duration_seconds"] = round(time.monotonic() - begun, 1)
             show(played[-1])
-    except (ProgramError, ConfigurationError, EmbeddedError) as error:
-        print(f"not played to its end: {error}", file=sys.stderr)
+    except NOT_PLAYABLE as error:
+        print(f"not played to its end: {str(error) or repr(error)}", file=sys.stderr)
         status = NOT_PLAYED
     facts = {
         "run_id": directory.name,
@@ -100,15 +105,16 @@ def main() -> int:
     given = arguments()
     options = Options(given.rules, given.speed, given.users, given.workers)
     try:
+        configuration.rules(options.rules, options.speed)
         for program in (("prometheus",), ("alertmanager", "prometheus-alertmanager")):
             find(*program)
-    except ProgramError as error:
+    except (ProgramError, ConfigurationError) as error:
         print(error, file=sys.stderr)
         return NOT_PLAYED
     directory = ROOT / "build" / "loadtest" / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     directory.mkdir(parents=True)
     try:
-        return asyncio.run(_until_signalled(given.scenario or list(SCENARIOS), directory, options))
+        return asyncio.run(_until_signalled(list(dict.fromkeys(given.scenario or SCENARIOS)), directory, options))
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("ended early: no results", file=sys.stderr)
         return NOT_PLAYED

@@ -5,7 +5,8 @@ within a campaign. Expressions, thresholds, labels and routes stay what they are
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,41 +47,43 @@ def quicker_expression(expression: str, speed: float) -> str:
 
 
 def rules(shipped: Path, speed: float) -> dict[str, Any]:
-    """A rule file whose windows and durations are divided by `speed`; nothing else is changed."""
-    document = _load(shipped)
-    for group in document["groups"]:
-        _divide(group, {"interval", "query_offset"}, speed)
-        for rule in group["rules"]:
-            _divide(rule, {"for", "keep_firing_for"}, speed)
-            rule["expr"] = quicker_expression(str(rule["expr"]), speed)
+    """A rule file whose windows and durations are divided by `speed`; raises ConfigurationError if it is none."""
+    with _read(shipped) as document:
+        for group in document["groups"]:
+            _divide(group, {"interval", "query_offset"}, speed)
+            for rule in group["rules"]:
+                _divide(rule, {"for", "keep_firing_for"}, speed)
+                rule["expr"] = quicker_expression(str(rule["expr"]), speed)
     return document
 
 
 def prometheus(shipped: Path, rule_file: Path, addresses: Mapping[str, str], speed: float) -> dict[str, Any]:
     """prometheus.yml with other addresses: {"backend:9090": "127.0.0.1:41234"}; jobs that run nowhere here go."""
-    document = _load(shipped)
     intervals = {"scrape_interval", "evaluation_interval"}
-    _divide(document["global"], intervals, speed)
-    _shorten_timeout(document["global"])
-    document["rule_files"] = [str(rule_file)]
-    for manager in document["alerting"]["alertmanagers"]:
-        _readdress(manager["static_configs"], addresses)
-    for job in document["scrape_configs"]:
-        _divide(job, intervals, speed)
-        _readdress(job["static_configs"], addresses)
-    document["scrape_configs"] = [job for job in document["scrape_configs"] if job["static_configs"]]
+    with _read(shipped) as document:
+        _divide(document["global"], intervals, speed)
+        _shorten_timeout(document["global"])
+        document["rule_files"] = [str(rule_file)]
+        for manager in document["alerting"]["alertmanagers"]:
+            _readdress(manager["static_configs"], addresses)
+        for job in document["scrape_configs"]:
+            _divide(job, intervals, speed)
+            _readdress(job["static_configs"], addresses)
+        document["scrape_configs"] = [job for job in document["scrape_configs"] if job["static_configs"]]
     return document
 
 
 def alertmanager(shipped: Path, receiver: str, speed: float) -> dict[str, Any]:
     """alertmanager.yml whose webhooks go to `receiver`; raises ConfigurationError where one would go elsewhere."""
-    document = _load(shipped)
-    _quicker_route(document["route"], speed)
-    for one in document["receivers"]:
-        for hook in one["webhook_configs"]:
-            if not hook["url"].startswith(RECEIVER):
-                raise ConfigurationError(f"{shipped}: {hook['url']} is not at {RECEIVER}: it would leave this machine")
-            hook["url"] = receiver + hook["url"].removeprefix(RECEIVER)
+    with _read(shipped) as document:
+        _quicker_route(document["route"], speed)
+        for one in document["receivers"]:
+            for hook in one["webhook_configs"]:
+                if not hook["url"].startswith(RECEIVER):
+                    raise ConfigurationError(
+                        f"{shipped}: {hook['url']} is not at {RECEIVER}: it would leave this machine"
+                    )
+                hook["url"] = receiver + hook["url"].removeprefix(RECEIVER)
     return document
 
 
@@ -90,14 +93,17 @@ def write(document: Mapping[str, Any], path: Path) -> Path:
     return path
 
 
-def _load(path: Path) -> dict[str, Any]:
+@contextmanager
+def _read(path: Path) -> Iterator[dict[str, Any]]:
+    """The document in `path`; what the block does not find in it, or finds in another form, is a ConfigurationError."""
     try:
         document = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigurationError(f"{path} cannot be read: {error}") from error
-    if not isinstance(document, dict):
-        raise ConfigurationError(f"{path} holds no configuration")
-    return document
+    try:
+        yield document
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigurationError(f"{path} has not the form that the campaign knows: {error!r}") from error
 
 
 def _quicker_route(route: dict[str, Any], speed: float) -> None:

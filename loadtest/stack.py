@@ -23,7 +23,7 @@ from loadtest.receiver import Receiver, receiver
 
 START = 60.0
 MONITORING = ROOT / "monitoring"
-RULES = "rules.yml"
+RULES, PROMETHEUS_LOG = "rules.yml", "prometheus.log"
 UNLIMITED = "1000000/minute"
 
 
@@ -150,7 +150,7 @@ def _start_prometheus(start: Start, directory: Path, options: Options, targets: 
         "--web.enable-lifecycle",  # for its rules, which come later
         "--log.level=warn",
     ]
-    return start(argv, "prometheus.log"), f"http://127.0.0.1:{port}"
+    return start(argv, PROMETHEUS_LOG), f"http://127.0.0.1:{port}"
 
 
 async def _load_rules(started: Stack, options: Options) -> None:
@@ -168,7 +168,8 @@ async def _load_rules(started: Stack, options: Options) -> None:
     try:
         await started.prometheus.reload()
     except PrometheusError as error:
-        raise ProgramError(f"Prometheus does not take {options.rules}: {error}") from error
+        log = started.directory / PROMETHEUS_LOG
+        raise ProgramError(f"Prometheus does not take {options.rules}: {error}\n{log.read_text()[-2000:]}") from error
 
 
 async def _answers(url: str, what: str, directory: Path, program: Program) -> None:

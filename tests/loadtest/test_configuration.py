@@ -115,7 +115,17 @@ def test_a_webhook_that_would_leave_the_machine_is_refused(tmp_path: Path) -> No
         configuration.alertmanager(own, "http://127.0.0.1:4", SPEED)
 
 
-@pytest.mark.parametrize("text", [None, "groups: [", "[]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "groups: [",
+        "[]",
+        "groups: [{name: x}]",
+        "groups: [{name: x, rules: [{alert: A, expr: up, for: 5}]}]",
+        "groups: [{name: x, rules: [{alert: A, expr: up, for: soon}]}]",
+    ],
+)
 def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, text: str | None) -> None:
     path = tmp_path / "rules.yml"
     if text is not None:

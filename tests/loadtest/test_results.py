@@ -2,14 +2,19 @@
 
 import json
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
+import httpx
 import pytest
 
+from loadtest import __main__ as command
 from loadtest import results
-from loadtest.alerts import Timeline
+from loadtest.alerts import PrometheusError, Timeline
 from loadtest.ledger import Ledger, Request, read
+from loadtest.programs import ProgramError
 from loadtest.scenarios import Durations, Result
+from loadtest.stack import Options
 
 CAMPAIGN = {"run_id": "20260101T000000Z", "speed": 12}
 
@@ -47,6 +52,34 @@ def test_the_three_files_say_the_same(tmp_path: Path) -> None:
     assert "<h1>failed</h1>" in report
     assert "&lt;b&gt; &amp; &quot;detail&quot;" in report
     assert "<b>" not in report
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ProgramError("Locust ended with status 1"), "Locust ended with status 1"),
+        (PrometheusError("sum(: parse error"), "sum(: parse error"),
+        (httpx.ReadTimeout(""), "ReadTimeout('')"),
+    ],
+)
+async def test_a_scenario_that_breaks_off_is_not_played_and_the_ones_before_it_are_kept(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    said: str,
+) -> None:
+    async def run(name: str, *_: Any) -> Result:
+        if name == "errors":
+            raise error
+        return result(True)
+
+    monkeypatch.setattr(command, "run", run)
+    assert await command.campaign(["healthy", "errors"], tmp_path, Options()) == command.NOT_PLAYED
+    assert capsys.readouterr().err == f"not played to its end: {said}\n"
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["complete"] is False
+    assert len(summary["scenarios"]) == 1
 
 
 def test_a_timeline_keeps_the_first_moment_of_each_state() -> None:

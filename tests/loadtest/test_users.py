@@ -91,6 +91,9 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
         (["--speed", "0.5"], "--speed 0.5: want 1 to 30"),
         (["--users", "3"], "--users 3: want 10 to 1000"),
         (["--workers", "0"], "--workers 0: want 1 to 64"),
+        (["--speed", "nan"], "--speed nan: want 1 to 30"),
+        (["--rules", "no-such.yml"], "no-such.yml cannot be read: "),
+        (["--rules", "monitoring/slo.yaml"], "monitoring/slo.yaml has not the form that the campaign knows: "),
     ],
 )
 def test_a_wrong_argument_is_refused_with_what_is_wanted(arguments: list[str], message: str) -> None:

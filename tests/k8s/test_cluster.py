@@ -148,6 +148,10 @@ def test_every_pod_is_ready_in_a_namespace_that_enforces_the_restricted_standard
         assert all(condition(pod, "Ready") for pod in pods), name
 
 
+def test_the_cluster_holds_what_the_overlay_says(cluster: Cluster, kustomization: Path) -> None:
+    cluster.run("diff", "--kustomize", str(kustomization))  # fails where there is a difference
+
+
 def test_the_service_runs_as_the_user_10001_on_a_read_only_root(cluster: Cluster) -> None:
     assert cluster.python(cluster.pod(), PROCESS) == [10001, 10001, True]
 

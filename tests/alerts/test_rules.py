@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,12 @@ def test_every_alert_has_its_unit_tests() -> None:
         assert any(not test["input_series"] for test in load(path)["tests"]), f"{path.name} lacks the absent series"
         if path.stem != "Watchdog":
             assert any(not case["exp_alerts"] for case in cases), f"{path.name} never sees the alert silent"
+            assert any(resolves(test["alert_rule_test"]) for test in load(path)["tests"]), f"{path.name} never resolves"
+
+
+def resolves(cases: list[dict[str, Any]]) -> bool:
+    """Whether a test, whose cases are in the order of time, sees the alert silent after it has fired."""
+    return (True, False) in pairwise(bool(case["exp_alerts"]) for case in cases)
 
 
 @pytest.mark.parametrize(

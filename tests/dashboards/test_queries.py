@@ -1,13 +1,15 @@
-"""Every query of every dashboard, asked of a real Prometheus that scraped the real service with two workers."""
+"""Every query of dashboards and documents, asked of a real Prometheus that scraped the real service on two workers."""
 
 import asyncio
 import math
 import re
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from app.settings import ROOT
 from loadtest.fake_ai import FakeAI, fake_ai
 from tests.dashboards.boards import BOARDS, Board, label_query, targets, variables
 from tests.dashboards.prometheus import JOB, Prometheus, program, prometheus
@@ -58,8 +60,26 @@ def all_shortcomings(server: Prometheus, start: float) -> list[str]:
     return found
 
 
+def documented() -> Iterator[tuple[str, str]]:
+    """Each document's name with each query in it; a query begins at the line's start, and a comment is none."""
+    for document in sorted((ROOT / "docs").rglob("*.md")):
+        for block in re.findall(r"^```promql\n(.+?)^```", document.read_text(), re.MULTILINE | re.DOTALL):
+            for query in re.findall(r"^[^\s#].*\n(?:\s+.*\n)*", block, re.MULTILINE):
+                yield document.name, query.strip()
+
+
+def unanswered(server: Prometheus) -> list[str]:
+    """Queries of the documents that return nothing; what they compare the answer with is left out."""
+    queries = [(name, re.sub(r" > [\d.]+$", "", query)) for name, query in documented()]
+    return [
+        f"{name}: no data: {query}"
+        for name, query in queries
+        if not server.ask("query", query=query.replace('job="baliblissed"', f'job="{JOB}"'))["result"]
+    ]
+
+
 async def lived(directory: Path, fake: FakeAI, addresses: dict[str, str]) -> tuple[Counter[int], list[str]]:
-    """Statuses of the visitors' requests, and the dashboards' shortcomings after them."""
+    """Statuses of the visitors' requests, and the dashboards' and documents' shortcomings after them."""
     with (
         service(directory, AI_BASE_URL=fake.url, **addresses, **SETTINGS) as running,
         prometheus(directory, running.metrics_url.removeprefix("http://").removesuffix("/metrics")) as server,
@@ -68,10 +88,18 @@ async def lived(directory: Path, fake: FakeAI, addresses: dict[str, str]) -> tup
         wait_for(lambda: server.scraped(2), "two scrapes")
         visitors = Visitors(running, fake)
         await visitors.live()
-        return visitors.statuses, all_shortcomings(server, start)
+        return visitors.statuses, all_shortcomings(server, start) + unanswered(server)
 
 
-async def test_every_query_of_every_dashboard_returns_data(tmp_path: Path, database_url: str, redis_url: str) -> None:
+def test_the_documents_have_the_queries_that_people_look_for() -> None:
+    queries = [query for _, query in documented()]
+    assert len([name for name, _ in documented() if name == "metrics.md"]) >= 7
+    assert all(query.count("(") == query.count(")") for query in queries), "cut in the middle"
+
+
+async def test_every_query_of_every_dashboard_and_document_returns_data(
+    tmp_path: Path, database_url: str, redis_url: str
+) -> None:
     program()
     async with fake_ai() as fake:
         # Gathered, so that the fake is left in order and ends its server also where something fails.

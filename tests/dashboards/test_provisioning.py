@@ -6,6 +6,16 @@ import yaml
 
 from tests.dashboards.boards import BOARDS, GRAFANA, variables
 
+# What Grafana reads, by its documentation. It says nothing of a key that it does not know.
+DATASOURCE_KEYS = {
+    *("name", "type", "uid", "orgId", "access", "url", "user", "database", "basicAuth", "basicAuthUser"),
+    *("withCredentials", "isDefault", "correlations", "jsonData", "secureJsonData", "version", "editable"),
+}
+PROVIDER_KEYS = {
+    *("name", "orgId", "folder", "folderUid", "type", "disableDeletion", "editable", "updateIntervalSeconds"),
+    *("allowUiUpdates", "options"),
+}
+
 
 def provisioned(path: str) -> dict[str, Any]:
     """One provisioning file."""
@@ -42,3 +52,14 @@ def test_the_dashboards_come_from_files_only() -> None:
     assert provider["allowUiUpdates"] is False
     assert provider["disableDeletion"] is True
     assert provider["options"]["path"] == "/etc/grafana/dashboards"
+
+
+def test_every_key_is_one_that_grafana_reads() -> None:
+    sources, dashboards = provisioned("datasources/datasources.yaml"), provisioned("dashboards/dashboards.yaml")
+    assert sources.keys() == {"apiVersion", "datasources"}
+    assert dashboards.keys() == {"apiVersion", "providers"}
+    assert sources["apiVersion"] == dashboards["apiVersion"] == 1
+    assert set().union(*sources["datasources"]) <= DATASOURCE_KEYS
+    [provider] = dashboards["providers"]
+    assert provider.keys() <= PROVIDER_KEYS
+    assert provider["options"].keys() <= {"path", "foldersFromFilesStructure"}

@@ -9,7 +9,7 @@ UV_ENV = UV_SYSTEM_CERTS=1 UV_NO_PROGRESS=1 $$(index=$$($(BIN)/pip config get gl
 COMPILE = env $(UV_ENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run test loadtest test-image test-k8s check dashboards format lock programs clean
+.PHONY: help run test soak bench loadtest test-image test-k8s check dashboards format lock programs clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,10 +20,17 @@ run: $(READY) ## start the service on several workers with its own PostgreSQL an
 	exec $(BIN)/gunicorn -c gunicorn_conf.py
 
 PROGRAMS := build/programs
-test loadtest: export PATH := $(CURDIR)/$(PROGRAMS)/usr/bin:$(PATH)
+test soak loadtest: export PATH := $(CURDIR)/$(PROGRAMS)/usr/bin:$(PATH)
+# Two processes with servers of their own: most tests wait for a service. ARGS="-n 0" runs them one after the other.
 test: $(READY) programs ## run every test, with branch coverage (ARGS=... go to pytest)
 	@rm -f .coverage .coverage.*
-	@$(BIN)/coverage run -m pytest $(ARGS); status=$$?; $(BIN)/coverage combine -q && $(BIN)/coverage report || status=1; exit $$status
+	@$(BIN)/coverage run -m pytest -n 2 --dist loadfile $(ARGS); status=$$?; $(BIN)/coverage combine -q && $(BIN)/coverage report || status=1; exit $$status
+
+soak: $(READY) ## a minute of killed, recycled and replaced workers under traffic: no total falls, none is lost
+	@CHAOS_SECONDS=60 $(BIN)/python -m pytest tests/process/test_chaos.py -s $(ARGS)
+
+bench: $(READY) ## measure against the libraries in the same run; results and charts in build/bench (ARGS="scrape --quick")
+	@$(BIN)/python -m loadtest.benchmarks $(ARGS)
 
 loadtest: $(READY) programs ## prove latency buckets and alerts under load (ARGS="errors --speed 1": see --help)
 	@$(BIN)/python -m loadtest $(ARGS)

@@ -20,7 +20,7 @@ except SettingsError as error:
 # Before anything imports prometheus-client, which decides here, once and in silence, where its values live.
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(settings.metrics_directory)
 
-from app.monitoring import logging, tracing
+from app.monitoring import logging, process, tracing
 from app.monitoring.multiprocess import master
 
 wsgi_app = "app.main:create_app()"
@@ -58,12 +58,13 @@ def on_starting(server: Any) -> None:  # noqa: ARG001 -- the signatures are guni
             metrics=(settings.metrics_host, settings.metrics_port),
             directory=settings.metrics_directory,
         )
+        master.note_build(__version__, settings.environment)
         embedded.start_missing(
             settings.data_directory, database=settings.database_url is None, redis=settings.redis_url is None
         )
         master.preload("app.main", "uvloop", "uvicorn.lifespan.on", "uvicorn.protocols.http.httptools_impl")
         os.environ.update(embedded.wait_until_ready())
-        master.start_exporter(["app.managers.metrics:collect"], log_settings)
+        master.start_exporter(["app.managers.metrics:collect"], log_settings, settings.max_series_per_metric)
     except (master.StartError, embedded.EmbeddedError) as error:
         sys.exit(str(error))
 
@@ -77,6 +78,7 @@ def pre_fork(server: Any, worker: Any) -> None:
 @master.never_raises
 def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001
     """In the worker: a tracer provider of its own, since exporters and channels do not survive a fork."""
+    process.take_place(worker.place)
     if not settings.otel_sdk_disabled:
         tracing.configure(
             exporter=settings.traces_exporter,

@@ -20,7 +20,7 @@ from app.database.migrate import migrate_when_reachable
 from app.database.pool import Database
 from app.middleware.body_limit import BodyLimitMiddleware
 from app.middleware.middleware import ObservingMiddleware
-from app.monitoring import event_loop, tracing
+from app.monitoring import event_loop, process, tracing
 from app.monitoring.catalogue import catalogue, registry
 from app.monitoring.prometheus import Instrumentator
 from app.settings import Settings, get_settings
@@ -74,7 +74,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await services.database.open()
     background = [
         asyncio.create_task(migrate_when_reachable(services.database)),
-        asyncio.create_task(event_loop.watch(services.metrics.event_loop_lag)),
+        asyncio.create_task(
+            event_loop.watch(services.metrics.event_loop_lag, services.metrics.worker_lag.labels(process.place()))
+        ),
+        asyncio.create_task(process.watch(services.metrics)),
         asyncio.create_task(services.concierge.breaker.watch()),
     ]
     try:

@@ -109,6 +109,12 @@ async def redis_url(servers: dict[str, str], anyio_backend: Any) -> str:
 
 
 @pytest.fixture
+def addresses(database_url: str, redis_url: str) -> dict[str, str]:
+    """DATABASE_URL and REDIS_URL for one started service."""
+    return {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+
+
+@pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """An open pool on the test's database."""
     opened = Database(database_url)

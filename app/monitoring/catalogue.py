@@ -15,6 +15,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
+from app.monitoring.multiprocess import values
+
 NAMESPACE = "baliblissed"
 # 2.0 is the latency objective: an alert on "P99 > 2 s" can fire only where it is a boundary with others above it.
 LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 2.5, 5, 10)
@@ -44,9 +46,11 @@ class BoundedRegistry(CollectorRegistry):
     def __init__(self, max_series: int = MAX_SERIES_PER_METRIC) -> None:
         super().__init__()
         self.max_series = max_series
+        self.exemplar_source: Callable[[], dict[str, str] | None] | None = None
+        """Asked at each observation and increment without an exemplar: the current trace's ids, if it is kept."""
         self.refused = Counter(
             "metrics_series_refused_total",
-            "Observations whose label set was refused and fell into the overflow series, by metric and reason.",
+            "Times a label set was refused and fell into the overflow series, by metric and reason.",
             ("metric", "reason"),
             namespace=NAMESPACE,
             registry=None,
@@ -58,9 +62,12 @@ class BoundedRegistry(CollectorRegistry):
         if isinstance(collector, MetricWrapperBase):
             _check_definition(collector._name, collector._labelnames)  # noqa: SLF001 -- no public accessor exists
         super().register(collector)
-        if isinstance(collector, MetricWrapperBase) and collector._labelnames:  # noqa: SLF001
-            # The method is replaced on the instance: children are made from the class and stay as they are.
-            collector.labels = _bounded_labels(collector, self)  # type: ignore[method-assign]
+        if isinstance(collector, MetricWrapperBase):
+            # Methods are replaced on the instance: children are made from the class and stay as they are.
+            if collector._labelnames:  # noqa: SLF001
+                collector.labels = _bounded_labels(collector, self)  # type: ignore[method-assign]
+            else:
+                _with_exemplars(collector, self)
 
 
 def _check_definition(name: str, labels: Sequence[str]) -> None:
@@ -96,11 +103,26 @@ def _bounded_labels(metric: MetricWrapperBase, registry: BoundedRegistry) -> Cal
             elif len(known) - (overflow in known) >= registry.max_series:
                 reason = "too_many_series"
             else:
-                return original(*texts)
+                return _with_exemplars(original(*texts), registry)
         registry.refused.labels(metric._name, reason).inc()  # noqa: SLF001
         return original(*overflow)
 
     return labels
+
+
+def _with_exemplars(child: MetricWrapperBase, registry: BoundedRegistry) -> MetricWrapperBase:
+    """Have a histogram or counter take the exemplar of the current trace where its caller gives none."""
+
+    def given(exemplar: dict[str, str] | None) -> dict[str, str] | None:
+        return exemplar if exemplar or registry.exemplar_source is None else registry.exemplar_source()
+
+    if isinstance(child, Histogram):
+        observe = child.observe
+        child.observe = lambda amount, exemplar=None: observe(amount, given(exemplar))  # type: ignore[method-assign]
+    elif isinstance(child, Counter):
+        inc = child.inc
+        child.inc = lambda amount=1, exemplar=None: inc(amount, given(exemplar))  # type: ignore[method-assign]
+    return child
 
 
 @dataclass(frozen=True)
@@ -120,24 +142,38 @@ class Catalogue:
     system_memory_limit: Gauge
     system_disk_used: Gauge
     system_disk_size: Gauge
+    build_info: Gauge
     workers: Gauge
+    worker_boots: Counter
     worker_exits: Counter
+    process_memory: Gauge
+    process_cpu: Counter
+    process_files: Gauge
+    process_start: Gauge
+    gc_collections: Counter
+    gc_collected: Counter
+    worker_lag: Gauge
     hook_errors: Counter
     exporter_restarts: Counter
     exporter_scrape_duration: Histogram
+    exporter_processes: Gauge
+    exporter_folds: Counter
     exporter_files: Gauge
     exporter_unreadable_files: Counter
     exporter_bytes: Gauge
+    exporter_free_bytes: Gauge
+    exporter_series: Gauge
+    series_lost: Counter
 
 
 def build_catalogue(registry: CollectorRegistry) -> Catalogue:
     """Declare the catalogue in `registry`; twice in one registry raises ValueError, as the library does."""
 
-    def counter(name: str, text: str, *labels: str) -> Counter:
-        return Counter(name, text, labels, namespace=NAMESPACE, registry=registry)
+    def counter(name: str, text: str, *labels: str, namespace: str = NAMESPACE) -> Counter:
+        return Counter(name, text, labels, namespace=namespace, registry=registry)
 
-    def gauge(name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(name, text, labels, namespace=NAMESPACE, registry=registry, multiprocess_mode="livemostrecent")
+    def gauge(name: str, text: str, *labels: str, namespace: str = NAMESPACE) -> Gauge:
+        return Gauge(name, text, labels, namespace=namespace, registry=registry, multiprocess_mode="livemostrecent")
 
     def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
         return Histogram(name, text, labels, namespace=NAMESPACE, registry=registry, buckets=buckets)
@@ -163,19 +199,42 @@ def build_catalogue(registry: CollectorRegistry) -> Catalogue:
         system_memory_limit=gauge("system_memory_limit_bytes", "Memory there is: the container's, else the host's."),
         system_disk_used=gauge("system_disk_used_bytes", "Disk in use where the service runs."),
         system_disk_size=gauge("system_disk_size_bytes", "Disk there is where the service runs."),
+        build_info=gauge("build_info", "1, with what runs in its labels.", "version", "python", "environment"),
         workers=gauge("workers", "Worker processes: live now, and configured.", "state"),
+        worker_boots=counter("worker_boots_total", "Workers that were started."),
         worker_exits=counter("worker_exits_total", "Workers that ended, by reason.", "reason"),
+        # What the library's own collectors say of a process, by worker: under several processes they fall silent.
+        process_memory=gauge("process_resident_memory_bytes", "Resident memory.", "worker", namespace=""),
+        process_cpu=counter("process_cpu_seconds_total", "User and system CPU time.", "worker", namespace=""),
+        process_files=gauge("process_open_fds", "Open file descriptors.", "worker", namespace=""),
+        process_start=gauge("process_start_time_seconds", "Start in Unix time.", "worker", namespace=""),
+        gc_collections=counter(
+            "python_gc_collections_total", "Garbage collections.", "worker", "generation", namespace=""
+        ),
+        gc_collected=counter(
+            "python_gc_objects_collected_total", "Objects collected.", "worker", "generation", namespace=""
+        ),
+        worker_lag=gauge("worker_event_loop_lag_seconds", "The largest lag in the last seconds.", "worker"),
         hook_errors=counter("hook_errors_total", "Errors caught in a gunicorn hook.", "hook"),
         exporter_restarts=counter("exporter_restarts_total", "Times the metrics exporter had to be started again."),
         exporter_scrape_duration=histogram(
             "exporter_scrape_duration_seconds", "Time to build one exposition.", LAG_BUCKETS
         ),
-        exporter_files=gauge("exporter_files", "Metric files read by the last scrape."),
+        exporter_processes=gauge("exporter_live_processes", "Processes that live and count here, this one included."),
+        exporter_folds=counter("exporter_folded_processes_total", "Ended processes whose numbers went to the archive."),
+        exporter_files=gauge("exporter_files", "Files in the metrics directory."),
         exporter_unreadable_files=counter(
-            "exporter_unreadable_files_total", "Times a metric file had to be left out of a scrape."
+            "exporter_unreadable_files_total", "Metric files that could not be read and were set aside."
         ),
-        exporter_bytes=gauge("exporter_directory_bytes", "Disk blocks held by the metric files."),
+        exporter_bytes=gauge("exporter_directory_bytes", "Disk blocks held by the metrics directory."),
+        exporter_free_bytes=gauge("exporter_directory_free_bytes", "Room left where the metrics directory is."),
+        exporter_series=gauge("exporter_series", "Label sets of each metric, over all processes.", "metric"),
+        series_lost=counter("metrics_series_lost_total", "Series that found no room in the metrics directory."),
     )
+
+
+# Before the first metric is made: it is written through whatever class is in place then.
+values.install()
 
 
 @cache

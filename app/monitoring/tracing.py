@@ -32,6 +32,7 @@ from opentelemetry.sdk.trace.export import (
 )
 from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 
+from app.monitoring.catalogue import registry
 from app.monitoring.logging import get_logger
 
 ExporterName = Literal["otlp", "console", "none"]
@@ -133,8 +134,18 @@ def configure(
     span_exporter = _make_exporter(exporter, endpoint, timeout)
     if span_exporter is not None:
         provider.add_span_processor(BatchSpanProcessor(span_exporter))
+        # Without an exporter no trace is kept, and an exemplar would lead nowhere.
+        registry().exemplar_source = exemplar
     trace.set_tracer_provider(provider)
     return provider
+
+
+def exemplar() -> dict[str, str] | None:
+    """The current span's ids as an exemplar's labels, if its trace is kept."""
+    context = trace.get_current_span().get_span_context()
+    if not (context.is_valid and context.trace_flags.sampled):
+        return None
+    return {"trace_id": trace.format_trace_id(context.trace_id), "span_id": trace.format_span_id(context.span_id)}
 
 
 def instrument(app: FastAPI, excluded_urls: str) -> None:

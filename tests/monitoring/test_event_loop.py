@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry, Gauge, Histogram
 
 from app.monitoring import event_loop
 from app.monitoring.catalogue import LAG_BUCKETS
@@ -36,7 +36,7 @@ async def watched(interval: float) -> AsyncIterator[tuple[Lag, CollectorRegistry
     own = CollectorRegistry()
     lag = Lag("lag", "Lag.", registry=own, buckets=LAG_BUCKETS)
     lag.observed, lag.again = [], asyncio.Event()
-    watching = asyncio.create_task(event_loop.watch(lag, interval))
+    watching = asyncio.create_task(event_loop.watch(lag, interval=interval))
     try:
         yield lag, own
     finally:
@@ -58,3 +58,23 @@ async def test_a_wake_up_is_never_counted_as_early() -> None:
         for _ in range(50):
             await lag.next()
     assert min(lag.observed) >= 0
+
+
+async def test_the_gauge_shows_the_worst_of_the_last_wake_ups() -> None:
+    own = CollectorRegistry()
+    lag = Lag("lag", "Lag.", registry=own, buckets=LAG_BUCKETS)
+    lag.observed, lag.again = [], asyncio.Event()
+    largest = Gauge("largest", "Largest lag.", registry=own)
+    watching = asyncio.create_task(event_loop.watch(lag, largest, interval=0.0))
+    try:
+        await lag.next()
+        time.sleep(0.1)  # noqa: ASYNC251 -- the blocking is what is observed
+        await lag.next()
+        await lag.next()
+        assert own.get_sample_value("largest") == max(lag.observed) > 0.05
+        for _ in range(event_loop.REMEMBERED):
+            await lag.next()
+        assert own.get_sample_value("largest") == max(lag.observed[-event_loop.REMEMBERED :])
+    finally:
+        watching.cancel()
+        await asyncio.wait({watching})

@@ -1,20 +1,29 @@
 """One exposition of what all processes counted: from the shared directory where there is one, else from a registry."""
 
+import gzip
 import os
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from functools import cache
 from pathlib import Path
-from typing import cast
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Metric
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.multiprocess import MultiProcessCollector
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
 
-from app.monitoring.catalogue import catalogue, is_forbidden_label
+from app.monitoring.catalogue import MAX_SERIES_PER_METRIC, catalogue, registry
 from app.monitoring.logging import get_logger
-from app.monitoring.multiprocess.directory import metric_files
+from app.monitoring.multiprocess.directory import epoch
+from app.monitoring.multiprocess.folder import Folder
+from app.monitoring.multiprocess.reader import Reader
 
 log = get_logger("aggregate")
+OPENMETRICS = "application/openmetrics-text"
+# The sizes and speeds of the levels differ little on this text.
+GZIP_LEVEL = 1
+SMALLEST_TO_PACK = 1024
 
 
 def directory() -> Path | None:
@@ -23,44 +32,137 @@ def directory() -> Path | None:
     return Path(path) if path else None
 
 
-class DirectoryCollector(Collector):
-    """prometheus-client's aggregate of a directory, which a file that cannot be read does not break.
+class Aggregate:
+    """The expositions of a directory, from as many threads as may be. The one that `folds` also keeps the archive."""
 
-    Metrics with a forbidden label are left out: a library may have made them without our registry.
-    """
+    def __init__(self, path: Path, *, folds: bool = False, max_series: int = MAX_SERIES_PER_METRIC) -> None:
+        self.folder = Folder(path) if folds else None
+        self.path = path
+        self._max_series = max_series
+        self._lock = threading.Lock()
+        self._flights = Flights()
+        self._bad: set[Path] = set()
+        self._begin()
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def _begin(self) -> None:
+        self._epoch = epoch(self.path)
+        self._counted: dict[str, int] = {}
+        self.reader = Reader(self.path, self._max_series, self._on_bad)
 
-    def collect(self) -> Iterable[Metric]:
-        """The metrics of all processes."""
-        if not self._path.is_dir():
-            raise ValueError(f"the metrics directory {self._path} is gone")
-        files = [str(file) for file in metric_files(self._path)]
+    def exposition(self, accept: str, *, pack: bool = False) -> tuple[bytes, str]:
+        """The exposition that `accept` asks for, gzipped if `pack`, and its content type.
+
+        Requests that come while one is being made get the same. Raises DirectoryGoneError, RestlessError.
+        """
+        openmetrics = choose_encoder(accept)[1].startswith(OPENMETRICS)
+        body = self._flights.join((openmetrics, pack), lambda: self._make(openmetrics=openmetrics, pack=pack))
+        if openmetrics:
+            return body, f"{CONTENT_TYPE_LATEST}; escaping=underscores"
+        return body, CONTENT_TYPE_PLAIN_0_0_4
+
+    def _make(self, *, openmetrics: bool, pack: bool) -> bytes:
+        with self._lock:
+            self._refresh()
+            body = self._body(openmetrics=openmetrics)
+        return gzip.compress(body, GZIP_LEVEL, mtime=0) if pack and len(body) >= SMALLEST_TO_PACK else body
+
+    def refresh(self) -> None:
+        """Fold the dead and read the directory, without an exposition."""
+        with self._lock:
+            self._refresh()
+
+    def _refresh(self) -> None:
+        if epoch(self.path) != self._epoch:
+            self._begin()  # another service has begun here: nothing of the last one's goes on
+        self.reader.refresh()
+        if self.folder is not None:
+            self._fold(self.folder)
+            self._count_refused()
+
+    def _fold(self, folder: Folder) -> None:
+        """Fold who has ended since; a full directory must not cost the scrape."""
         try:
-            metrics = _merge(files)
-        except Exception as error:  # noqa: BLE001 -- struct.error, ValueError, FileNotFoundError: whatever a file holds
-            readable = [file for file in files if _can_be_read(file)]
-            log.warning("metric_files_left_out", count=len(files) - len(readable), error=str(error))
-            catalogue().exporter_unreadable_files.inc(len(files) - len(readable))
-            metrics = _merge(readable)
-        return [metric for metric in metrics if not _has_forbidden_label(metric)]
+            if not folder.in_charge():
+                return
+            folded = folder.fold(self.reader)
+        except OSError as error:
+            log.warning("dead_not_folded", error=str(error))
+            return
+        if folded:
+            catalogue().exporter_folds.inc(folded)
+            self.reader.refresh()
+
+    def _count_refused(self) -> None:
+        for refused in [table.refused for table in self.reader.tables.values()] + [self.reader.gauges.refused]:
+            for metric, count in refused.items():
+                before = self._counted.get(metric, 0)
+                if count > before:
+                    registry().refused.labels(metric, "too_many_series").inc(count - before)
+                    self._counted[metric] = count
+
+    def _on_bad(self, path: Path, error: Exception) -> None:
+        """A file cannot be read: it costs its own numbers."""
+        if path not in self._bad:
+            self._bad.add(path)
+            log.warning("metric_file_left_out", file=path.name, error=str(error))
+            if self.folder is not None:
+                catalogue().exporter_unreadable_files.inc()
+        try:
+            if self.folder is not None and self.folder.in_charge():
+                self.folder.set_aside(path)
+                self._bad.discard(path)
+        except OSError as failure:
+            # On a full or read-only disk it stays where it is, and is left out each time.
+            log.warning("metric_file_not_set_aside", file=path.name, error=str(failure))
+
+    def _body(self, *, openmetrics: bool) -> bytes:
+        if openmetrics:
+            self.reader.read_exemplars()
+        parts = [family.text(openmetrics=openmetrics) for _, family in sorted(self.reader.families.items())]
+        return b"".join([*parts, b"# EOF\n"] if openmetrics else parts)
+
+    def series(self) -> dict[str, int]:
+        """Label sets of each metric, as of the last reading."""
+        with self._lock:
+            return self.reader.series()
+
+    def live(self) -> int:
+        """Processes that live, as of the last reading."""
+        with self._lock:
+            found = self.reader.listing
+            return sum(found.is_alive(identity) for identity in found.identities())
 
 
-def _merge(files: Sequence[str]) -> list[Metric]:
-    return list(cast("Iterable[Metric]", MultiProcessCollector.merge(files)))  # type: ignore[no-untyped-call]
+class Flights:
+    """Has one thread make what several want at the same time; the others wait for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._flying: dict[Hashable, Future[Any]] = {}
+
+    def join(self, what: Hashable, make: Callable[[], bytes]) -> bytes:
+        """What `make` returns or raises, in this thread or in the one that is at it."""
+        with self._lock:
+            flight = self._flying.get(what)
+            mine = flight is None
+            if flight is None:
+                flight = self._flying[what] = Future()
+        if mine:
+            try:
+                flight.set_result(make())
+            except BaseException as error:  # noqa: BLE001 -- raised again below, in every thread that waits
+                flight.set_exception(error)
+            finally:
+                with self._lock:
+                    del self._flying[what]
+        result: bytes = flight.result()
+        return result
 
 
-def _can_be_read(file: str) -> bool:
-    try:
-        _merge([file])  # not its frame only: a key that is no JSON breaks the merge too
-    except Exception:  # noqa: BLE001 -- as above
-        return False
-    return True
-
-
-def _has_forbidden_label(metric: Metric) -> bool:
-    return bool(metric.samples) and any(map(is_forbidden_label, metric.samples[0].labels))
+@cache
+def of_directory(path: Path) -> Aggregate:
+    """This process's aggregate of `path`; it reads, and leaves folding to the exporter."""
+    return Aggregate(path, max_series=registry().max_series)
 
 
 def exposition(accept: str, single: CollectorRegistry) -> tuple[bytes, str]:
@@ -68,10 +170,8 @@ def exposition(accept: str, single: CollectorRegistry) -> tuple[bytes, str]:
 
     `single` is what is exposed in single-process mode.
     """
-    encode, content_type = choose_encoder(accept)
     shared = directory()
     if shared is None:
+        encode, content_type = choose_encoder(accept)
         return encode(single), content_type
-    registry = CollectorRegistry()
-    registry.register(DirectoryCollector(shared))
-    return encode(registry), content_type
+    return of_directory(shared).exposition(accept)

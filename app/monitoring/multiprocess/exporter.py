@@ -18,16 +18,20 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from prometheus_client import values
+from prometheus_client.exposition import gzip_accepted
 
-from app.monitoring.catalogue import Catalogue, catalogue, registry
+from app.monitoring.catalogue import MAX_SERIES_PER_METRIC, Catalogue, catalogue
 from app.monitoring.logging import configure, get_logger
-from app.monitoring.multiprocess import aggregate, directory
+from app.monitoring.multiprocess import directory, values
+from app.monitoring.multiprocess.aggregate import Aggregate
+from app.monitoring.multiprocess.aggregate import directory as shared_directory
 from app.monitoring.multiprocess.companion import when_owner_ends
+from app.monitoring.process import ProcessFigures
 
 log = get_logger("exporter")
 CLIENT_TIMEOUT = 30.0
 COLLECT_INTERVAL = 5.0
+GZIP_MAGIC = b"\x1f\x8b"
 DEFAULT_LOGGING = {"renderer": "json", "level": "INFO", "service": "exporter", "version": "", "environment": ""}
 Collect = Callable[[Catalogue], None]
 
@@ -45,12 +49,13 @@ class Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         if path == "/metrics":
             try:
-                body, content_type = self.server.scrape(self.headers.get("Accept", ""))
+                pack = gzip_accepted(self.headers.get("Accept-Encoding", ""))
+                body, content_type = self.server.scrape(self.headers.get("Accept", ""), pack=pack)
             except Exception:  # one bad scrape must not end the exporter
                 log.exception("scrape_failed")
                 self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, b"the metric files could not be read\n")
             else:
-                self._answer(HTTPStatus.OK, body, content_type)
+                self._answer(HTTPStatus.OK, body, content_type, "gzip" if body.startswith(GZIP_MAGIC) else "")
         elif path == "/health":
             self._answer(HTTPStatus.OK, b"ok\n")
         else:
@@ -58,9 +63,17 @@ class Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET  # noqa: N815 -- the name is the base class's
 
-    def _answer(self, status: HTTPStatus, body: bytes, content_type: str = "text/plain; charset=utf-8") -> None:
+    def _answer(
+        self,
+        status: HTTPStatus,
+        body: bytes,
+        content_type: str = "text/plain; charset=utf-8",
+        encoding: str = "",
+    ) -> None:
         self.send_response(status)
         self.send_header("Content-Type", content_type)
+        if encoding:
+            self.send_header("Content-Encoding", encoding)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
@@ -75,11 +88,12 @@ class Exporter(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, listener: socket.socket, collectors: Sequence[Collect] = ()) -> None:
+    def __init__(self, listener: socket.socket, aggregate: Aggregate, collectors: Sequence[Collect] = ()) -> None:
         super().__init__(listener.getsockname(), Handler, bind_and_activate=False)
         self.socket.close()
         self.socket = listener
-        self._collectors = collectors
+        self._aggregate = aggregate
+        self._collectors = (self._collect_directory, ProcessFigures("exporter").collect, *collectors)
         self.collect()
         threading.Thread(target=self._collect_for_ever, name="collectors", daemon=True).start()
 
@@ -90,30 +104,32 @@ class Exporter(ThreadingHTTPServer):
 
     def collect(self) -> None:
         """Bring the figures of the host and of the metrics directory up to date."""
-        for collect in (_collect_directory, *self._collectors):
+        for collect in self._collectors:
             try:
                 collect(catalogue())
             except Exception:  # a host figure that fails must not cost the service's own
                 log.exception("collector_failed")
 
-    @staticmethod
-    def scrape(accept: str) -> tuple[bytes, str]:
-        """One exposition in the format that `accept` asks for, and its content type."""
+    def scrape(self, accept: str, *, pack: bool) -> tuple[bytes, str]:
+        """One exposition in the format that `accept` asks for, gzipped if `pack`, and its content type."""
         started = time.perf_counter()
-        answer = aggregate.exposition(accept, registry())
+        answer = self._aggregate.exposition(accept, pack=pack)
         catalogue().exporter_scrape_duration.observe(time.perf_counter() - started)
         return answer
 
-    def handle_error(self, *_: Any) -> None:
-        """A client that went away is no event."""
-
-
-def _collect_directory(metrics: Catalogue) -> None:
-    shared = aggregate.directory()
-    if shared is not None:
-        files, held = directory.usage(shared)
+    def _collect_directory(self, metrics: Catalogue) -> None:
+        """The figures of the directory. Without a scrape the dead are folded here."""
+        self._aggregate.refresh()
+        files, held, free = directory.usage(self._aggregate.path)
         metrics.exporter_files.set(files)
         metrics.exporter_bytes.set(held)
+        metrics.exporter_free_bytes.set(free)
+        metrics.exporter_processes.set(self._aggregate.live())
+        for metric, lines in self._aggregate.series().items():
+            metrics.exporter_series.labels(metric).set(lines)
+
+    def handle_error(self, *_: Any) -> None:
+        """A client that went away is no event."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -153,16 +169,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--logging", type=json.loads, default=DEFAULT_LOGGING, help="arguments of app.monitoring.logging, as JSON"
     )
+    parser.add_argument(
+        "--max-series",
+        type=int,
+        default=MAX_SERIES_PER_METRIC,
+        help=f"label sets a metric may have over all processes (default {MAX_SERIES_PER_METRIC})",
+    )
     parser.add_argument("--end-with-stdin", action="store_true", help="end when standard input closes")
     return parser.parse_args(argv)
-
-
-def own_identity(pid: int) -> str:
-    """What stands for a process id in the names of the exporter's own files.
-
-    A sidecar has process ids of its own, and the same number may be a worker's in the directory they share.
-    """
-    return f"exporter{pid}"
 
 
 def _refuse(message: str) -> int:
@@ -174,8 +188,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM, SIGINT, or the end of the owner."""
     arguments = _parse(argv)
     configure(**arguments.logging)
-    values.ValueClass = values.MultiProcessValue(lambda: own_identity(os.getpid()))  # type: ignore[no-untyped-call]
-    shared = aggregate.directory()
+    # A sidecar has process ids of its own, and the same number may be a worker's: hence a word before it.
+    values.install("exporter")
+    shared = shared_directory()
     if shared is None or not shared.is_dir():
         return _refuse(f"PROMETHEUS_MULTIPROC_DIR={str(shared or '')!r}: want the directory of the metric files")
     try:
@@ -189,7 +204,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
     if arguments.end_with_stdin:
         when_owner_ends(lambda: os.kill(os.getpid(), signal.SIGTERM))
-    with Exporter(listener, collectors) as exporter:
+    aggregate = Aggregate(shared, folds=True, max_series=arguments.max_series)
+    with Exporter(listener, aggregate, collectors) as exporter:
         exporter.serve_forever()
     return 0
 

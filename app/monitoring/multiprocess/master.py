@@ -8,9 +8,11 @@ import errno
 import functools
 import gc
 import importlib
+import itertools
 import json
 import mmap
 import os
+import platform
 import socket
 import threading
 import time
@@ -19,13 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, ParamSpec
 
-from prometheus_client.multiprocess import mark_process_dead
-
-from app.monitoring.catalogue import catalogue
+from app.monitoring.catalogue import MAX_SERIES_PER_METRIC, catalogue
 from app.monitoring.logging import get_logger
 from app.monitoring.multiprocess.companion import Companion, close_in_children, no_fork
 from app.monitoring.multiprocess.directory import DirectoryError, claim
-from app.monitoring.multiprocess.exporter import listen, own_identity
+from app.monitoring.multiprocess.exporter import listen
 
 Params = ParamSpec("Params")
 Address = tuple[str, int]
@@ -74,9 +74,12 @@ def never_raises(hook: Callable[Params, object]) -> Callable[Params, None]:
 class ExporterSupervisor:
     """Runs the exporter on a socket that this process has bound, and starts it again when it ends."""
 
-    def __init__(self, listener: socket.socket, collectors: Sequence[str], log: Mapping[str, str]) -> None:
+    def __init__(
+        self, listener: socket.socket, collectors: Sequence[str], log: Mapping[str, str], max_series: int
+    ) -> None:
         self._listener = close_in_children(listener)
         self._arguments = ["--fd", str(listener.fileno()), "--end-with-stdin", "--logging", json.dumps(log)]
+        self._arguments += ["--max-series", str(max_series)]
         for reference in collectors:
             self._arguments += ["--collect", reference]
         self._stopping = threading.Event()
@@ -115,7 +118,6 @@ class ExporterSupervisor:
     def _restart(self) -> None:
         if self._stopping.is_set():
             return
-        mark_process_dead(own_identity(self.pid))  # type: ignore[no-untyped-call]
         self._companion = self._start()
         catalogue().exporter_restarts.inc()
 
@@ -133,20 +135,24 @@ def note_live_workers(live: int, configured: int) -> None:
     catalogue().workers.labels("configured").set(configured)
 
 
+def note_build(version: str, environment: str) -> None:
+    """Say what runs."""
+    catalogue().build_info.labels(version, platform.python_version(), environment).set(1)
+
+
 def before_fork(server: Any, worker: Any) -> None:
-    """Give the worker its exit note and count it."""
+    """Give the worker its exit note and its place, the first that is free, and count it."""
     worker.exit_note = mmap.mmap(-1, 1)
+    taken = {other.place for other in server.WORKERS.values()}
+    worker.place = next(place for place in itertools.count() if place not in taken)
+    catalogue().worker_boots.inc()
     if _held.directory is not None:
         _held.directory.mkdir(parents=True, exist_ok=True)  # a worker that does not find it would end the service
     note_live_workers(len(server.WORKERS) + 1, server.num_workers)
 
 
 def after_exit(server: Any, worker: Any) -> None:
-    """Forget the gauges of a worker that has ended, and count its end by reason.
-
-    Its counters and histograms stay in the directory: they are part of the service's totals.
-    """
-    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+    """Count the end of a worker by reason. The exporter sees by itself who has ended, and keeps what they counted."""
     note_live_workers(len(server.WORKERS), server.num_workers)
     reason = "timeout" if worker.aborted else EXIT_REASONS.get(worker.exit_note[0], "killed")
     worker.exit_note.close()
@@ -189,10 +195,13 @@ def preload(*modules: str) -> None:
     gc.freeze()
 
 
-def start_exporter(collectors: Sequence[str], log: Mapping[str, str]) -> None:
-    """Start the exporter on the port taken before; `log` is what app.monitoring.logging.configure takes."""
+def start_exporter(collectors: Sequence[str], log: Mapping[str, str], max_series: int = MAX_SERIES_PER_METRIC) -> None:
+    """Start the exporter on the port taken before.
+
+    `log` is what app.monitoring.logging.configure takes; `max_series` is for each metric, over all processes.
+    """
     if _held.listener is not None:
-        _held.exporter = ExporterSupervisor(_held.listener, collectors, log)
+        _held.exporter = ExporterSupervisor(_held.listener, collectors, log, max_series)
 
 
 def stop_exporter() -> None:

@@ -1,19 +1,23 @@
-"""One exposition, from the shared directory or from a registry of this process."""
+"""One exposition, from the shared directory or from a registry of this process; forty at once are one."""
 
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
+import gzip
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter
-from prometheus_client.mmap_dict import MmapedDict
-from structlog.testing import capture_logs
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from app.monitoring.catalogue import catalogue, registry
-from app.monitoring.multiprocess.aggregate import directory, exposition
-from tests.monitoring.multiprocess.test_exporter import count, environment
-from tests.process.service import total
+from app.monitoring.catalogue import registry
+from app.monitoring.multiprocess.aggregate import Flights, directory, exposition, of_directory
+from app.monitoring.multiprocess.reader import DirectoryGoneError
+from tests.monitoring.multiprocess.simulated import OPENMETRICS, Scene, samples, series
+from tests.process.service import total, wait_for
+
+HITS = series("hits_total")
+# Made here, in single-process mode, for the same reason as the catalogue in simulated.py.
+REFUSED = registry().refused.labels("hits", "too_many_series")
 
 
 @pytest.fixture
@@ -22,6 +26,17 @@ def single() -> CollectorRegistry:
     own = CollectorRegistry()
     Counter("rides", "Rides.", registry=own).inc(4)
     return own
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> Iterator[None]:
+    yield
+    of_directory.cache_clear()
+
+
+def counting(scene: Scene, amount: float) -> None:
+    with scene.worker().at_work():
+        Counter("hits", "Hits.", registry=None).inc(amount, {"trace_id": "1"})
 
 
 def test_without_a_directory_the_registry_of_this_process_is_exposed(
@@ -40,64 +55,161 @@ def test_an_empty_name_is_no_directory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("accept", "media_type"),
-    [("", "text/plain"), ("*/*", "text/plain"), ("application/openmetrics-text", "application/openmetrics-text")],
+    ("accept", "content_type"),
+    [
+        ("", "text/plain; version=0.0.4; charset=utf-8"),
+        ("*/*", "text/plain; version=0.0.4; charset=utf-8"),
+        (OPENMETRICS, "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores"),
+        (
+            f"{OPENMETRICS};version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores",
+        ),
+    ],
 )
 def test_with_a_directory_the_files_of_all_processes_are_exposed(
-    single: CollectorRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accept: str, media_type: str
+    single: CollectorRegistry, scene: Scene, accept: str, content_type: str
 ) -> None:
-    count(tmp_path, 2)
-    count(tmp_path, 3)
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    assert directory() == tmp_path
-    body, content_type = exposition(accept, single)
-    assert content_type.startswith(media_type)
-    assert body.endswith(b"# EOF\n") is (media_type != "text/plain")
-    assert b'baliblissed_cache_hits_total{cache="places"} 5.0' in body
+    counting(scene, 2)
+    counting(scene, 3)
+    assert directory() == scene.directory
+    body, found = exposition(accept, single)
+    assert found == content_type
+    assert body.endswith(b"# EOF\n") is (" # {" in body.decode()) is (OPENMETRICS in accept)
+    assert b"hits_total 5.0" in body
     assert b"rides" not in body
 
 
-def garbled_key(file: Path) -> None:
-    """Write a file of the right form whose key cannot be read."""
-    values = MmapedDict(str(file))  # type: ignore[no-untyped-call]
-    values.write_value("no JSON", 1.0, 0.0)  # type: ignore[no-untyped-call]
-    values.close()  # type: ignore[no-untyped-call]
+def test_a_reader_in_a_worker_leaves_folding_to_the_exporter(single: CollectorRegistry, scene: Scene) -> None:
+    worker = scene.worker()
+    with worker.at_work():
+        Counter("hits", "Hits.", registry=None).inc(2)
+    worker.die()
+    before = scene.names()
+    assert samples(exposition("", single)[0].decode()) == {HITS: 2}
+    assert scene.names() == before
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        pytest.param(lambda file: file.write_bytes(b""), id="empty"),
-        pytest.param(lambda file: file.write_bytes(b"\x7f" * 4096), id="garbage"),
-        pytest.param(lambda file: file.symlink_to(file.with_name("gone")), id="vanished"),
-        pytest.param(garbled_key, id="key that is no JSON"),
-    ],
-)
-def test_a_bad_file_costs_its_own_numbers_only_and_is_counted(
-    single: CollectorRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], object]
+def test_a_body_that_is_asked_for_packed_is_so_unless_it_is_small(scene: Scene) -> None:
+    counting(scene, 2)
+    aggregate = scene.aggregate()
+    plain = aggregate.exposition("")[0]
+    assert aggregate.exposition("", pack=True)[0] == plain
+    with scene.worker().at_work():
+        for number in range(50):
+            Histogram(f"took_{number}", "Took.", registry=None).observe(number)
+    packed = aggregate.exposition("", pack=True)[0]
+    assert gzip.decompress(packed) == aggregate.exposition("")[0]
+    assert len(packed) * 5 < len(aggregate.exposition("")[0])
+
+
+def test_what_passes_the_limit_over_all_processes_is_counted(scene: Scene) -> None:
+    aggregate = scene.aggregate(max_series=2)
+    before = REFUSED._value.get()
+    for number in range(5):
+        with scene.worker().at_work():
+            Counter("hits", "Hits.", ("number",), registry=None).labels(number).inc()
+        aggregate.refresh()
+    assert REFUSED._value.get() == before + 3
+    assert aggregate.series() == {"hits": 3}
+
+
+def test_it_says_who_lives(scene: Scene) -> None:
+    aggregate, worker = scene.aggregate(), scene.worker()
+    aggregate.refresh()
+    assert aggregate.live() == 0
+    counting(scene, 2)
+    with worker.at_work():
+        Counter("hits", "Hits.", registry=None).inc()
+    aggregate.refresh()
+    assert aggregate.live() == 2
+    worker.die()
+    aggregate.refresh()
+    assert aggregate.live() == 1
+
+
+def waiting(flights: Flights) -> int:
+    """Threads that wait for a flight."""
+    return sum(len(flight._condition._waiters) for flight in flights._flying.values())  # type: ignore[attr-defined,misc]
+
+
+def test_forty_scrapes_at_once_cost_one(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    counting(scene, 2)
+    aggregate, go = scene.aggregate(), threading.Event()
+    make, made = aggregate._make, []
+
+    def slowly(**arguments: Any) -> bytes:
+        made.append(arguments)
+        assert go.wait(30)
+        return make(**arguments)
+
+    monkeypatch.setattr(aggregate, "_make", slowly)
+    with ThreadPoolExecutor(40) as threads:
+        answers = [threads.submit(aggregate.exposition, "") for _ in range(40)]
+        wait_for(lambda: waiting(aggregate._flights) == 39, "thirty-nine to wait for the first")
+        go.set()
+        bodies = {answer.result(30)[0] for answer in answers}
+    assert len(bodies) == len(made) == 1
+    counting(scene, 3)
+    assert samples(aggregate.exposition("")[0].decode()) == {HITS: 5}
+    assert len(made) == 2
+
+
+def test_scrapes_in_different_formats_do_not_share_an_answer(scene: Scene) -> None:
+    counting(scene, 2)
+    aggregate = scene.aggregate()
+    with ThreadPoolExecutor(20) as threads:
+        answers = [
+            threads.submit(aggregate.exposition, accept, pack=pack)
+            for _ in range(10)
+            for accept in ("", OPENMETRICS)
+            for pack in (False, True)
+        ]
+        types = [answer.result(30)[1].partition(";")[0] for answer in answers]
+        bodies = [answer.result(30)[0] for answer in answers]
+    assert types == ["text/plain", "text/plain", OPENMETRICS, OPENMETRICS] * 10
+    assert [body.endswith(b"# EOF\n") for body in bodies] == [False, False, True, True] * 10
+
+
+def test_a_failure_is_everybodys_who_waits_and_the_next_scrape_succeeds(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    count(tmp_path, 2)
-    spoil(tmp_path / "counter_999999.db")
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    catalogue()
-    before = registry().get_sample_value("baliblissed_exporter_unreadable_files_total") or 0
-    with capture_logs() as lines:
-        body, _ = exposition("", single)
-    assert total(body.decode(), "baliblissed_cache_hits_total", cache="places") == 2
-    assert registry().get_sample_value("baliblissed_exporter_unreadable_files_total") == before + 1
-    assert [(line["event"], line["count"]) for line in lines] == [("metric_files_left_out", 1)]
+    counting(scene, 2)
+    aggregate, go = scene.aggregate(), threading.Event()
+
+    def fail(**_: Any) -> bytes:
+        assert go.wait(30)
+        raise DirectoryGoneError("it is gone")
+
+    with monkeypatch.context() as patch, ThreadPoolExecutor(5) as threads:
+        patch.setattr(aggregate, "_make", fail)
+        answers = [threads.submit(aggregate.exposition, "") for _ in range(5)]
+        wait_for(lambda: waiting(aggregate._flights) == 4, "four to wait for the first")
+        go.set()
+        assert [str(answer.exception(30)) for answer in answers] == ["it is gone"] * 5
+    assert samples(aggregate.exposition("")[0].decode()) == {HITS: 2}
 
 
-def test_a_metric_with_a_forbidden_label_is_left_out(
-    single: CollectorRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    script = (
-        "from prometheus_client import Counter\n"
-        "Counter('visits', 'Visits.', ['user_id'], registry=None).labels('7').inc()\n"
-        "Counter('rides', 'Rides.', ['place'], registry=None).labels('Ubud').inc()"
-    )
-    subprocess.run([sys.executable, "-c", script], env=environment(tmp_path), check=True)
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    text = exposition("", single)[0].decode()
-    assert total(text, "rides_total", place="Ubud") == 1
-    assert "visits" not in text
+def test_threads_that_scrape_and_collect_at_once_see_totals_that_never_fall(scene: Scene) -> None:
+    counting(scene, 1)
+    aggregate = scene.aggregate()
+    stop = threading.Event()
+
+    def scrape() -> int:
+        last, scrapes = 0.0, 0
+        while not stop.is_set():
+            found = samples(aggregate.exposition("")[0].decode())[HITS]
+            assert found >= last
+            last, scrapes = found, scrapes + 1
+        return scrapes
+
+    with ThreadPoolExecutor(4) as threads:
+        scrapers = [threads.submit(scrape) for _ in range(3)]
+        for _ in range(50):
+            worker = scene.worker()
+            with worker.at_work():
+                Counter("hits", "Hits.", registry=None).inc()
+            worker.die()
+            aggregate.refresh()
+        stop.set()
+        assert all(scraper.result(30) for scraper in scrapers)
+    assert samples(aggregate.exposition("")[0].decode()) == {HITS: 51}

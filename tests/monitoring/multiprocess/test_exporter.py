@@ -60,6 +60,16 @@ def directory(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Running"]:
+    """An exporter of what one process counted, for tests that only ask."""
+    path = tmp_path_factory.mktemp("shared") / "metrics"
+    path.mkdir()
+    count(path, 2)
+    with running(path) as started:
+        yield started
+
+
 def environment(directory: Path | None) -> dict[str, str]:
     """What a process that counts in `directory` is started with."""
     plain = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -77,8 +87,8 @@ class Running:
 
     def __init__(self, directory: Path, log: Path, command: list[str], *arguments: str) -> None:
         self.url = f"http://127.0.0.1:{(port := free_port())}"
-        self._log = log
-        with log.open("wb") as output:
+        self._log = log.with_suffix(f".{port}.log")
+        with self._log.open("wb") as output:
             self.process = subprocess.Popen(
                 [*command, "--port", str(port), *arguments],
                 env=environment(directory),
@@ -98,8 +108,12 @@ class Running:
         except httpx.TransportError:
             return False
 
-    def scrape(self, accept: str = "") -> httpx.Response:
-        return httpx.get(f"{self.url}/metrics", headers={"Accept": accept}, timeout=30)
+    def scrape(self, accept: str = "", encoding: str = "") -> httpx.Response:
+        headers = {"Accept": accept, "Accept-Encoding": encoding}
+        return httpx.get(f"{self.url}/metrics", headers=headers, timeout=30)
+
+    def total(self, sample: str, **labels: str) -> float:
+        return total(self.scrape().text, sample, **labels)
 
 
 @contextmanager
@@ -130,61 +144,114 @@ def test_a_scrape_is_the_sum_of_every_process_that_counted(directory: Path) -> N
     with running(directory) as started:
         text = started.scrape().text
         assert total(text, "baliblissed_cache_hits_total", cache="places") == 10
+        assert total(text, "baliblissed_workers", state="live") == 0  # of the dead
         assert total(text, "baliblissed_ai_request_duration_seconds_count", operation="chat") == 3
         assert total(text, "baliblissed_ai_request_duration_seconds_bucket", le="0.5") == 3
         count(directory, 7)
         assert total(started.scrape().text, "baliblissed_cache_hits_total", cache="places") == 17
 
 
-def test_a_scrape_is_text_unless_openmetrics_is_asked_for(directory: Path) -> None:
-    count(directory, 2)
-    with running(directory) as started:
-        assert started.scrape().headers["content-type"].startswith("text/plain; version=")
-        answer = started.scrape("application/openmetrics-text; version=1.0.0")
+def test_a_scrape_is_text_unless_openmetrics_is_asked_for(serving: Running) -> None:
+    assert serving.scrape().headers["content-type"].startswith("text/plain; version=0.0.4")
+    answer = serving.scrape("application/openmetrics-text; version=1.0.0")
     assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
     assert "baliblissed_cache_hits" in {family.name for family in parse_openmetrics(answer.text)}  # type: ignore[no-untyped-call]
 
 
-def test_it_reports_its_own_scrapes_and_the_directory(directory: Path) -> None:
+def test_a_scrape_is_packed_where_that_is_asked_for(serving: Running) -> None:
+    packed, plain = serving.scrape(encoding="gzip"), serving.scrape(encoding="identity")
+    assert packed.headers["content-encoding"] == "gzip"
+    assert int(packed.headers["content-length"]) * 2 < int(plain.headers["content-length"])
+    assert "content-encoding" not in plain.headers
+    for answer in (packed, plain):
+        assert total(answer.text, "baliblissed_cache_hits_total", cache="places") == 2
+
+
+def test_it_reports_its_own_figures(directory: Path) -> None:
     count(directory, 2)
-    with running(directory) as started:
-        started.scrape()
-        text = started.scrape().text
-    assert total(text, "baliblissed_exporter_scrape_duration_seconds_count") == 1
-    assert total(text, "baliblissed_exporter_files") >= 3
-    assert total(text, "baliblissed_exporter_directory_bytes") > 0
+    with running(directory, command=HURRIED) as started:
+        scrapes = started.total("baliblissed_exporter_scrape_duration_seconds_count")
+        assert started.total("baliblissed_exporter_scrape_duration_seconds_count") == scrapes + 1
+        assert started.total("baliblissed_exporter_folded_processes_total") == 1
+        wait_for(lambda: started.total("baliblissed_exporter_live_processes") == 1, "itself to be counted alone")
+        wait_for(lambda: started.total("baliblissed_exporter_files") == files(directory), "the number of files")
+        assert started.total("baliblissed_exporter_directory_bytes") > 0
+        assert started.total("baliblissed_exporter_directory_free_bytes") > 0
+        assert started.total("baliblissed_exporter_series", metric="baliblissed_cache_hits") == 1
 
 
-def test_head_has_the_headers_of_get_and_no_body(directory: Path) -> None:
-    with running(directory) as started:
-        answer = httpx.head(f"{started.url}/health")
-        assert (answer.status_code, answer.headers["content-length"], answer.content) == (200, "3", b"")
-        assert int(httpx.head(f"{started.url}/metrics").headers["content-length"]) > 0
+def files(directory: Path) -> int:
+    return sum(path.is_file() for path in directory.rglob("*"))
+
+
+def test_head_has_the_headers_of_get_and_no_body(serving: Running) -> None:
+    answer = httpx.head(f"{serving.url}/health")
+    assert (answer.status_code, answer.headers["content-length"], answer.content) == (200, "3", b"")
+    assert int(httpx.head(f"{serving.url}/metrics").headers["content-length"]) > 0
 
 
 @pytest.mark.parametrize("path", ["/", "/metric", "/metrics/", "/health/live"])
-def test_other_paths_are_not_found(directory: Path, path: str) -> None:
-    with running(directory) as started:
-        answer = httpx.get(started.url + path)
-        assert (answer.status_code, answer.text) == (404, "see /metrics\n")
-        assert httpx.get(f"{started.url}/metrics?name=x").status_code == 200
+def test_other_paths_are_not_found(serving: Running, path: str) -> None:
+    answer = httpx.get(serving.url + path)
+    assert (answer.status_code, answer.text) == (404, "see /metrics\n")
+    assert httpx.get(f"{serving.url}/metrics?name=x").status_code == 200
 
 
-def test_a_connection_serves_several_scrapes_and_names_no_python(directory: Path) -> None:
-    with running(directory) as started, httpx.Client(base_url=started.url) as client:
+def test_a_connection_serves_several_scrapes_and_names_no_python(serving: Running) -> None:
+    with httpx.Client(base_url=serving.url) as client:
         answers = [client.get("/metrics"), client.get("/health"), client.get("/metrics")]
     assert [answer.status_code for answer in answers] == [200, 200, 200]
     assert "python" not in answers[0].headers["server"].lower()
 
 
-def test_a_client_that_goes_away_is_no_event(directory: Path) -> None:
-    with running(directory) as started:
-        for _ in range(3):
-            with socket.create_connection(("127.0.0.1", int(started.url.rpartition(":")[2]))) as client:
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
-                client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n")
-        assert started.scrape().status_code == 200
-        assert started.output == ""
+def test_a_client_that_goes_away_is_no_event(serving: Running) -> None:
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", int(serving.url.rpartition(":")[2]))) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+            client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n")
+    assert serving.scrape().status_code == 200
+    assert serving.output == ""
+
+
+def test_an_exporter_that_was_killed_and_started_again_says_the_same(directory: Path) -> None:
+    count(directory, 2)
+    with running(directory) as first:
+        assert first.total("baliblissed_cache_hits_total") == 2
+        count(directory, 3)
+        first.process.kill()
+        first.process.wait()
+    with running(directory) as second:
+        assert second.total("baliblissed_cache_hits_total") == 5
+        # The two that counted, and the first exporter.
+        assert second.total("baliblissed_exporter_folded_processes_total") == 3
+        assert second.total("baliblissed_exporter_scrape_duration_seconds_count") == 3
+        assert len(list(directory.glob("counter_*.db"))) == 1
+
+
+def test_two_exporters_say_the_same_and_the_second_takes_over_when_the_first_is_killed(directory: Path) -> None:
+    with running(directory) as first, running(directory) as second:
+        count(directory, 2)
+        assert [one.total("baliblissed_cache_hits_total") for one in (second, first, second)] == [2, 2, 2]
+        assert len(list(directory.glob("counter_*.db"))) == 2
+        first.process.kill()
+        first.process.wait()
+        count(directory, 3)
+        assert second.total("baliblissed_cache_hits_total") == 5
+        assert len(list(directory.glob("counter_*.db"))) == 1
+
+
+def test_no_metric_passes_the_limit_that_it_is_given(directory: Path) -> None:
+    script = (
+        "import sys; from app.monitoring.catalogue import catalogue as c; c().ai_tokens.labels(*sys.argv[1:]).inc()"
+    )
+    for operation in ("chat", "plan", "price"):
+        subprocess.run([sys.executable, "-c", script, operation, "in"], env=environment(directory), check=True)
+    with running(directory, "--max-series", "2") as started:
+        text = started.scrape().text
+        assert total(text, "baliblissed_ai_tokens_used_total") == 3
+        assert total(text, "baliblissed_ai_tokens_used_total", operation="__overflow__") == 1
+        refused = {"metric": "baliblissed_ai_tokens_used", "reason": "too_many_series"}
+        assert started.total("baliblissed_metrics_series_refused_total", **refused) == 1
 
 
 def test_collectors_set_gauges_and_one_that_fails_costs_no_scrape(directory: Path) -> None:
@@ -199,11 +266,11 @@ def test_collectors_set_gauges_and_one_that_fails_costs_no_scrape(directory: Pat
 def test_a_broken_file_costs_its_own_numbers_only(directory: Path) -> None:
     count(directory, 2)
     with running(directory) as started:
-        (directory / "counter_999999.db").write_bytes(b"")
-        text = started.scrape().text
-        assert total(text, "baliblissed_cache_hits_total", cache="places") == 2
-        assert "metric_files_left_out" in started.output
-        assert total(started.scrape().text, "baliblissed_exporter_unreadable_files_total") >= 1
+        (directory / "counter_999999.db").write_bytes(b"no such file")
+        assert started.total("baliblissed_cache_hits_total", cache="places") == 2
+        assert "metric_file_left_out" in started.output
+        assert started.total("baliblissed_exporter_unreadable_files_total") == 1
+        assert [path.name.partition(".")[0] for path in (directory / "bad").iterdir()] == ["counter_999999"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -243,6 +310,7 @@ def test_help_names_every_option() -> None:
         "--collect",
         "--fd",
         "--logging",
+        "--max-series",
         "--end-with-stdin",
     }
 

@@ -52,7 +52,8 @@ def counted(name: str, **labels: str) -> float:
 
 def server(live: int, configured: int) -> SimpleNamespace:
     """As much of gunicorn's arbiter as is looked at."""
-    return SimpleNamespace(WORKERS=dict.fromkeys(range(live)), num_workers=configured)
+    workers = {pid: SimpleNamespace(place=pid) for pid in range(live)}
+    return SimpleNamespace(WORKERS=workers, num_workers=configured)
 
 
 def test_a_hook_that_fails_is_logged_and_counted_and_the_service_goes_on() -> None:
@@ -96,16 +97,21 @@ def test_a_workers_end_is_counted_by_its_reason(shared: Path, note: int, *, abor
     master.before_fork(server(1, 2), worker)
     assert counted("workers", state="live") == 2
     worker.exit_note[0] = note
-    gauge = shared / "gauge_livemostrecent_4000000.db"
-    counter = shared / "counter_4000000.db"
-    for file in (gauge, counter):
-        file.touch()
     before = counted("worker_exits_total", reason=reason)
     master.after_exit(server(1, 2), worker)
     assert counted("worker_exits_total", reason=reason) == before + 1
     assert (counted("workers", state="live"), counted("workers", state="configured")) == (1, 2)
-    assert (gauge.exists(), counter.exists()) == (False, True)
     assert worker.exit_note.closed
+
+
+def test_a_worker_takes_the_first_place_that_is_free(shared: Path) -> None:
+    taken = {pid: SimpleNamespace(place=place) for pid, place in ((11, 0), (12, 3), (13, 1))}
+    worker = SimpleNamespace(pid=14, aborted=False)
+    before = counted("worker_boots_total")
+    master.before_fork(SimpleNamespace(WORKERS=taken, num_workers=4), worker)
+    worker.exit_note.close()
+    assert worker.place == 2
+    assert counted("worker_boots_total") == before + 1
 
 
 def test_a_worker_shares_its_note_with_the_master(shared: Path) -> None:

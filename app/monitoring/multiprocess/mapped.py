@@ -1,0 +1,111 @@
+"""The memory-mapped files that processes write: prometheus-client's format, and a variant of it for exemplars.
+
+    file:  int32 used | 4 bytes | entry | entry | ...
+    entry: int32 length of key | key | 1 to 8 spaces, up to a multiple of 8 | payload
+
+`used` counts the bytes in use, header included. An entry is written before `used` covers it and its payload stays at
+its place for ever, so a reader needs no lock. In prometheus-client's files the payload is a value and a timestamp
+(float64 each, Unix time or 0) and the key is JSON: [metric, sample, {label: value}, help].
+
+Disk blocks are allocated before they are mapped: writing to a sparse file on a full tmpfs ends the process with SIGBUS.
+"""
+
+import contextlib
+import errno
+import mmap
+import os
+import struct
+from pathlib import Path
+
+HEADER = 8
+VALUE_PAYLOAD = 16
+FIRST_SIZE = 1 << 14
+_INT = struct.Struct("=i")
+
+
+class NoRoomError(Exception):
+    """The directory is full: nothing was written."""
+
+
+def padding(key: bytes) -> int:
+    """Spaces behind a key, 1 to 8, so that the payload is aligned to 8 bytes."""
+    return 8 - (len(key) + 4) % 8
+
+
+class MappedFile:
+    """One new file that only this process writes. Raises NoRoomError where it has no room, OSError for the rest."""
+
+    def __init__(self, path: Path, payload: int = VALUE_PAYLOAD) -> None:
+        self.path = path
+        self._payload = payload
+        self._positions: dict[bytes, int] = {}
+        self._used = HEADER
+        self._file = path.open("x+b")
+        try:
+            self._map(FIRST_SIZE)
+        except BaseException:
+            self._file.close()
+            path.unlink(missing_ok=True)
+            raise
+        self.bytes[0:4] = _INT.pack(self._used)
+
+    def _map(self, size: int) -> None:
+        _allocate(self._file.fileno(), size)
+        self.bytes = mmap.mmap(self._file.fileno(), size)
+        self._size = size
+        self.cells = memoryview(self.bytes).cast("d")
+        """The file as float64: a payload at byte 48 is cell 6."""
+
+    def position(self, key: bytes) -> int:
+        """The byte at which the payload of `key` begins; a new key gets an entry of zeros."""
+        found = self._positions.get(key)
+        if found is not None:
+            return found
+        entry = _INT.pack(len(key)) + key + b" " * padding(key)
+        end = self._used + len(entry) + self._payload
+        size = self._size
+        while size < end:
+            size *= 2
+        if size != self._size:
+            old = self.cells, self.bytes
+            self._map(size)
+            old[0].release()
+            old[1].close()
+        position = self._used + len(entry)
+        self.bytes[self._used : position] = entry
+        self._used = end
+        self.bytes[0:4] = _INT.pack(end)
+        self._positions[key] = position
+        return position
+
+    def close(self) -> None:
+        """Forget the file, which stays. In a forked child this leaves the parent's copy as it is."""
+        self.cells.release()
+        self.bytes.close()
+        self._file.close()
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    """Have disk blocks for the first `size` bytes; those that are new read as zeros."""
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise NoRoomError(os.strerror(error.errno)) from error
+        if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}:
+            raise
+        _fill(descriptor, size)
+
+
+def _fill(descriptor: int, size: int) -> None:
+    """What a file system without allocation gets: zeros up to `size`, behind what is there."""
+    have = os.fstat(descriptor).st_size
+    try:
+        while have < size:
+            have += os.pwrite(descriptor, bytes(min(size - have, 1 << 16)), have)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, have)
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise NoRoomError(os.strerror(error.errno)) from error
+        raise

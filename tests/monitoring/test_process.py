@@ -1,0 +1,110 @@
+"""What a worker says of itself, under its place and not under its process id."""
+
+import asyncio
+import gc
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
+
+from app.monitoring import process
+from app.monitoring.catalogue import Catalogue, build_catalogue
+from app.monitoring.process import ProcessFigures
+from tests.process.service import service, wait_for
+
+
+@pytest.fixture
+def own() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def metrics(own: CollectorRegistry) -> Catalogue:
+    return build_catalogue(own)
+
+
+@pytest.fixture
+def place() -> Iterator[None]:
+    yield
+    process.take_place(0)
+
+
+def test_the_figures_are_those_of_this_process(own: CollectorRegistry, metrics: Catalogue) -> None:
+    ProcessFigures("3").collect(metrics)
+    here = psutil.Process()
+    labels = {"worker": "3"}
+    resident = own.get_sample_value("process_resident_memory_bytes", labels)
+    assert resident == pytest.approx(here.memory_info().rss, rel=0.2)
+    assert own.get_sample_value("process_open_fds", labels) == pytest.approx(here.num_fds(), abs=3)
+    assert own.get_sample_value("process_start_time_seconds", labels) == here.create_time()
+    assert own.get_sample_value("process_cpu_seconds_total", labels) == pytest.approx(
+        sum(here.cpu_times()[:2]), rel=0.1
+    )
+
+
+def test_counters_grow_by_what_has_come_since(own: CollectorRegistry, metrics: Catalogue) -> None:
+    figures = ProcessFigures("0")
+    figures.collect(metrics)
+    labels = {"worker": "0", "generation": "2"}
+    before = own.get_sample_value("python_gc_collections_total", labels)
+    assert before is not None
+    assert before <= 1, "what was before is another process's"
+    gc.collect()
+    figures.collect(metrics)
+    figures.collect(metrics)
+    grown = own.get_sample_value("python_gc_collections_total", labels)
+    assert grown is not None
+    assert grown >= before + 1
+
+
+def test_a_successor_in_the_same_place_adds_to_its_predecessor(own: CollectorRegistry, metrics: Catalogue) -> None:
+    labels = {"worker": "0"}
+    ProcessFigures("0").collect(metrics)
+    first = own.get_sample_value("process_cpu_seconds_total", labels)
+    ProcessFigures("0").collect(metrics)
+    second = own.get_sample_value("process_cpu_seconds_total", labels)
+    assert first is not None
+    assert second is not None
+    assert second >= 2 * first
+
+
+@pytest.mark.usefixtures("place")
+async def test_a_proc_that_is_closed_costs_its_figures_only(
+    metrics: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(_self: ProcessFigures, _metrics: Catalogue) -> None:
+        raise psutil.AccessDenied(os.getpid())
+
+    monkeypatch.setattr(ProcessFigures, "collect", closed)
+    with capture_logs() as lines:
+        await asyncio.wait_for(process.watch(metrics), 5)
+    assert [line["event"] for line in lines] == ["process_figures_missing"]
+
+
+@pytest.mark.usefixtures("place")
+def test_the_place_is_the_worker_s() -> None:
+    process.take_place(7)
+    assert process.place() == "7"
+
+
+def test_each_place_has_its_figures_and_a_successor_takes_them_over(tmp_path: Path, addresses: dict[str, str]) -> None:
+    def places(sample: str) -> set[str]:
+        lines = [line for line in running.scrape().splitlines() if line.startswith(sample + "{")]
+        return {line.split('worker="')[1].split('"')[0] for line in lines}
+
+    with service(tmp_path, WEB_CONCURRENCY="3", **addresses) as running:
+        everybody = {"0", "1", "2", "exporter"}
+        wait_for(lambda: places("process_resident_memory_bytes") == everybody, "the figures of all workers")
+        assert places("baliblissed_worker_event_loop_lag_seconds") <= everybody
+        for _ in range(3):
+            victim = running.workers()[0]
+            victim.kill()
+            wait_for(lambda: len(running.workers()) == 3 and victim not in running.workers(), "a successor")  # noqa: B023
+        wait_for(lambda: places("process_resident_memory_bytes") == everybody, "the figures of the successors")
+        assert places("process_cpu_seconds_total") == everybody
+        assert running.total("baliblissed_worker_boots_total") == 6
+        assert running.total("baliblissed_build_info", environment="production") == 1

@@ -1,0 +1,241 @@
+"""A metrics directory and the processes that count in it, simulated in this one: files, locks and deaths are real."""
+
+import os
+import signal
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import count
+from pathlib import Path
+
+import pytest
+from prometheus_client import values as library
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+from prometheus_client.samples import Exemplar
+
+from app.monitoring.catalogue import catalogue
+from app.monitoring.multiprocess import values
+from app.monitoring.multiprocess.aggregate import Aggregate
+from app.monitoring.multiprocess.archive import Files
+from app.monitoring.multiprocess.folder import Folder
+from app.monitoring.multiprocess.reader import OnBad, Reader
+
+Series = tuple[str, frozenset[tuple[str, str]]]
+Samples = dict[Series, float]
+OPENMETRICS = "application/openmetrics-text"
+MANY = 1000
+# Where there is memory to write to, nothing waits for a disk.
+FAST = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 -- the names in it are random
+_numbers = count(1)
+# Made here, in single-process mode: an aggregate's own figures must not come to be among those of a test.
+catalogue()
+
+
+class Worker:
+    """One process. Metrics count for it within `at_work`; `die` lets go of its lock, as the kernel would."""
+
+    def __init__(self, prefix: str) -> None:
+        self.process = values.Process(prefix)
+
+    @property
+    def identity(self) -> str:
+        return self.process.identity
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        before, values._process = values._process, self.process
+        try:
+            yield
+        finally:
+            values._process = before
+
+    def die(self) -> None:
+        self.process.forget()
+
+
+class Keeper:
+    """A reader that folds the dead when it is in charge, as the exporter does."""
+
+    def __init__(self, directory: Path, max_series: int, files: type[Files]) -> None:
+        self.reader = Reader(directory, max_series, complain)
+        self.folder = Folder(directory, files)
+
+    def fold(self) -> int:
+        """Read, and fold whoever has died."""
+        self.reader.refresh()
+        folded = self.folder.fold(self.reader) if self.folder.in_charge() else 0
+        self.reader.refresh()
+        return folded
+
+    def scrape(self) -> Samples:
+        self.fold()
+        return shown(self.reader)
+
+    def die(self) -> None:
+        release(self.folder)
+
+
+class Scene:
+    """A directory, and whoever works in it."""
+
+    def __init__(self, directory: Path, stack: ExitStack) -> None:
+        self.directory = directory
+        self._stack = stack
+
+    def worker(self, prefix: str | None = None) -> Worker:
+        # Each has a `pid` label of its own, as processes have, unless it is told otherwise.
+        started = Worker(f"w{next(_numbers)}x" if prefix is None else prefix)
+        self._stack.callback(started.die)
+        return started
+
+    def keeper(self, max_series: int = MANY, files: type[Files] = Files) -> Keeper:
+        started = Keeper(self.directory, max_series, files)
+        self._stack.callback(started.die)
+        return started
+
+    def aggregate(self, *, folds: bool = True, max_series: int = MANY) -> Aggregate:
+        made = Aggregate(self.directory, folds=folds, max_series=max_series)
+        if made.folder is not None:
+            self._stack.callback(release, made.folder)
+        return made
+
+    def reader(self, max_series: int = MANY, on_bad: OnBad | None = None) -> Reader:
+        """A new reader, which has read the directory."""
+        made = Reader(self.directory, max_series, on_bad or complain)
+        made.refresh()
+        return made
+
+    def samples(self) -> Samples:
+        """What a new reader sees."""
+        return shown(self.reader())
+
+    def names(self) -> set[str]:
+        return {file.name for file in self.directory.iterdir()}
+
+
+@contextmanager
+def scene() -> Iterator[Scene]:
+    """A new directory. Metrics that are made meanwhile write to it, through our values; everybody in it dies after."""
+    with tempfile.TemporaryDirectory(dir=FAST) as path, pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        patch.setenv(values.DIRECTORY, path)
+        patch.setattr(library, "ValueClass", values.SharedValue)
+        patch.setattr(values, "_process", values.Process())
+        stack.callback(lambda: values.process().forget())
+        yield Scene(Path(path), stack)
+
+
+def release(folder: Folder) -> None:
+    """What the end of the process in charge does."""
+    if folder._lock is not None:
+        folder._lock.close()
+        folder._lock = None
+
+
+def complain(path: Path, error: Exception) -> None:
+    raise AssertionError(f"{path.name}: {error}")
+
+
+def text(reader: Reader, *, openmetrics: bool = False) -> str:
+    """The exposition of what was read last."""
+    if openmetrics:
+        reader.read_exemplars()
+    parts = [family.text(openmetrics=openmetrics).decode() for _, family in sorted(reader.families.items())]
+    return "".join([*parts, "# EOF\n"] if openmetrics else parts)
+
+
+def samples(exposition: str) -> Samples:
+    """The samples of a text exposition; one that is there twice fails the test."""
+    found: Samples = {}
+    for family in parse_text(exposition):
+        for sample in family.samples:
+            series = sample.name, frozenset(sample.labels.items())
+            assert series not in found, f"{series} is there twice"
+            found[series] = sample.value
+    return found
+
+
+def shown(reader: Reader) -> Samples:
+    return samples(text(reader))
+
+
+def exemplars(exposition: str) -> dict[Series, Exemplar]:
+    """The exemplars of an OpenMetrics exposition."""
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.exemplar
+        for family in parse_openmetrics(exposition)  # type: ignore[no-untyped-call]
+        for sample in family.samples
+        if sample.exemplar is not None
+    }
+
+
+def series(name: str, **labels: str) -> Series:
+    return name, frozenset(labels.items())
+
+
+def forked(work: Callable[[], object]) -> int:
+    """Start a child that does `work` and ends with status 0, or with 1 where it fails; returns its process id."""
+    with warnings.catch_warnings():
+        # Newer Pythons warn of a fork beside other threads. The child runs nothing of theirs.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid:
+        return pid
+    try:
+        work()
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+def ended(pid: int) -> int:
+    """Exit status of a child; -9 where it was killed."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    assert ended(pid) == -signal.SIGKILL
+
+
+class Killed(BaseException):
+    """The end of the process that folds."""
+
+
+def watched(point: Callable[[], None]) -> type[Files]:
+    """The calls that change the directory, with `point` called before and after each, and half-way through a write."""
+
+    class Watched(Files):
+        @staticmethod
+        def write(path: Path, content: bytes) -> None:
+            point()
+            path.write_bytes(content[: len(content) // 2])
+            point()
+            Files.write(path, content)
+            point()
+
+        @staticmethod
+        def rename(old: Path, new: Path) -> None:
+            point()
+            Files.rename(old, new)
+            point()
+
+        @staticmethod
+        def remove(path: Path) -> None:
+            point()
+            Files.remove(path)
+            point()
+
+    return Watched
+
+
+def fatal(step: int) -> type[Files]:
+    """The same calls; the process dies at the `step`-th point, of which the first is 0."""
+    passed = count()
+
+    def point() -> None:
+        if next(passed) == step:
+            raise Killed
+
+    return watched(point)

@@ -62,7 +62,7 @@ def program() -> str:
 
 
 @contextmanager
-def prometheus(directory: Path, target: str) -> Iterator[Prometheus]:
+def prometheus(directory: Path, target: str, *flags: str) -> Iterator[Prometheus]:
     """A Prometheus that is ready; it is ended afterwards, whatever happened."""
     command, port = program(), free_port()
     configuration = directory / "prometheus.yml"
@@ -83,6 +83,7 @@ def prometheus(directory: Path, target: str) -> Iterator[Prometheus]:
                 f"--storage.tsdb.path={directory / 'tsdb'}",
                 f"--web.listen-address=127.0.0.1:{port}",
                 "--log.level=warn",
+                *flags,
             ],
             stdout=output,
             stderr=subprocess.STDOUT,

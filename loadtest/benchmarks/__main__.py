@@ -1,0 +1,24 @@
+"""All benchmarks in turn, or those that are named: `python -m loadtest.benchmarks scrape write --quick`."""
+
+import sys
+from collections.abc import Callable
+
+from loadtest.benchmarks import scrape, write
+from loadtest.benchmarks.command import Depth, options
+
+BENCHMARKS: dict[str, Callable[[Depth], int]] = {"scrape": scrape.main, "write": write.main}
+
+
+def main() -> int:
+    """Run them; the largest of their exit statuses."""
+    parser = options("python -m loadtest.benchmarks")
+    parser.add_argument("benchmark", nargs="*", help=f"{' or '.join(BENCHMARKS)}; all of them where none is named")
+    given = parser.parse_args()
+    for name in given.benchmark:
+        if name not in BENCHMARKS:
+            parser.error(f"{name!r} is no benchmark: want {' or '.join(BENCHMARKS)}")
+    return max(BENCHMARKS[name](given.depth) for name in given.benchmark or BENCHMARKS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""What the benchmarks' commands have in common: their arguments, their exit status, and the JSON they leave."""
+
+import argparse
+import json
+import os
+import platform
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from app.monitoring.multiprocess.values import DIRECTORY
+from app.settings import ROOT
+
+RESULTS = ROOT / "build" / "bench"
+UNTRUE, NOT_RUN = 1, 2
+Figures = dict[str, Any]
+"""What a benchmark has found, as it stands in the JSON."""
+
+
+class BenchmarkError(Exception):
+    """There are no figures, or none to be trusted; the message says why."""
+
+
+class Depth(StrEnum):
+    """How much is measured."""
+
+    QUICK = "quick"
+    DEFAULT = "default"
+    FULL = "full"
+
+
+def run(
+    name: str,
+    measure: Callable[[Depth], Figures],
+    show: Callable[[Figures], str],
+    depth: Depth,
+    beside: Mapping[str, Callable[[Figures], str]] | None = None,
+    results: Path | None = None,
+) -> int:
+    """Measure, write `<name>.json` and the files `beside` it, and print the summary; returns the exit status.
+
+    Figures never fail a run, whatever they are: only those that are untrue do.
+    """
+    given = os.environ.get(DIRECTORY)
+    if given:
+        print(f"{DIRECTORY}={given!r}: want it unset, a benchmark has directories of its own", file=sys.stderr)
+        return NOT_RUN
+    # Whatever has been started is ended on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    started, load = time.monotonic(), os.getloadavg()[0]
+    try:
+        figures = measure(depth)
+    except BenchmarkError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return UNTRUE
+    except KeyboardInterrupt:
+        print(f"{name}: ended early: no results", file=sys.stderr)
+        return NOT_RUN
+    figures = {"run": facts(depth, load, time.monotonic() - started), **figures}
+    results = results or RESULTS
+    results.mkdir(parents=True, exist_ok=True)
+    contents = {f"{name}.json": json.dumps(figures, indent=2) + "\n"}
+    contents |= {file: make(figures) for file, make in (beside or {}).items()}
+    for file, content in contents.items():
+        (results / file).write_text(content)
+    print(show(figures))
+    print(f"results: {' '.join(contents)} in {results}")
+    return 0
+
+
+def facts(depth: Depth, load: float, seconds: float) -> Figures:
+    """What the figures depend on besides the code. `load` is the load average at the start."""
+    return {
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 1),
+        "depth": depth,
+        "cores": os.cpu_count(),
+        "load_at_start": round(load, 2),
+        "python": platform.python_version(),
+        "prometheus_client": version("prometheus-client"),
+    }
+
+
+def progress(text: str) -> None:
+    """Say where the run is; on standard error, so that the summary can be kept by itself."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as lines with aligned columns: the first to the left, figures to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if place == 0 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def options(prog: str) -> argparse.ArgumentParser:
+    """The command line of every benchmark: `depth`."""
+    parser = argparse.ArgumentParser(prog=prog)
+    parser.set_defaults(depth=Depth.DEFAULT)
+    chosen = parser.add_mutually_exclusive_group()
+    for depth, meaning in ((Depth.QUICK, "fewer cases: half a minute"), (Depth.FULL, "every case: many minutes")):
+        chosen.add_argument(f"--{depth}", action="store_const", const=depth, dest="depth", help=meaning)
+    return parser

@@ -1,0 +1,25 @@
+"""prometheus-client's own exporter of a multiprocess directory, as its documentation has it; for comparison only.
+
+It sends its port to whoever has started it, and ends with them.
+"""
+
+import sys
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from app.monitoring.multiprocess.companion import announce, wait_for_owner
+
+
+def main() -> int:
+    """Serve the directory of PROMETHEUS_MULTIPROC_DIR."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    server, _ = start_http_server(0, "127.0.0.1", registry)
+    announce(str(server.server_port))
+    wait_for_owner()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

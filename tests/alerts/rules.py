@@ -14,7 +14,23 @@ RULES = MONITORING / "rules" / "baliblissed.yml"
 RULE_TESTS = MONITORING / "rules" / "tests"
 RUNBOOKS = ROOT / "docs" / "runbooks"
 # Every word of PromQL that the rules use. A new one fails the tests until it is added here.
-PROMQL = frozenset({"sum", "min", "max", "by", "and", "or", "rate", "absent", "vector", "max_over_time"})
+PROMQL = frozenset(
+    {
+        "sum",
+        "min",
+        "max",
+        "by",
+        "and",
+        "or",
+        "unless",
+        "offset",
+        "rate",
+        "increase",
+        "absent",
+        "vector",
+        "max_over_time",
+    }
+)
 
 
 def load(path: Path) -> Any:
@@ -44,8 +60,8 @@ def matchers(expression: str) -> set[tuple[str, str, str]]:
 
 
 def windows(expression: str) -> set[str]:
-    """Every range of an expression, such as 5m."""
-    return set(re.findall(r"\[(\w+)\]", expression))
+    """Every range and offset of an expression, such as 5m."""
+    return set(re.findall(r"(?:\[|\boffset )(\w+)", expression))
 
 
 def _without_selectors(expression: str) -> str:
@@ -64,5 +80,5 @@ def grouping(expression: str) -> list[set[str]]:
 
 def metrics(expression: str) -> set[str]:
     """Every metric an expression names."""
-    plain = re.sub(r"\bby \([^)]*\)", "", _without_selectors(expression))
+    plain = re.sub(r"\b(?:by|on) \([^)]*\)", "", _without_selectors(expression))
     return set(re.findall(r"\b[a-zA-Z_:][\w:]*", plain)) - PROMQL

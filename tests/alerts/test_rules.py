@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_fastapi_instrumentator import metrics as instrumentator
 
-from app.monitoring.catalogue import LATENCY_BUCKETS, build_catalogue
+from app.monitoring.catalogue import LATENCY_BUCKETS, BoundedRegistry, build_catalogue
+from app.monitoring.multiprocess.master import EXIT_REASONS
 from tests.alerts.programs import run
 from tests.alerts.rules import (
     MONITORING,
@@ -37,7 +37,7 @@ LABELS_OF_A_SCRAPE = {"job", "instance"}
 
 def served() -> dict[str, set[str]]:
     """The labels of every series that the service serves, and of those that Prometheus adds, by name."""
-    registry = CollectorRegistry()
+    registry = BoundedRegistry()
     build_catalogue(registry)
     assert instrumentator.default(registry=registry) is not None
     found = {"up": set(LABELS_OF_A_SCRAPE)}
@@ -114,6 +114,48 @@ def resolves(cases: list[dict[str, Any]]) -> bool:
             "baliblissed_circuit_breaker_state",
         ),
         ("CircuitBreakerOpen", "max by", "min by"),
+        ("WorkersCrashLooping", "> 2.5", "> 1.5"),
+        ("WorkersCrashLooping", "> 2.5", "> 3.5"),
+        ("WorkersCrashLooping", "for: 5m", "for: 4m"),
+        ("WorkersCrashLooping", "for: 5m", "for: 6m"),
+        ("WorkersCrashLooping", "[5m]", "[6m]"),
+        ("WorkersCrashLooping", "stopped|max_requests", "stopped"),
+        ("WorkersCrashLooping", "stopped|max_requests", "max_requests"),
+        ("WorkersCrashLooping", "sum by (job, instance)", "sum by (job, instance, reason)"),
+        ("WorkersCrashLooping", "sum by (job, instance)", "sum by (job)"),
+        ("TooFewWorkers", ">= 1", ">= 2"),
+        ("TooFewWorkers", ">= 1", ">= 0"),
+        ("TooFewWorkers", "for: 5m", "for: 4m"),
+        ("TooFewWorkers", 'state="live"', 'state="alive"'),
+        ("TooFewWorkers", "by (job, instance)", "by (job)"),
+        ("MetricFilesUnreadable", "> 0", "> 1"),
+        ("MetricFilesUnreadable", ">", ">="),
+        ("MetricFilesUnreadable", "[10m]", "[5m]"),
+        ("MetricFilesUnreadable", "[10m]", "[15m]"),
+        ("MetricFilesUnreadable", "increase", "delta"),
+        ("MetricFilesUnreadable", "by (job, instance)", "by (job)"),
+        ("MetricsDirectoryNearlyFull", "< 8388608", "< 8380000"),
+        ("MetricsDirectoryNearlyFull", "< 8388608", "<= 8388608"),
+        ("MetricsDirectoryNearlyFull", "< 0.2", "< 0.19"),
+        ("MetricsDirectoryNearlyFull", "< 0.2", "<= 0.2"),
+        ("MetricsDirectoryNearlyFull", "for: 2m", "for: 1m"),
+        ("MetricsDirectoryNearlyFull", "== 1 unless", "== 0 unless"),
+        ("MetricsDirectoryNearlyFull", "== 1 unless", "unless"),
+        ("MetricsDirectoryNearlyFull", 'up{job="baliblissed"}', "up"),
+        ("MetricsDirectoryNearlyFull", "or 0 * min", "and 0 * min"),
+        ("MetricsDirectoryNearlyFull", "min by (job, instance)", "max by (job)"),
+        ("MetricSeriesRefused", "offset 10m", "offset 5m"),
+        ("MetricSeriesRefused", "max_over_time(baliblissed_metrics_series_refused_total[10m] offset 10m)", "up"),
+        (
+            "MetricSeriesRefused",
+            "max_over_time(baliblissed_metrics_series_refused_total[10m] offset 10m)",
+            "baliblissed_metrics_series_refused_total offset 10m",
+        ),
+        ("MetricSeriesRefused", "unless max", "and max"),
+        ("MetricSeriesRefused", "[10m])) > 0", "[10m])) > 20"),
+        ("MetricSeriesRefused", "[10m])) > 0", "[5m])) > 0"),
+        ("MetricSeriesRefused", "instance, metric)", "instance)"),
+        ("MetricSeriesRefused", "series_lost_total", "series_gone_total"),
         ("Watchdog", "vector(1)", "up == 1"),
         ("Watchdog", "severity: none", "severity: critical"),
     ],
@@ -137,7 +179,7 @@ def test_an_alert_says_what_is_wrong_and_what_to_do(alert: str) -> None:
     assert rule["labels"]["service"] == slo()["service"]
     assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
     assert rule["annotations"]["summary"]
-    assert "$value | humanize" in rule["annotations"]["description"]
+    assert re.search(r"\$value \| (?:humanize|printf)", rule["annotations"]["description"])
     assert rule["annotations"]["runbook_url"] == f"{slo()['runbooks']}/{alert}.md"
 
 
@@ -157,13 +199,18 @@ def test_the_objectives_name_every_alert_and_no_other() -> None:
     assert sorted(slo()["alerts"]) == NAMES
 
 
+LIMITS = ("error_ratio", "state", "exits", "missing", "files", "free_bytes", "free_share", "series")
+# What rules compare with beside the objectives' numbers: targets that are down or up, and a second counter's 0.
+COMPARED_AS_WELL = {"TargetDown": [0.0], "MetricsDirectoryNearlyFull": [1.0], "MetricSeriesRefused": [0.0]}
+
+
 def stated(alert: str) -> list[float]:
     """The numbers that slo.yaml has for an alert's expression, in the order in which a rule compares."""
     objective = slo()["alerts"][alert]
-    numbers = [objective[name] for name in ("error_ratio", "state", "minimum_requests_per_second") if name in objective]
+    numbers = [objective[name] for name in (*LIMITS, "minimum_requests_per_second") if name in objective]
     if "quantile" in objective:
         numbers.insert(0, round(1 - objective["quantile"], 9))
-    return numbers
+    return [*numbers, *COMPARED_AS_WELL.get(alert, [])]
 
 
 @pytest.mark.parametrize("alert", NAMES)
@@ -172,7 +219,7 @@ def test_an_alert_has_the_numbers_of_the_objectives(alert: str) -> None:
     assert rule["labels"]["severity"] == objective["severity"]
     assert rule.get("for") == objective.get("for")
     assert windows(rule["expr"]) == ({objective["window"]} if "window" in objective else set())
-    assert thresholds(rule["expr"]) == (stated(alert) or ([0.0] if alert == "TargetDown" else []))
+    assert thresholds(rule["expr"]) == stated(alert)
 
 
 @pytest.mark.parametrize("alert", NAMES)
@@ -181,6 +228,13 @@ def test_an_alert_leaves_out_what_the_objectives_leave_out(alert: str) -> None:
     left_out = {value for label, operator, value in matchers(rule["expr"]) if (label, operator) == ("handler", "!~")}
     assert left_out == ({objective["excluded_handlers"]} if "excluded_handlers" in objective else set())
     assert rule["expr"].count("http_") == rule["expr"].count('handler!~"')
+
+
+def test_every_reason_for_an_exit_that_is_not_planned_counts_as_a_crash() -> None:
+    planned = slo()["alerts"]["WorkersCrashLooping"]["planned_reasons"]
+    assert ("reason", "!~", planned) in matchers(alerts()["WorkersCrashLooping"]["expr"])
+    assert {*EXIT_REASONS.values()} - set(planned.split("|")) == {"killed"}
+    assert set(planned.split("|")) < {*EXIT_REASONS.values()}
 
 
 def test_the_latency_threshold_is_a_bucket_boundary_with_others_above_it() -> None:

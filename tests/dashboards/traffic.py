@@ -43,6 +43,7 @@ class Visitors:
             for _ in range(2):  # a rate needs a counter that has counted before
                 await self._reload()
             await self._lose_the_exporter()
+            await self._spoil_a_file()
             self._fake.status = 500
             await self._until(lambda: self.statuses[503] >= 10)
             self._methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -96,6 +97,12 @@ class Visitors:
         assert exporter is not None
         exporter.kill()
         await self._until(lambda: (self._running.exporter() or exporter).pid != exporter.pid)
+
+    async def _spoil_a_file(self) -> None:
+        """A file of a process that is long gone turns out to be garbage, and is set aside."""
+        file = self._running.metrics_directory / "counter_1-00000000.db"
+        file.write_bytes(b"\x7f" * 4096)
+        await self._until(lambda: not file.exists())
 
     def _plan(self, **wishes: int) -> Awaitable[httpx.Response]:
         return self._client.post(f"{API}/assistant/itineraries", json={"days": 1, **wishes})

@@ -88,15 +88,18 @@ def build() -> Dashboard:
             "Latency": [
                 lines(
                     "Latency",
-                    "P50, P95 and P99 of all chosen operations, interpolated inside buckets that end at 60 s.",
+                    "P50, P95 and P99 of all chosen operations, interpolated inside buckets that end at 60 s. Dots are "
+                    "requests with a trace.",
                     SECONDS,
                     *(Query(quantile(q, DURATION, where=CHOSEN), f"P{q * 100:.0f}") for q in (0.5, 0.95, 0.99)),
+                    exemplars=True,
                 ),
                 lines(
                     "P95 by operation",
-                    "95 of 100 requests of the operation took no longer.",
+                    "95 of 100 requests of the operation took no longer. Dots are requests with a trace.",
                     SECONDS,
                     Query(quantile(0.95, DURATION, "operation", CHOSEN), "{{operation}}"),
+                    exemplars=True,
                 ),
             ],
             "Tokens": [

@@ -105,10 +105,12 @@ def build() -> Dashboard:
             "Latency": [
                 lines(
                     "Latency",
-                    "P50, P95 and P99, interpolated inside buckets that end at 10 s. The line is the objective, 2 s.",
+                    "P50, P95 and P99, interpolated inside buckets that end at 10 s. The line is the objective, 2 s. "
+                    "Dots are requests with a trace.",
                     SECONDS,
                     *(Query(quantile(q, DURATION, where=CHOSEN), f"P{q * 100:.0f}") for q in (0.5, 0.95, 0.99)),
                     limit=LATENCY_LIMIT,
+                    exemplars=True,
                 ),
                 lines(
                     "Slower than 2 s",
@@ -120,10 +122,11 @@ def build() -> Dashboard:
                 ),
                 lines(
                     "P95 by handler",
-                    "95 of 100 requests of the route took no longer.",
+                    "95 of 100 requests of the route took no longer. Dots are requests with a trace.",
                     SECONDS,
                     Query(quantile(0.95, DURATION, "handler", CHOSEN), "{{handler}}"),
                     limit=LATENCY_LIMIT,
+                    exemplars=True,
                     width=24,
                 ),
             ],

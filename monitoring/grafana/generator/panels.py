@@ -42,11 +42,13 @@ def lines(
     *queries: Query,
     limit: float | None = None,
     stacked: bool = False,
+    exemplars: bool = False,
     width: int = 12,
 ) -> timeseries.Panel:
-    """Lines over time, with a dashed one at `limit`."""
+    """Lines over time, with a dashed one at `limit`; `exemplars`, of the first query, are dots that lead to traces."""
+    panel = timeseries.Panel().title(title).description(description).unit(unit)
     panel = (
-        _with_queries(timeseries.Panel().title(title).description(description).unit(unit), queries)
+        _with_queries(panel, queries, exemplars=exemplars)
         .height(8)
         .span(width)
         .min(0)
@@ -117,10 +119,12 @@ def mapping(meanings: dict[str, tuple[str, str]]) -> list[dashboard.ValueMapping
     return [dashboard.ValueMap(options=options)]
 
 
-def _with_queries(panel: P, queries: tuple[Query, ...]) -> P:
+def _with_queries(panel: P, queries: tuple[Query, ...], *, exemplars: bool = False) -> P:
     panel.datasource(DATASOURCE)
     for index, query in enumerate(queries):
         target = prometheus.Dataquery().expr(query.expr).legend_format(query.legend).ref_id(chr(ord("A") + index))
+        if exemplars and index == 0:  # the others would draw the same dots once more
+            target.exemplar(True)
         panel.with_target(target.range().datasource(DATASOURCE))
     return panel
 

@@ -10,6 +10,11 @@ def series(metric: str, where: str = "") -> str:
     return f"{metric}{{{SCOPE}{', ' if where else ''}{where}}}"
 
 
+def each(gauge: str) -> str:
+    """A gauge of each instance."""
+    return f"max by (instance) ({series(gauge)})"
+
+
 def rate(counter: str, by: str = "", where: str = "") -> str:
     """Increase a second, added up over everything but the labels `by`."""
     return f"sum{_by(by)}(rate({series(counter, where)}{WINDOW}))"

@@ -3,6 +3,7 @@
 import re
 import sys
 import threading
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_fastapi_instrumentator import metrics as instrumentator
 
 from app.monitoring.catalogue import (
     FORBIDDEN_LABELS,
@@ -21,33 +23,13 @@ from app.monitoring.catalogue import (
     build_catalogue,
     registry,
 )
+from app.settings import ROOT
 from tests.conftest import Application
 
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 REFUSED = "baliblissed_metrics_series_refused_total"
-CATALOGUE = {
-    "baliblissed_cache_hits_total": ("counter", ("cache",)),
-    "baliblissed_cache_misses_total": ("counter", ("cache",)),
-    "baliblissed_ai_requests_total": ("counter", ("operation", "outcome")),
-    "baliblissed_ai_request_duration_seconds": ("histogram", ("operation",)),
-    "baliblissed_ai_tokens_used_total": ("counter", ("operation", "kind")),
-    "baliblissed_circuit_breaker_state": ("gauge", ("breaker",)),
-    "baliblissed_rate_limited_requests_total": ("counter", ("limit",)),
-    "baliblissed_event_loop_lag_seconds": ("histogram", ()),
-    "baliblissed_system_cpu_usage_ratio": ("gauge", ()),
-    "baliblissed_system_memory_used_bytes": ("gauge", ()),
-    "baliblissed_system_memory_limit_bytes": ("gauge", ()),
-    "baliblissed_system_disk_used_bytes": ("gauge", ()),
-    "baliblissed_system_disk_size_bytes": ("gauge", ()),
-    "baliblissed_workers": ("gauge", ("state",)),
-    "baliblissed_worker_exits_total": ("counter", ("reason",)),
-    "baliblissed_hook_errors_total": ("counter", ("hook",)),
-    "baliblissed_exporter_restarts_total": ("counter", ()),
-    "baliblissed_exporter_scrape_duration_seconds": ("histogram", ()),
-    "baliblissed_exporter_files": ("gauge", ()),
-    "baliblissed_exporter_unreadable_files_total": ("counter", ()),
-    "baliblissed_exporter_directory_bytes": ("gauge", ()),
-}
+# Of docs/metrics.md: a metric's name, its type and its labels.
+ROW = re.compile(r"^\| `(\w+)` \| (counter|gauge|histogram|summary) \|([\w, ]*)\| (.+) \|$", re.MULTILINE)
 
 
 def bounded(max_series: int = 3) -> tuple[BoundedRegistry, Counter]:
@@ -66,14 +48,39 @@ def series(metric: MetricWrapperBase) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_every_metric_that_others_rely_on_is_declared_with_its_type_and_labels() -> None:
-    declared = {}
+def described() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Type and labels of each metric by the tables of docs/metrics.md, in their order."""
+    rows = ROW.findall((ROOT / "docs" / "metrics.md").read_text())
+    names = [name for name, *_ in rows]
+    assert len(set(names)) == len(names), "a metric is described twice"
+    return {name: (kind, tuple(filter(None, labels.strip().split(", ")))) for name, kind, labels, _ in rows}
+
+
+def form(metrics: Iterable[MetricWrapperBase]) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Type and labels of each metric as it is declared, in the same form."""
+    return {
+        metric._name + ("_total" if metric._type == "counter" else ""): (str(metric._type), tuple(metric._labelnames))
+        for metric in metrics
+    }
+
+
+def test_the_document_has_every_metric_with_its_type_and_labels_and_no_other() -> None:
+    own = BoundedRegistry()
+    build_catalogue(own)
+    assert instrumentator.default(registry=own) is not None
+    assert described() == form(metric for metric in own._collector_to_names if isinstance(metric, MetricWrapperBase))
+
+
+def test_the_document_has_the_catalogue_in_its_order() -> None:
     catalogue = build_catalogue(BoundedRegistry())
-    for field in fields(catalogue):
-        metric = getattr(catalogue, field.name)
-        suffix = "_total" if metric._type == "counter" else ""
-        declared[metric._name + suffix] = (metric._type, metric._labelnames)
-    assert declared == CATALOGUE
+    declared = form(getattr(catalogue, field.name) for field in fields(catalogue))
+    assert [name for name in described() if name in declared] == list(declared)
+
+
+def test_every_row_of_a_table_of_metrics_is_one_that_is_compared() -> None:
+    document = (ROOT / "docs" / "metrics.md").read_text()
+    rows = [line for line in document.splitlines() if line.startswith("| `")]
+    assert [line for line in rows if not ROW.fullmatch(line)] == []
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 """Values through which the library's metrics write: threads, forks, refusals, and which class is in place."""
 
+import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +14,7 @@ from prometheus_client import values as library
 
 from app.monitoring.multiprocess import presence, values
 from tests.monitoring.multiprocess.simulated import Scene, ended, exemplars, forked, series, text
-from tests.process.service import wait_for
+from tests.process.service import ROOT, wait_for
 
 HITS = series("hits_total")
 
@@ -126,33 +129,59 @@ def test_a_child_counts_though_another_thread_held_the_lock_when_it_was_forked(s
     assert scene.samples() == {HITS: 3}
 
 
-def test_a_child_that_is_forked_while_threads_count_starts_at_0_and_costs_the_parent_nothing(scene: Scene) -> None:
-    hits = Counter("hits", "Hits.", ("number",), registry=None)
-    stop, counted = threading.Event(), [0, 0]
+# Run by itself: a coverage measurement has locks of its own, which a fork beside threads may copy held.
+FORK_BESIDE_THREADS = """
+import json, os, threading, warnings
+from prometheus_client import Counter
+from app.monitoring.multiprocess import values
 
-    def work(place: int) -> None:
-        while not stop.is_set():
-            hits.labels(counted[place] % 500).inc()  # new series too: files grow meanwhile
-            counted[place] += 1
+warnings.simplefilter("ignore", DeprecationWarning)  # of newer Pythons, about what is tried here
+values.install()
+hits = Counter("hits", "Hits.", ("number",), registry=None)
+stop, counted = threading.Event(), [0, 0]
 
-    threads = [threading.Thread(target=work, args=(place,)) for place in range(2)]
-    for thread in threads:
-        thread.start()
+def work(place):
+    while not stop.is_set():
+        hits.labels(counted[place] % 500).inc()  # new series too: files grow meanwhile
+        counted[place] += 1
 
-    def child() -> None:
+def fork():
+    pid = os.fork()
+    if pid == 0:
         # Of the metric that the threads are at the library's own lock may have been copied held.
         own = Counter("hits", "Hits.", ("number",), registry=None).labels("child")
         for _ in range(10):
             own.inc()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
-    statuses = [ended(forked(child)) for _ in range(10)]
-    stop.set()
-    for thread in threads:
-        thread.join()
+threads = [threading.Thread(target=work, args=(place,)) for place in range(2)]
+for thread in threads:
+    thread.start()
+statuses = [fork() for _ in range(10)]
+stop.set()
+for thread in threads:
+    thread.join()
+print(json.dumps([statuses, sum(counted)]))
+"""
+
+
+def test_a_child_that_is_forked_while_threads_count_starts_at_0_and_costs_the_parent_nothing(scene: Scene) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    done = subprocess.run(
+        [sys.executable, "-c", FORK_BESIDE_THREADS],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    statuses, counted = json.loads(done.stdout)
     assert statuses == [0] * 10
     found = scene.samples()
     assert found.pop(series("hits_total", number="child")) == 100
-    assert sum(found.values()) == sum(counted)
+    assert sum(found.values()) == counted
 
 
 def test_the_parents_death_does_not_make_its_child_dead_nor_the_childs_its_parent(scene: Scene) -> None:

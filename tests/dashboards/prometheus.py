@@ -44,10 +44,10 @@ class Prometheus:
         except httpx.TransportError:
             return False
 
-    def scraped(self, count: int) -> bool:
-        """Whether the target has been scraped `count` times with success."""
+    def scrapes(self) -> int:
+        """How often the target has been scraped with success."""
         found = self.ask("query", query=f'sum_over_time(up{{job="{JOB}"}}[1h])')["result"]
-        return bool(found) and float(found[0]["value"][1]) >= count
+        return int(float(found[0]["value"][1])) if found else 0
 
 
 def program() -> str:

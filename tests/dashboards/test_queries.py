@@ -85,8 +85,8 @@ async def lived(directory: Path, fake: FakeAI, addresses: dict[str, str]) -> tup
         prometheus(directory, running.metrics_url.removeprefix("http://").removesuffix("/metrics")) as server,
     ):
         start = time.time()
-        wait_for(lambda: server.scraped(2), "two scrapes")
-        visitors = Visitors(running, fake)
+        wait_for(lambda: server.scrapes() >= 2, "two scrapes")
+        visitors = Visitors(running, server, fake)
         await visitors.live()
         return visitors.statuses, all_shortcomings(server, start) + unanswered(server)
 

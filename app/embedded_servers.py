@@ -8,6 +8,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -193,6 +194,16 @@ def redis(data: Path, sockets: Path) -> Server:
         argv,
         log=data / "redis.log",
         stop=signal.SIGTERM,
-        ready=lambda _pid: path.exists(),
+        ready=lambda _pid: _listens(path),
         address=f"unix://{quote(str(path))}",
     )
+
+
+def _listens(path: Path) -> bool:
+    """Whether a server listens on this Unix socket: the file is there a moment before, and after a crash for ever."""
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(path))
+        except OSError:
+            return False
+    return True

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -195,6 +196,17 @@ async def test_a_long_path_has_its_sockets_elsewhere(data: Path) -> None:
         sockets = Path(addresses["REDIS_URL"].removeprefix("unix://")).parent
         assert sockets.stat().st_mode & 0o077 == 0
     assert not sockets.exists()
+
+
+def test_redis_is_ready_when_it_listens_and_not_when_its_socket_is_there(data: Path) -> None:
+    data.mkdir()
+    server = embedded_servers.redis(data, data)
+    with socket.socket(socket.AF_UNIX) as listener:
+        assert not server._ready(0)
+        listener.bind(str(data / "redis.sock"))
+        assert not server._ready(0)
+        listener.listen()
+        assert server._ready(0)
 
 
 def test_a_server_that_does_not_start_is_named_with_its_last_words(data: Path) -> None:

@@ -66,7 +66,8 @@ class Bench:
         if planned.note:
             row["note"] = planned.note
             if form == "text" and cold is not None:
-                row |= {"library_ms": cold, "ratio": compared([median(ours)], [cold])["ratio"]}
+                row |= {name: compared(ours, [cold])[name] for name in ("library_ms", "least_ratio")}
+                row["ratio"] = compared([median(ours)], [cold])["ratio"]
         return row
 
 

@@ -15,7 +15,7 @@ SECONDS_A_ROW = {Depth.QUICK: 0.15, Depth.DEFAULT: 0.8, Depth.FULL: 3.0}
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 25
 # The longest scrape of the library, in seconds: once at all, again when warm, and again for OpenMetrics.
 LONGEST_ONCE = {Depth.QUICK: 5.0, Depth.DEFAULT: 5.0, Depth.FULL: math.inf}
-LONGEST_WARM = {Depth.QUICK: 0.5, Depth.DEFAULT: 3.0, Depth.FULL: math.inf}
+LONGEST_WARM = {Depth.QUICK: 0.5, Depth.DEFAULT: 1.5, Depth.FULL: math.inf}
 LONGEST_OPENMETRICS = {Depth.QUICK: 0.1, Depth.DEFAULT: 0.5, Depth.FULL: math.inf}
 
 

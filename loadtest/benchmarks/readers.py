@@ -56,13 +56,17 @@ def scraped(reader: Connection, form: str, *, anew: bool = False) -> Timed:
 
 
 def compared(ours: list[float], library: list[float]) -> Figures:
-    """Medians in milliseconds, and that of the ratios of the pairs; None for what was not measured."""
+    """Medians in milliseconds, and that of the ratios of the pairs; None for what was not measured.
+
+    `least_ratio` is that of the two quickest scrapes: what a machine without other work comes near to.
+    """
     pairs = list(zip(library, ours, strict=False))
     return {
         "pairs": len(pairs),
         "our_ms": _rounded(median(ours)),
         "library_ms": _rounded(median(library)) if library else None,
         "ratio": _rounded(median(one / other for one, other in pairs)) if pairs else None,
+        "least_ratio": _rounded(min(library) / min(ours)) if pairs else None,
     }
 
 

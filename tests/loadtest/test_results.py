@@ -99,8 +99,8 @@ def test_an_alert_that_was_only_pending_has_not_fired_nor_been_resolved() -> Non
 
 
 def test_durations_come_from_the_shipped_files() -> None:
-    assert Durations.read(1) == Durations(window=300, wait=120, longest=420, notice=60)
-    assert Durations.read(12) == Durations(window=25, wait=10, longest=35, notice=5)
+    assert Durations.read(1) == Durations(window=300, wait=120, longest=600, notice=60)
+    assert Durations.read(12) == Durations(window=25, wait=10, longest=50, notice=5)
 
 
 def test_a_ledger_is_the_sum_of_what_all_load_generators_wrote(tmp_path: Path) -> None:

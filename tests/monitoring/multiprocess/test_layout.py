@@ -1,6 +1,7 @@
 """What is learned of a file, entry by entry as it grows."""
 
 import struct
+from contextlib import closing
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -24,8 +25,8 @@ def test_a_layout_that_grows_with_its_file_knows_every_entry(
     data: st.DataObject,
 ) -> None:
     layout = Layout(timed=timed, payload=payload)
-    with simulated.scene() as scene:
-        file = MappedFile(scene.directory / "counter_1.db", payload)
+    # Closed whatever happens: hypothesis may end an example where it is asked for more.
+    with simulated.scene() as scene, closing(MappedFile(scene.directory / "counter_1.db", payload)) as file:
         expected: list[float] = []
         for number, key in enumerate(keys):
             cell = file.position(key) // 8
@@ -39,7 +40,6 @@ def test_a_layout_that_grows_with_its_file_knows_every_entry(
         assert layout.keys == keys
         assert layout.positions == [file.position(key) for key in keys]
         assert list(layout.values(content)) == expected
-        file.close()
 
 
 def in_use(file: MappedFile) -> bytes:

@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import struct
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -222,6 +223,27 @@ def test_a_directory_that_is_gone_is_named(tmp_path: Path) -> None:
     watcher = Reader(tmp_path / "away", 10, simulated.complain)
     with pytest.raises(DirectoryGoneError, match="away is gone"):
         watcher.refresh()
+
+
+def test_a_value_that_is_read_while_it_is_written_is_the_old_or_the_new(scene: Scene) -> None:
+    # Of one the bytes are all different from those of the other.
+    one, other = struct.unpack("=dd", bytes(range(1, 9)) + bytes(range(0x11, 0x19)))
+
+    def work() -> None:
+        gauge = Gauge("depth", "Depth.", registry=None, multiprocess_mode="max")
+        while True:
+            gauge.set(one)
+            gauge.set(other)
+
+    child = forked(work)
+    watcher = scene.reader()
+    seen: set[float] = set()
+    while not {one, other} <= seen:
+        for _ in range(2000):
+            watcher.refresh()
+            seen.update(value for file in watcher.sources.values() for value in file.values[::2])
+    kill(child)
+    assert seen - {0.0} == {one, other}
 
 
 def test_totals_never_fall_while_real_processes_are_killed_and_end_exactly_at_what_they_did(scene: Scene) -> None:

@@ -51,6 +51,31 @@ def test_threads_that_count_at_once_lose_nothing(scene: Scene) -> None:
     assert {value for (name, _), value in found.items() if name == "hits_total"} == {8000, 40}
 
 
+class Slow(float):
+    """An amount that lets other threads run while it is added."""
+
+    def __radd__(self, other: float) -> float:
+        os.sched_yield()
+        return other + float(self)
+
+
+def test_an_increment_waits_for_one_that_is_being_made(scene: Scene) -> None:
+    hits = Counter("hits", "Hits.", registry=None)
+    start = threading.Barrier(4)
+
+    def work() -> None:
+        start.wait()
+        for _ in range(200):
+            hits.inc(Slow(1))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert scene.samples() == {HITS: 800}
+
+
 def test_two_objects_for_one_series_count_as_one(scene: Scene) -> None:
     one = Counter("hits", "Hits.", ("place",), registry=None)
     kept = one.labels("Ubud")

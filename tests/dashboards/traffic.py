@@ -114,7 +114,7 @@ class Visitors:
     async def _send(self, method: str, url: str, **options: Any) -> None:
         try:
             answer = await self._client.request(method, url, **options)
-        except httpx.RemoteProtocolError:
+        except (httpx.NetworkError, httpx.RemoteProtocolError):
             # A worker that leaves closes what has not asked yet; who meets that asks again, as clients do.
             answer = await self._client.request(method, url, **options)
         self.statuses[answer.status_code] += 1

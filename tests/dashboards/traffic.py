@@ -47,6 +47,7 @@ class Visitors:
             await self._wait_long()
             for _ in range(2):  # a rate needs a counter that has counted before
                 await self._reload()
+                await self._lose_a_worker()
             await self._lose_the_exporter()
             await self._spoil_a_file()
             self._fake.status = 500
@@ -94,6 +95,15 @@ class Visitors:
     def _settled(self, before: set[int]) -> bool:
         now = {worker.pid for worker in self._running.workers()}
         return len(now) == len(before) and not now & before
+
+    async def _lose_a_worker(self) -> None:
+        """A worker is killed, and replaced by the master."""
+        victim, exits = self._running.workers()[0], self._killed()
+        victim.kill()
+        await self._until(lambda: self._killed() > exits and victim not in self._running.workers())
+
+    def _killed(self) -> float:
+        return self._running.total("baliblissed_worker_exits_total", reason="killed")
 
     async def _lose_the_exporter(self) -> None:
         """The exporter is killed, and started again by the master."""

@@ -96,7 +96,8 @@ def test_a_postgresql_that_hangs_makes_the_pod_unready_within_the_time_out(
             check = ready.json()["checks"]["database"]
             assert check["status"] == "fail"
             # The check's own clock: the time-out is what ended it, not the driver's patience.
-            assert 2000 <= check["response_ms"] < 3000
+            # The event loop's clock ticks in milliseconds, so it may end a little early.
+            assert 1990 <= check["response_ms"] < 3000
             assert waited < 10
             assert running.get("/health/live").status_code == 200
             assert running.get(REVIEWS).status_code == 503

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.alerts.programs import require
@@ -73,7 +74,8 @@ def test_every_exemplar_leads_to_a_trace_that_was_exported(
 
 def test_without_sampled_requests_there_is_no_exemplar(tmp_path: Path, addresses: dict[str, str]) -> None:
     environment = {"OTEL_TRACES_EXPORTER": "console", "OTEL_TRACES_SAMPLER_ARG": "0", **addresses}
-    with service(tmp_path, **environment) as running:
+    # Another test may have instrumented this process's client, which would then ask for its own traces to be kept.
+    with service(tmp_path, **environment) as running, suppress_instrumentation():
         for _ in range(REQUESTS):
             assert running.answers("/api/v1/destinations/tanah-lot")
         assert running.total("http_requests_total", handler="/api/v1/destinations/{slug}") == REQUESTS

@@ -3,6 +3,7 @@
 import os
 import signal
 import tempfile
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -174,24 +175,35 @@ def series(name: str, **labels: str) -> Series:
     return name, frozenset(labels.items())
 
 
+# What a child ends by. Not by `os._exit`: what measures coverage writes files then, and waits for locks of threads that
+# the child does not have.
+DONE, FAILED = signal.SIGUSR1, signal.SIGUSR2
+
+
 def forked(work: Callable[[], object]) -> int:
-    """Start a child that does `work` and ends with status 0, or with 1 where it fails; returns its process id."""
+    """Start a child that does `work` and returns its process id. `ended` says whether it succeeded."""
     with warnings.catch_warnings():
         # Newer Pythons warn of a fork beside other threads. The child runs nothing of theirs.
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid:
         return pid
+    end = FAILED
     try:
         work()
-        os._exit(0)
+        end = DONE
+    except BaseException:  # noqa: BLE001 -- the child must not go on as a second run of the tests
+        traceback.print_exc()
     finally:
-        os._exit(1)
+        signal.signal(end, signal.SIG_DFL)
+        os.kill(os.getpid(), end)
+    raise AssertionError("a signal that nobody handles ends the process")
 
 
 def ended(pid: int) -> int:
-    """Exit status of a child; -9 where it was killed."""
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    """0 if the child succeeded, 1 if it failed; -9 where it was killed."""
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return {-DONE: 0, -FAILED: 1}.get(status, status)
 
 
 def kill(pid: int) -> None:

@@ -40,14 +40,18 @@ View = tuple[Samples, dict[Series, tuple[dict[str, str], float]]]
 
 
 class Stage:
-    """A directory in which one process lives, two have just died, and one was folded before."""
+    """A directory in which one process lives, two have just died, and one was folded before.
 
-    def __init__(self, scene: Scene, *modes: str) -> None:
+    Each has a counter, and unless it is `small` a histogram, exemplars, and gauges of `modes`.
+    """
+
+    def __init__(self, scene: Scene, *modes: str, small: bool = False) -> None:
         self.scene = scene
+        self._small = small
         workers = [scene.worker() for _ in range(4)]
         with workers[0].at_work():
             self._hits = Counter("hits", "Hits.", registry=None)
-            self._took = Histogram("took", "Took.", registry=None, buckets=(0.5, 1))
+            self._took = Histogram("took", "Took.", ("place",), registry=None, buckets=(0.5, 1))
             self._gauges = [Gauge(mode, mode, registry=None, multiprocess_mode=mode) for mode in modes]  # type: ignore[arg-type]
         for amount, worker in enumerate(workers, 1):
             self._count(worker, amount)
@@ -61,12 +65,15 @@ class Stage:
         workers[2].die()
         self.expected = self.view()
         assert self.expected[0][series("hits_total")] == 1 + 2 + 3 + 4
-        assert self.expected[0][series("took_bucket", le="1.0")] == 4
+        assert small or self.expected[0][series("took_bucket", place="Ubud", le="1.0")] == 4
 
     def _count(self, worker: Worker, amount: int) -> None:
         with worker.at_work():
+            if self._small:
+                self._hits.inc(amount)
+                return
             self._hits.inc(amount, {"trace_id": str(amount)})
-            self._took.observe(amount / 4, {"trace_id": str(amount)})
+            self._took.labels("Ubud").observe(amount / 4, {"trace_id": str(amount)})
             for gauge in self._gauges:
                 gauge.set(amount)
 
@@ -91,7 +98,7 @@ class Stage:
         """Nothing is left of the dead but the archive."""
         own = {name for name in self.scene.names() if self.live.identity in name}
         assert self.scene.names() == own | {ARCHIVE, FOLDING_LOCK}
-        assert len(own) == 4 + len(self._gauges)
+        assert len(own) == (2 if self._small else 4 + len(self._gauges))
 
 
 ALL_MODES = ("all", "sum", "max", "mostrecent", "livesum")
@@ -120,17 +127,18 @@ def test_a_death_at_any_call_of_a_fold_loses_nothing_and_doubles_nothing() -> No
 
 
 def test_a_second_death_at_any_call_of_the_recovery_changes_nothing_either() -> None:
-    survived = 0
-    for first, second in product(range(21), repeat=2):
+    survived, points = 0, 3 + 2 + 2 * 4
+    for first, second in product(range(points), repeat=2):
         with simulated.scene() as scene:
-            stage = Stage(scene)
+            stage = Stage(scene, small=True)
             stage.fold(fatal(first))
             survived += stage.fold(fatal(second))
             assert stage.view() == stage.expected, (first, second)
             assert stage.fold()
             assert stage.view() == stage.expected, (first, second)
             stage.assert_clean()
-    assert 0 < survived < 21 * 21
+    # The later the first death, the less is left to do: some get through before their turn to die.
+    assert 0 < survived < points**2
 
 
 def test_a_process_that_dies_between_two_crashes_is_counted_once() -> None:
@@ -241,14 +249,13 @@ def test_sigkill_before_any_system_call_of_a_fold_loses_nothing_and_doubles_noth
         return through
 
     # The lock is opened; the archive opened, written, synced, renamed; then the files are removed.
-    # Where coverage is measured, what it writes at the end of the process comes on top.
-    assert on_stages(work, *ALL_MODES) >= 1 + 4 + 18
+    assert on_stages(work, *ALL_MODES) == 1 + 4 + 18
 
 
 def test_sigkill_before_any_system_call_of_the_recovery_as_well() -> None:
-    for first, second in product(range(0, 14, 2), range(13)):
+    for first, second in product(range(1, 9, 2), range(1 + 4 + 4)):
         with simulated.scene() as scene:
-            stage = Stage(scene)
+            stage = Stage(scene, small=True)
             for point in (first, second):
                 gets_through(lambda: scrape(stage.scene.directory), Knife(point).install)  # noqa: B023 -- used at once
             assert stage.view() == stage.expected, (first, second)

@@ -1,16 +1,18 @@
 """Gauges by their mode: what the living show together, and what the dead leave."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from prometheus_client import Gauge, metrics
+from prometheus_client import Counter, Gauge, metrics
 
 from app.monitoring.catalogue import OVERFLOW
 from app.monitoring.multiprocess.archive import MOST_DEAD_SHOWN
 from app.monitoring.multiprocess.gauges import MODES
+from app.monitoring.multiprocess.mapped import MappedFile
 from app.monitoring.multiprocess.presence import pid_of
 from tests.monitoring.multiprocess.simulated import Samples, Scene, Worker, samples, series, shown
 
@@ -159,3 +161,22 @@ def test_a_gauge_with_a_label_that_has_a_value_a_user_is_not_shown(scene: Scene)
     assert scene.samples() == {}
     worker.die()
     assert scene.keeper().scrape() == scene.samples() == {}
+
+
+@pytest.mark.parametrize("key", [b'["depth", "height", {}, ""]', b'["hits", "hits", {}, ""]'])
+def test_a_gauge_that_is_named_as_none_is_spoils_its_file_only(scene: Scene, key: bytes) -> None:
+    bad: list[str] = []
+    with scene.worker().at_work():
+        Counter("hits", "Hits.", registry=None).inc(2)
+        gauge("max").set(3)
+    with closing(MappedFile(scene.directory / "gauge_max_1-00000000.db")) as file:
+        file.position(key)
+    reader = scene.reader(on_bad=lambda path, _: bad.append(path.name))
+    assert shown(reader) == {series("hits_total"): 2, series("depth"): 3}
+    assert bad == ["gauge_max_1-00000000.db"]
+
+
+def test_a_file_of_a_mode_that_does_not_exist_is_nobodys(scene: Scene) -> None:
+    for name in ("gauge_average_1-00000000.db", "gauge_1-00000000.db", "info_1-00000000.db"):
+        (scene.directory / name).write_bytes(b"not ours")
+    assert scene.samples() == {}

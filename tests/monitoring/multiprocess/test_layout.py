@@ -74,3 +74,12 @@ def test_a_key_is_read_as_it_was_written(metric: str, sample: str, labels: dict[
 def test_half_a_surrogate_pair_is_shown_as_a_question_mark() -> None:
     key = parse(rb'["a\ud800", "b\udfff", {"c\ud800": "d\ud83d\ude00", "e": "f\ud83d"}, "\ud800"]')
     assert key == Key("a?", "b?", (("c?", "d\U0001f600"), ("e", "f?")), "?")
+
+
+def test_a_file_without_content_has_no_entries_and_is_not_bad() -> None:
+    assert Layout().extend(b"") == 0
+
+
+def test_an_entry_whose_padding_passes_the_end_is_bad() -> None:
+    with pytest.raises(BadFileError, match="the entry at byte 12 is cut off"):
+        Layout().extend(bytes(8) + struct.pack("=i4s", 4, b"key1") + bytes(16))

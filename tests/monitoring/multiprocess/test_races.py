@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import Counter, Gauge
 
-from app.monitoring.multiprocess import presence, reader
+from app.monitoring.multiprocess import folder, presence, reader
 from app.monitoring.multiprocess.archive import Archive, replace
 from app.monitoring.multiprocess.reader import MOST_ATTEMPTS, DirectoryGoneError, Listing, Reader, RestlessError
 from tests.monitoring.multiprocess import simulated
@@ -177,6 +177,32 @@ def test_a_file_that_vanishes_between_the_listing_and_its_reading_is_no_bad_file
     monkeypatch.setattr(reader, "listing", vanishing)
     watcher.refresh()
     assert shown(watcher) == {HITS: 3}
+
+
+def test_files_that_vanish_between_the_listing_and_the_fold_cost_nothing_else(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, keeper = scene.worker(), scene.keeper()
+    with worker.at_work():
+        Counter("hits", "Hits.", registry=None).inc(2, {"trace_id": "1"})
+        Gauge("depth", "Depth.", registry=None, multiprocess_mode="max").set(7)
+    keeper.fold()
+    worker.die()
+    listing = reader.listing
+
+    def vanishing(directory: str) -> Listing:
+        found = listing(directory)
+        for pattern in ("gauge_max_*.db", "*.exemplars"):
+            for file in scene.directory.glob(pattern):
+                file.unlink()
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "listing", vanishing)
+        assert keeper.fold() == 1
+    assert scene.samples() == {HITS: 2}
+    keeper.folder.set_aside(scene.directory / "counter_1-00000000.db")  # which has gone by itself
+    assert not reader.was_given_up(str(scene.directory / "counter_1-00000000.db"))
 
 
 def test_a_reader_gives_up_when_the_archive_is_replaced_during_each_of_fifty_attempts(

@@ -1,12 +1,14 @@
 """Sums of series over processes: which of them share a slot, and how many there may be."""
 
+import math
 from collections.abc import Callable
 
 import pytest
-from prometheus_client import Counter, Histogram, Summary
+from prometheus_client import Counter, Gauge, Histogram, Summary
 from prometheus_client.metrics import MetricWrapperBase
 
 from app.monitoring.catalogue import OVERFLOW
+from app.monitoring.multiprocess.archive import Archive, replace
 from app.monitoring.multiprocess.layout import BadFileError
 from app.monitoring.multiprocess.table import Table
 from tests.monitoring.multiprocess.simulated import Keeper, Scene, series, shown, text
@@ -152,3 +154,44 @@ def test_a_key_that_no_histogram_has_is_refused(key: bytes) -> None:
     Table("counter", families, 10).slots([b'["other", "other_total", {}, ""]'])  # type: ignore[arg-type]
     with pytest.raises(BadFileError):
         Table("histogram", families, 10).slots([key])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("amounts", "expected"),
+    [
+        ((1.7e308, 1.7e308), "+Inf"),
+        ((math.inf, 1.0), "+Inf"),
+        ((math.inf, -math.inf), "NaN"),
+        ((-math.inf, 1.0), "-Inf"),
+        ((-2e6, 1e6), "-1000000.0"),
+    ],
+)
+def test_sums_that_no_float_holds_are_infinite_before_the_deaths_and_after(
+    scene: Scene, amounts: tuple[float, ...], expected: str
+) -> None:
+    keeper, workers = scene.keeper(), [scene.worker() for _ in amounts]
+    for worker, amount in zip(workers, amounts, strict=True):
+        with worker.at_work():
+            Summary("rides", "Rides.", registry=None).observe(amount)
+    lines = f"rides_count 2.0\nrides_sum {expected}\n"
+    for dead in range(len(workers) + 1):
+        for worker in workers[:dead]:
+            worker.die()
+        keeper.fold()
+        assert text(keeper.reader).endswith(lines)
+        assert text(scene.reader()).endswith(lines)
+
+
+@pytest.mark.parametrize("kind", ["counter", "gauge_max"])
+def test_an_archived_metric_whose_name_is_another_kinds_now_costs_nothing(scene: Scene, kind: str) -> None:
+    with scene.worker().at_work():
+        Counter("rides", "Rides.", registry=None).inc(3)
+        Gauge("depth", "Depth.", registry=None, multiprocess_mode="max").set(4)
+    reader = scene.reader()
+    archive = Archive()
+    name = "depth" if kind == "counter" else "rides"
+    sample = "depth_total" if kind == "counter" else "rides"
+    archive.add(kind, [f'["{name}", "{sample}", {{}}, ""]'.encode()], [(5.0, 1.0)])
+    replace(scene.directory, archive)
+    reader.refresh()
+    assert shown(reader) == {series("rides_total"): 3, series("depth"): 4}

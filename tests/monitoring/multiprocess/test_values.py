@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client import values as library
 
 from app.monitoring.multiprocess import presence, values
@@ -299,3 +299,11 @@ def test_the_library_writes_through_our_values_only_where_there_is_a_directory(
     Counter("hits", "Hits.", registry=None).inc()
     assert len(list(tmp_path.glob(f"counter_exporter{os.getpid()}-*.db"))) == 1
     values.process().forget()
+
+
+def test_the_library_itself_shows_what_this_process_has_counted(scene: Scene) -> None:
+    own = CollectorRegistry()
+    Counter("hits", "Hits.", registry=own).inc(2, {"trace_id": "1"})
+    Histogram("took", "Took.", registry=own).observe(0.5)
+    assert own.get_sample_value("hits_total") == 2
+    assert own.get_sample_value("took_count") == 1

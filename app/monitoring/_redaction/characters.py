@@ -1,0 +1,40 @@
+"""Characters that could forge a log line or mislead who reads it, made visible.
+
+JSON escapes newlines and the other controls below U+0020 itself, but not C1 controls, Unicode's line separators or
+bidirectional overrides; a console escapes nothing.
+"""
+
+import re
+
+# C0 but tab and newline; DEL and C1, among them NEL and CSI; marks and overrides of direction; line and paragraph
+# separators; invisible spaces and operators; interlinear annotations; halves of surrogate pairs; tag characters.
+_UNSAFE = (
+    "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f"
+)
+_IN_TEXT = re.compile(f"[{_UNSAFE}]")
+_IN_LINE = re.compile(f"[{_UNSAFE}\n]")
+_NAMES = {"\n": "\\n", "\r": "\\r"}
+# What the console writes before each further line of a traceback: no text of others can begin a line there.
+GUTTER = "  | "
+
+
+def _name(match: re.Match[str]) -> str:
+    character = match[0]
+    code = ord(character)
+    if character in _NAMES:
+        return _NAMES[character]
+    return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"  # noqa: PLR2004
+
+
+def escape(text: str, *, one_line: bool) -> str:
+    """`text` with unsafe characters as their escapes; newlines stay unless it is meant for one line."""
+    if text.isprintable():
+        return text
+    return (_IN_LINE if one_line else _IN_TEXT).sub(_name, text)
+
+
+def with_gutter(text: str) -> str:
+    """Lines of `text` marked as belonging to the first; marking twice changes nothing."""
+    first, *others = text.split("\n")
+    return "\n".join([first, *(line if line.startswith(GUTTER) else GUTTER + line for line in others)])

@@ -1,0 +1,79 @@
+"""Whether digits are what their length suggests: a payment card, an Indonesian identity number, a point in time."""
+
+_NORMAL_CARD = 16
+_MOST_GROUPS = 6
+_PROVINCES = frozenset(
+    (*range(11, 22), *range(31, 37), 51, 52, 53, *range(61, 66), *range(71, 77), 81, 82, *range(91, 98))
+)
+_WOMENS_DAYS = 40
+# Seconds since 1970 of the years 2018 to 2033, in microseconds and as a string of the same length.
+_EARLIEST, _LATEST = "1500000000000000", "2000000000000000"
+
+
+def passes_luhn(digits: str) -> bool:
+    """Whether the last of `digits` is the check digit of the others (ISO/IEC 7812)."""
+    total = 0
+    for place, digit in enumerate(reversed(digits)):
+        value = int(digit) * (1 + place % 2)
+        total += value - 9 if value > 9 else value  # noqa: PLR2004
+    return total % 10 == 0
+
+
+def is_card(groups: list[str]) -> bool:
+    """Whether these groups of digits are a payment card's number.
+
+    In one piece, the check digit and the first one decide: numbers of payment cards begin with 2 to 9, those that begin
+    with 1 are mostly times. Several groups, which may be as many numbers, must have an issuer's prefix and length too.
+    """
+    digits = "".join(groups)
+    if not passes_luhn(digits) or digits[0] in "01" or _is_date(digits):
+        return False
+    if len(groups) > 1:
+        return (len(groups) <= _MOST_GROUPS or len(groups) == len(digits)) and _has_issuer(digits)
+    return len(digits) > 13 or digits[0] in "456"  # noqa: PLR2004 -- 13 digits are an article's number too
+
+
+def _has_issuer(digits: str) -> bool:
+    length, first, second, fourth = len(digits), digits[0], int(digits[:2]), int(digits[:4])
+    if length == _NORMAL_CARD:
+        return first in "46" or 50 <= second <= 58 or 2221 <= fourth <= 2720 or second == 35  # noqa: PLR2004
+    if length == 15:  # noqa: PLR2004
+        return second in (34, 37)
+    if length == 14:  # noqa: PLR2004
+        return second in (30, 36, 38, 39)
+    return first == "6" or (length != 18 and first == "4") or 50 <= second <= 58  # noqa: PLR2004
+
+
+def _is_date(digits: str) -> bool:
+    """20261123204133 and longer: a date and a time without signs."""
+    return (
+        len(digits) > 13  # noqa: PLR2004
+        and digits[:2] == "20"
+        and "01" <= digits[4:6] <= "12"
+        and "01" <= digits[6:8] <= "31"
+        and digits[8:10] < "24"
+        and digits[10:12] < "60"
+    )
+
+
+def is_nik(digits: str) -> bool:
+    """Whether 16 digits are built like a NIK: province, regency, district, date of birth, number.
+
+    Women's days of birth are 41 to 71.
+    """
+    regency, day, month = int(digits[2:4]), int(digits[6:8]), int(digits[8:10])
+    if day > _WOMENS_DAYS:
+        day -= _WOMENS_DAYS
+    return (
+        int(digits[:2]) in _PROVINCES
+        and (1 <= regency <= 40 or 71 <= regency <= 79)  # noqa: PLR2004 -- regencies, then cities
+        and digits[4:6] != "00"
+        and 1 <= day <= 31  # noqa: PLR2004
+        and 1 <= month <= 12  # noqa: PLR2004
+        and digits[12:] != "0000"
+    )
+
+
+def is_timestamp(digits: str) -> bool:
+    """Whether 16 digits are microseconds of our time. Some NIK of southern Sumatra look the same."""
+    return _EARLIEST <= digits < _LATEST

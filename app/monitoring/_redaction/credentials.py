@@ -1,0 +1,156 @@
+"""Credentials that have a form of their own: keys of known makers, JWTs, private keys, user info of URLs, e-mail.
+
+Every unbounded repetition here is possessive and begins where a lookbehind or a literal lets it begin once, so that a
+text is read a bounded number of times whatever it holds.
+"""
+
+import base64
+import binascii
+import re
+
+from app.monitoring._redaction.keys import word_set
+
+REDACTED = "[redacted]"
+
+# A key that was cut off reaches to the end of the text.
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?:[^-]|-(?!----END))*+(?:-----END[A-Z0-9 ]{0,60}-{0,5})?"
+)
+# What follows the first letter is looked at from the second on, so that the search can skip to the first letters.
+_MADE_KEY = re.compile(
+    r"""
+      eyJ[\w-]{10,}+(?:\.{1,2}[\w-]++){0,4}               # JSON Web Token or the like: base64 of {"
+    | s(?<!\ws)k-(?=[A-Za-z_-]*+\d|[\w-]{20})[\w-]{8,}+   # OpenAI, Anthropic and their like
+    | s(?<![^\W_]s)k_(?:live|test|prod)_\w{8,}+           # Stripe
+    | r(?<![^\W_]r)k_(?:live|test|prod)_\w{8,}+
+    | p(?<![^\W_]p)k_(?:live|test|prod)_\w{8,}+
+    | A(?<!\wA)(?:KIA|SIA|GPA|IDA|ROA)[A-Z0-9]{12,}+      # Amazon
+    | A(?<!\wA)Iza[\w-]{20,}+                             # Google
+    | ya29\.[\w-]{10,}+
+    | GOCSPX-[\w-]{10,}+
+    | gh[opsur]_[A-Za-z0-9]{16,}+                         # GitHub
+    | github_pat_\w{16,}+
+    | glpat-[\w-]{16,}+                                   # GitLab
+    | xox[abeoprs]-[\w-]{8,}+                             # Slack
+    | xapp-[\w-]{8,}+
+    | services/T[A-Z0-9]{6,12}/[\w/]{16,}+
+    | xnd_(?:production|development|public_\w{1,12})_\w{10,}+   # Xendit
+    | Mid-(?:server|client)-[\w-]{8,}+                    # Midtrans
+    | SG\.[\w-]{16,}+\.[\w-]{16,}+                        # SendGrid
+    | SK(?<!\wSK)[0-9a-f]{32}(?!\w)                       # Twilio
+    | shp(?:at|ca|pa|ss)_[0-9a-fA-F]{16,}+                # Shopify
+    | npm_[A-Za-z0-9]{16,}+
+    | pypi-[\w-]{16,}+
+    | hf_[A-Za-z0-9]{16,}+
+    | dop_v1_\w{16,}+
+    | whsec_[\w+/=-]{16,}+
+    | key-[0-9a-f]{32}(?!\w)                              # Mailgun
+    | AGE-SECRET-KEY-\w{16,}+
+    """,
+    re.VERBOSE,
+)
+_BOT = re.compile(r"\d(?<!\d\d)\d{7,9}:[A-Za-z][\w-]{34}(?![\w-])")  # Telegram
+_SCHEME = re.compile(r"(?i:\b(bearer|basic))([ \t]{1,4}|%20|\+)([\w.~+/=-]{6,}+)")
+_PARAMETER = re.compile(r"[a-z_]{2,20}=[^=]")  # of a challenge: Bearer realm=...
+_BEARER_PROSE = word_set(
+    """token tokens authentication authorization scheme schemes header headers credentials realm format access
+    security required missing invalid expired"""
+)
+
+# User info, also where a password holds what should have been percent-encoded: postgresql://bali:pa/ss@db
+_AUTHORITY = re.compile(
+    r"""(?<=://)(?:
+        (?=[^\s/?#"'<>\\`@]*+@)[^\s/?#"'<>\\`]*+
+      | (?!\[)[^\s/?#"'<>\\`:@]*+:(?!\d{1,5}(?![^\s/?#"'<>\\`]))[^\s"'<>`]{1,256}@[^\s/?#"'<>\\`]*+
+    )""",
+    re.VERBOSE,
+)
+# People's accounts; elsewhere the user is a role of the service.
+_PERSONAL_SCHEMES = (
+    "http",
+    "https",
+    "ws",
+    "wss",
+    "ftp",
+    "ftps",
+    "sftp",
+    "ssh",
+    "git",
+    "smtp",
+    "smtps",
+    "imap",
+    "imaps",
+)
+
+_LOCAL = r"\w.%+\-!#$*^~"
+_EMAIL = re.compile(
+    rf"""(?<![{_LOCAL}])(?<!://)(?:[oOdD]'|"[^"\s@][^"\n@]{{0,62}}")?+[{_LOCAL}]*+@
+    (?:\[[\dA-Fa-f.:]{{3,45}}\]|(?:[\w\-]|\\u[0-9A-Fa-f]{{4}})++(?:\.(?:[\w\-]|\\u[0-9A-Fa-f]{{4}})++)++)""",
+    re.VERBOSE,
+)
+_TOP_LEVEL = re.compile(r"[^\W\d_]{2}|\\u")
+_VERSION = re.compile(r"v?\d++\.\d")
+
+
+def redact_urls_and_keys(text: str) -> str:
+    """`text` without private keys and without the user info of URLs."""
+    if "-----BEGIN" in text:
+        text = _PRIVATE_KEY.sub("[private key]", text)
+    return _AUTHORITY.sub(_user_info, text) if "://" in text else text
+
+
+def redact_credentials(text: str) -> str:
+    """`text` without keys and tokens that have a form of their own."""
+    text = _MADE_KEY.sub(lambda match: "[jwt]" if match[0].startswith("eyJ") else "[key]", text)
+    if ":" in text:
+        text = _BOT.sub("[key]", text)
+    lower = text.lower()
+    return _SCHEME.sub(_after_scheme, text) if "bearer" in lower or "basic" in lower else text
+
+
+def redact_email(text: str) -> str:
+    """`text` without e-mail addresses."""
+    return _EMAIL.sub(_email, text) if "@" in text else text
+
+
+def _email(match: re.Match[str]) -> str:
+    local, _, domain = match[0].rpartition("@")
+    if not local or local == "git":  # a decorator or a handle; the user of every repository's address
+        return match[0]
+    if domain.startswith("["):
+        return "[email]"
+    if _VERSION.match(domain):  # react@18.2.0
+        return match[0]
+    return "[email]" if any(_TOP_LEVEL.match(label) for label in domain.split(".")[1:]) else match[0]
+
+
+def _user_info(match: re.Match[str]) -> str:
+    user, _, host = match[0].rpartition("@")
+    scheme = re.split(r"[^\w+.-]", match.string[max(0, match.start() - 24) : match.start() - 3])[-1].lower()
+    name, colon, password = user.partition(":")
+    if scheme in _PERSONAL_SCHEMES:
+        return match[0] if name == "git" and not colon else f"{REDACTED}@{host}"
+    return f"{name}:{REDACTED}@{host}" if password else match[0]
+
+
+def _after_scheme(match: re.Match[str]) -> str:
+    scheme, blank, value = match[1], match[2], match[3]
+    private = _is_basic(value) if scheme.lower() == "basic" else _is_bearer(scheme, value)
+    return f"{scheme}{blank}{REDACTED}" if private else match[0]
+
+
+def _is_basic(value: str) -> bool:
+    """Whether this is base64 of user:password; "basic breakfast" is not."""
+    bare = value.rstrip("=.")
+    try:
+        return b":" in base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return False
+
+
+def _is_bearer(scheme: str, value: str) -> bool:
+    """Whether this is a token rather than the next word of a sentence."""
+    if value.lower().rstrip(".") in _BEARER_PROSE or _PARAMETER.match(value):
+        return False
+    mixed = not value.isalpha() or not (value.islower() or value.istitle())
+    return mixed or scheme != "bearer" or len(value) >= 16  # noqa: PLR2004

@@ -1,0 +1,73 @@
+"""Client addresses and user ids in the forms that may be kept: a network, and a keyed hash."""
+
+import hmac
+import ipaddress
+import re
+from functools import lru_cache
+
+PREFIX_IPV4 = 24
+PREFIX_IPV6 = 48
+SHORTEST_KEY = 16
+_SHORT = 128
+_SANITISED_USER = re.compile(r"u-[0-9a-f]{16}")
+# What a list such as X-Forwarded-For holds beside the address: "[2001:db8::1]:443", 198.51.100.7:80
+_WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.%]{2,64})\](?::\d{1,5})?|(\d{1,3}(?:\.\d{1,3}){3}):\d{1,5}")
+
+
+def sanitised_address(address: str | None) -> str:
+    """The network of an address: the first 24 bits of IPv4, the first 48 of IPv6; "local" for what is no address.
+
+    An IPv4 address inside IPv6 (::ffff:198.51.100.7) counts as IPv4. A network of that form is its own sanitised form.
+    """
+    return _network(address) if address and len(address) <= _SHORT else "local"
+
+
+@lru_cache(maxsize=1024)
+def _network(address: str) -> str:
+    try:
+        interface = ipaddress.ip_interface(address.partition("%")[0])
+    except ValueError:
+        return "local"
+    inner = interface.ip.ipv4_mapped if isinstance(interface.ip, ipaddress.IPv6Address) else None
+    if inner is not None:
+        return str(ipaddress.ip_network((inner, PREFIX_IPV4), strict=False))
+    longest = PREFIX_IPV4 if interface.version == 4 else PREFIX_IPV6  # noqa: PLR2004
+    return str(
+        interface.network if interface.network.prefixlen <= longest else interface.network.supernet(new_prefix=longest)
+    )
+
+
+def sanitised_list(text: str) -> str | None:
+    """A list such as X-Forwarded-For's, with networks for addresses; None where something else is in it."""
+    return _short_list(text) if len(text) <= _SHORT else _list(text)
+
+
+def _list(text: str) -> str | None:
+    found = []
+    for part in text.split(","):
+        bare = part.strip().strip("\"'")
+        match = _WITH_PORT.fullmatch(bare)
+        network = sanitised_address(match[1] or match[2] if match else bare)
+        if network == "local" and bare not in ("local", "unknown", "unix"):
+            return None
+        found.append(bare if network == "local" else network)
+    return ", ".join(found)
+
+
+_short_list = lru_cache(maxsize=1024)(_list)
+
+
+def sanitised_user(user_id: object, key: bytes) -> str:
+    """A user's pseudonym: "u-" and 64 bits of HMAC-SHA256(`key`, the id as text) in hexadecimal.
+
+    The same id has the same pseudonym wherever the key is the same, so lines of one user can be joined; nobody finds
+    the id without the key. A `key` of fewer than 16 bytes is a ValueError.
+    """
+    if len(key) < SHORTEST_KEY:
+        raise ValueError(f"the key has {len(key)} bytes: want {SHORTEST_KEY} or more, from a secret of the deployment")
+    return f"u-{hmac.digest(key, str(user_id).encode('utf-8', 'surrogatepass'), 'sha256').hex()[:16]}"
+
+
+def is_sanitised_user(value: object) -> bool:
+    """Whether `value` is what `sanitised_user` makes."""
+    return isinstance(value, str) and _SANITISED_USER.fullmatch(value) is not None

@@ -1,0 +1,177 @@
+"""What a field's name says about its value.
+
+A name is read as words: case, dashes, dots, brackets and humps do not matter. The last words decide, so that
+`access_token` is private while `token_count`, `session_pool_size` and `email_sent` are not.
+"""
+
+import re
+from enum import Enum
+from functools import lru_cache
+from typing import NamedTuple
+
+
+class Kind(Enum):
+    """What is done with the value of a field."""
+
+    PLAIN = "looked through by form"
+    SECRET = "replaced whatever it holds"  # noqa: S105 -- a description
+    COUNTABLE = "replaced unless it is a small number"
+    CLIENT = "cut to its network"
+    USER = "kept in its sanitised form only"
+    TRACE = "kept where it is a hexadecimal id"
+
+
+class Extent(Enum):
+    """How far a private value reaches in running text where nothing quotes it."""
+
+    WORD = "to the next blank or delimiter"
+    LINE = "to the end of the line"
+    NUMBER = "digits, blanks and dashes; else a word"
+    PHRASE = "several words"
+
+
+class Field(NamedTuple):
+    """What a name says: `words` are its words in lower case."""
+
+    kind: Kind
+    extent: Extent
+    words: tuple[str, ...]
+
+
+def word_set(text: str) -> frozenset[str]:
+    """The words of `text`."""
+    return frozenset(text.split())
+
+
+def _table(text: str) -> frozenset[tuple[str, ...]]:
+    """Phrases of lower-case words, separated by commas."""
+    return frozenset(tuple(phrase.split()) for phrase in text.replace("\n", " ").split(",") if phrase.strip())
+
+
+_LINE = _table("authorization, cookie, cookies, set cookie, setcookie, cookie jar")
+_NUMBER = _table(
+    """phone, phones, phone number, telephone, telp, telepon, handphone, ponsel, whatsapp, fax, cellphone, mobile
+    number, mobile no, contact mobile, guest mobile, customer mobile, user mobile, contact number, nomor hp, no
+    hp, nomor telepon, no telp, nomor wa, no wa, phonenumber, nik, ktp, npwp, ssn, social security, social
+    security number, no ktp, nomor ktp, tax id, national id, identity number, nomor induk kependudukan, no kk,
+    nomor kk, kartu keluarga, card number, card no, cardnumber, credit card, debit card, kartu kredit, nomor
+    kartu, ccnumber, cc number, creditcard, account number, account no, nomor rekening, no rekening, rekening,
+    bank account, cvv, cvc, csc, cvv code, cvc code, security code"""
+)
+_PHRASE = _table(
+    """address, addresses, street, street address, alamat, jalan, home address, postal address, billing address,
+    passphrase, full name, first name, last name, middle name, given name, family name, maiden name, surname,
+    fullname, firstname, lastname, nama lengkap, nama ibu, dob, birthday, birthdate, birth date, date of birth,
+    dateofbirth, tanggal lahir, tgl lahir, passport, paspor, passport number, passport no, nomor paspor, no
+    paspor, iban, driver license, drivers license, driving licence"""
+)
+_WORD = _table(
+    """password, passwords, passwd, pwd, passcode, user pass, db pass, smtp pass, sandi, kata sandi, user pin, card
+    pin, otp, otp code, mfa code, totp, verification code, recovery code, recovery codes, backup codes, reset
+    code, pin code, secret, secrets, credential, credentials, private key, secret key, signing key, encryption
+    key, master key, access key, access key id, account key, shared key, ssh key, subscription key, api key, api
+    keys, apikey, apikeys, accesskey, secretkey, privatekey, connection string, token, tokens, jwt, bearer, basic
+    auth, http auth, proxy auth, signature, xsrf, csrf, session, sessions, session id, sessionid, session ids,
+    session key, sid, jsessionid, phpsessid, connect sid, email, emails, mail, mails, e mail, email address, mail
+    address, email addr, mac address, prompt, gen ai completion, gen ai input messages, gen ai output messages,
+    gen ai system instructions, input value, x amz credential"""
+)
+# Too common as a part of other names: map_pin, day_pass, is_mobile.
+_WHOLE = _table("card, pan, pass, pin, auth, sig, tel, hp, mobile, cc")
+_QUESTIONS = word_set(
+    """is has have needs wants can allow allows with without require requires use uses show hide enable skip"""
+)
+_SECRET = _LINE | _NUMBER | _PHRASE | _WORD
+_LONGEST = max(len(phrase) for phrase in _SECRET)
+# Names written in one piece: accesstoken, dbpassword, XSRFTOKEN.
+_ENDINGS = ("password", "passwd", "secret", "token", "apikey", "cookie", "credential", "credentials", "sessid")
+# What may follow the word that matters: password_hash, card_number, address_line_1, authorization_header.
+TAILS = word_set(
+    """value values header headers string str text raw plain hash hashed digest encoded encrypted b64 base64 field
+    input param line line1 line2 number num no nr confirmation confirm repeat again new old current lengkap rumah
+    kantor tinggal domisili pengiriman"""
+)
+_PLURALS = word_set("tokens sessions secrets emails mails phones cookies passwords credentials")
+
+_ADDRESS = word_set("ip ips ipaddress ipaddr ipv4 ipv6 addr address addresses")
+_BARE_ADDRESS = _ADDRESS - {"address", "addresses"}
+_CLIENT = word_set("client remote peer visitor real source src")
+_SERVER = word_set(
+    """server local bind listen host destination dst dest gateway pod node dns upstream socket broker network cluster
+    database db redis metrics"""
+)
+_FORWARDED = _table("x forwarded for, forwarded for, x real ip, cf connecting ip, true client ip, x client ip")
+_USER = _table(
+    """user id, userid, user name, username, enduser id, customer id, guest id, member id, user ids, enduser name"""
+)
+_TRACE = _table("trace id, span id, parent span id, parent id, traceid, spanid")
+# Written in capitals: HTTPCookie is two words, and so is accessToken.
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_NO_WORD = re.compile(r"[\W_]+")
+# A name that is longer says no more than its end.
+LONGEST_KEY = 128
+
+
+def is_secret_key(key: str) -> bool:
+    """Whether a field of this name is private whatever it holds. Case, dashes and humps do not matter."""
+    return field(key).kind in (Kind.SECRET, Kind.COUNTABLE)
+
+
+def field(key: str) -> Field:
+    """What the name `key` says about its value."""
+    return _field(key if len(key) <= LONGEST_KEY else key[-LONGEST_KEY:])
+
+
+@lru_cache(maxsize=4096)
+def _field(key: str) -> Field:
+    words = tuple(_NO_WORD.sub(" ", _HUMP.sub("_", key)).lower().split())
+    kind, phrase = _kind(words)
+    if phrase in _LINE:
+        extent = Extent.LINE
+    elif phrase in _NUMBER or phrase in _WHOLE:
+        extent = Extent.NUMBER
+    elif phrase in _PHRASE:
+        extent = Extent.PHRASE
+    else:
+        extent = Extent.WORD
+    return Field(kind, extent, words)
+
+
+def _kind(words: tuple[str, ...]) -> tuple[Kind, tuple[str, ...]]:
+    for kind, phrases in ((Kind.TRACE, _TRACE), (Kind.USER, _USER), (Kind.CLIENT, _FORWARDED)):
+        if any(words[-count:] in phrases for count in range(1, 5)):
+            return kind, ()
+    if _is_network_address(words):
+        return (Kind.PLAIN if _SERVER.intersection(words) and not _CLIENT.intersection(words) else Kind.CLIENT), ()
+    phrase = words if words in _WHOLE else _secret_phrase(words)
+    if phrase is None:
+        return Kind.PLAIN, ()
+    countable = len(words) > 1 and (words[-1] in _PLURALS or words[0] in _QUESTIONS)
+    return Kind.COUNTABLE if countable else Kind.SECRET, phrase
+
+
+def _is_network_address(words: tuple[str, ...]) -> bool:
+    """client_ip, ip_address, server.address and the like; a bare "address" is a street's."""
+    if not words or words[-1] not in _ADDRESS:
+        return False
+    if words[-1] in _BARE_ADDRESS:
+        return words[-2:-1] not in (("email",), ("mail",), ("mac",), ("street",))
+    return bool((_CLIENT | _SERVER | {"ip", "http", "net"}).intersection(words[:-1]))
+
+
+def _secret_phrase(words: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The longest private phrase at the end, whatever may follow it left out."""
+    while words:
+        for count in range(min(_LONGEST, len(words)), 0, -1):
+            if words[-count:] in _SECRET:
+                return words[-count:]
+        if words[-1].endswith(_ENDINGS):
+            return ("cookie",) if words[-1].endswith("cookie") else ("token",)
+        bare = words[-1].rstrip("0123456789")
+        if bare in TAILS or not bare:
+            words = words[:-1]
+        elif bare != words[-1]:  # password2, address1
+            words = (*words[:-1], bare)
+        else:
+            return None
+    return None

@@ -1,0 +1,52 @@
+"""Public addresses in running text, cut to their networks as client addresses are.
+
+Private and loopback addresses, and hosts of URLs, tell where the service's parts are, not who its guests are, and stay.
+"""
+
+import ipaddress
+import re
+
+from app.monitoring._redaction.identity import sanitised_address
+
+_IPV4 = re.compile(r"\d(?<![\w.%].)\d{0,2}(?:\.\d{1,3}){3}(?!\w)(?!\.\d)(?!-\w)")
+_IPV6 = re.compile(r"[23](?<![\w:.].)[0-9A-Fa-f]{3}:[0-9A-Fa-f:.]{1,40}[0-9A-Fa-f:](?![\w:])")
+# Chrome/126.0.6478.61, version 4.18.2.1, ==1.2.3.4; and hosts: https://198.51.100.7/, @198.51.100.7, [2001:...]
+_NO_CLIENT_BEFORE = re.compile(
+    r"""(?: //\[? | @\[? | (?:^|[\s"'(=])[\w.+-]{1,32}/ | [=~<>!]=[ ]? | -
+    | (?i:\b(?:version|ver|v|release|build))(?:[ .:=-]|%20){0,2} )$""",
+    re.VERBOSE,
+)
+
+
+def redact_networks(text: str) -> str:
+    """`text` with the networks of public addresses in their place."""
+    if text.count(".") > 2:  # noqa: PLR2004
+        text = _IPV4.sub(_network, text)
+    if text.count(":") > 1:
+        text = _IPV6.sub(_network, text)
+    return text
+
+
+def _network(match: re.Match[str]) -> str:
+    written = match[0]
+    try:
+        address = ipaddress.ip_address(written)
+    except ValueError:
+        return written
+    network = sanitised_address(written)
+    if network.partition("/")[0] == str(address) or _stays(address):  # a network already
+        return written
+    start = match.start()
+    return written if _NO_CLIENT_BEFORE.search(match.string, max(0, start - 40), start) else network
+
+
+def _stays(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    if isinstance(address, ipaddress.IPv6Address):
+        return False
+    first, second = address.packed[:2]
+    return (
+        first in (0, 10, 127)
+        or first >= 224  # noqa: PLR2004 -- multicast and reserved
+        or (first, second) in ((169, 254), (192, 168))
+        or (first == 172 and 16 <= second < 32)  # noqa: PLR2004
+    )

@@ -1,0 +1,225 @@
+"""Mappings, sequences and objects: what a field's name says goes first, then the form of every text in it.
+
+A structure is copied within bounds: eight levels, a few thousand items, and a quarter of a million characters.
+"""
+
+import datetime as dt
+import re
+import uuid
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from app.monitoring._redaction.characters import with_gutter
+from app.monitoring._redaction.checks import is_card
+from app.monitoring._redaction.credentials import REDACTED
+from app.monitoring._redaction.identity import is_sanitised_user, sanitised_list, sanitised_user
+from app.monitoring._redaction.keys import LONGEST_KEY, Kind, field
+from app.monitoring._redaction.objects import fields_of, is_pair, name_of, named_elsewhere, show
+from app.monitoring._redaction.text import LONGEST_TEXT, redact_text
+
+DEEPEST = 8
+MOST_ITEMS = 4096
+MOST_CHARACTERS = 262_144
+# Below this a number under the plural of a private name says how many there are.
+_COUNTS_END = 10**9
+_CARDS_BEGIN, _CARDS_END = 10**14, 10**16
+_TRACE = re.compile(r"[0-9a-f]{16}(?:[0-9a-f]{16})?")
+# Their text holds nothing but digits and signs.
+_HARMLESS = (dt.date, dt.time, dt.timedelta, uuid.UUID)
+_TRACEBACKS = frozenset({"exception", "stack"})
+
+
+def redact(value: Any, depth: int = 0) -> Any:
+    """A copy of `value` without private data, at any depth; past eight levels everything is replaced."""
+    return _Copy().value(value, depth)
+
+
+def redact_event(
+    event: Mapping[str, Any],
+    *,
+    one_line: bool = False,
+    untouched: Collection[str] = (),
+    user_key: bytes | None = None,
+) -> dict[str, Any]:
+    """The fields of a log event without private data, in their order; `event` stays as it is.
+
+    `one_line` is for output that escapes nothing, such as a console: newlines become \\n everywhere but in tracebacks,
+    whose further lines begin with a mark. Fields in `untouched` are handed on as they are. With `user_key` user ids
+    become their pseudonyms; without it, an id that is none already is replaced.
+    """
+    copy: _Copy | None = None
+    clean: dict[str, Any] = {}
+    for key, value in event.items():
+        kind = type(value)
+        if key in untouched:
+            clean[key] = value
+        elif kind is str and len(value) <= LONGEST_TEXT and (found := _quick(key, value, one_line)) is not None:
+            clean[key] = found
+        elif (kind is float or (kind is int and value < _CARDS_BEGIN)) and _rule(key) is Kind.PLAIN:
+            clean[key] = value
+        else:
+            copy = copy or _Copy(one_line=one_line, user_key=user_key)
+            copy.add(clean, key, value, 0)
+    return clean
+
+
+def _quick(key: Any, text: str, one_line: bool) -> str | None:  # noqa: FBT001 -- called for every field
+    """What most fields become; None for those that need more thought."""
+    rule = _rule(key)
+    if rule is Kind.PLAIN:
+        return redact_text(text, one_line=one_line)
+    if rule is Kind.TRACE:
+        return text if _TRACE.fullmatch(text) else None
+    return sanitised_list(text) if rule is Kind.CLIENT else None
+
+
+def redact_attributes(
+    attributes: Mapping[str, Any] | None, *, one_line: bool = False, user_key: bytes | None = None
+) -> dict[str, Any]:
+    """The attributes of a span, event, link or resource without private data, in the types that attributes may have."""
+    clean = redact_event(attributes or {}, one_line=one_line, user_key=user_key)
+    return {key: _attribute(value) for key, value in clean.items()}
+
+
+def _attribute(value: Any) -> Any:
+    if isinstance(value, str | bool | int | float):
+        return value
+    if not isinstance(value, list):
+        return str(value)
+    kinds = {type(item) for item in value}
+    return tuple(value) if len(kinds) < 2 and kinds <= {str, bool, int, float} else tuple(map(str, value))  # noqa: PLR2004
+
+
+@lru_cache(maxsize=4096)
+def _rule(key: Any) -> Kind | None:
+    """What is done with a field of this name; None for a name that is not written as it is, or is of another kind."""
+    plain = isinstance(key, str) and len(key) <= LONGEST_KEY and key not in _TRACEBACKS
+    return field(key).kind if plain and redact_text(key, one_line=True) == key else None
+
+
+class _Copy:
+    """A copy in the making, and what may still go into it."""
+
+    __slots__ = ("characters", "items", "one_line", "user_key")
+
+    def __init__(self, *, one_line: bool = False, user_key: bytes | None = None) -> None:
+        self.one_line = one_line
+        self.user_key = user_key
+        self.items = MOST_ITEMS
+        self.characters = MOST_CHARACTERS
+
+    def value(self, value: Any, depth: int) -> Any:
+        """A copy of `value`, which is `depth` levels below the top."""
+        if isinstance(value, str):
+            return self._text(value, one_line=self.one_line)
+        if value is None or isinstance(value, int | float):
+            return self._number(value)
+        if isinstance(value, bytes | bytearray):
+            return self._text(repr(bytes(value[: LONGEST_TEXT + 1])), one_line=self.one_line)
+        if isinstance(value, _HARMLESS) or depth >= DEEPEST:
+            return str(value) if isinstance(value, _HARMLESS) else REDACTED
+        try:
+            return self._structure(value, depth)
+        except Exception:  # noqa: BLE001 -- an object that cannot be read is no reason to lose the line
+            return f"[{type(value).__name__}]"
+
+    def _text(self, text: str, *, one_line: bool) -> str:
+        if self.characters <= 0:
+            return f"[cut {len(text)} characters]"
+        clean = redact_text(text, one_line=one_line)
+        self.characters -= len(clean)
+        return clean
+
+    @staticmethod
+    def _number(value: float | None) -> Any:
+        """Numbers stay, but for one that is a payment card's."""
+        is_private = isinstance(value, int) and _CARDS_BEGIN <= value < _CARDS_END and is_card([str(int(value))])
+        return "[card]" if is_private else value
+
+    def _structure(self, value: Any, depth: int) -> Any:
+        fields = fields_of(value)
+        if fields is not None:
+            return self._mapping(fields, depth)
+        if isinstance(value, list | tuple | set | frozenset):
+            return self._sequence(value, len(value), depth)
+        return self._text(show(value), one_line=self.one_line)
+
+    def _mapping(self, fields: Mapping[Any, Any], depth: int) -> dict[Any, Any]:
+        clean: dict[Any, Any] = {}
+        private = named_elsewhere(fields)
+        for count, (key, value) in enumerate(fields.items()):
+            if self.items <= 0:
+                clean["[cut]"] = f"{len(fields) - count} items"
+                break
+            self.items -= 1
+            if key == private:
+                clean[key] = REDACTED
+            else:
+                self.add(clean, key, value, depth)
+        return clean
+
+    def _sequence(self, values: Iterable[Any], length: int, depth: int) -> list[Any]:
+        clean: list[Any] = []
+        for count, value in enumerate(values):
+            if self.items <= 0:
+                clean.append(f"[cut {length - count} items]")
+                break
+            self.items -= 1
+            if is_pair(value):
+                pair: dict[Any, Any] = {}
+                self.add(pair, value[0], value[1], depth + 1)
+                clean.append([self.value(value[0], depth + 2), *pair.values()])
+            else:
+                clean.append(self.value(value, depth + 1))
+        return clean
+
+    def add(self, clean: dict[Any, Any], key: Any, value: Any, depth: int) -> None:
+        """Put a field into `clean`; a name that is private itself is replaced, and still is one of its own."""
+        name = name_of(key)
+        if name is None:
+            clean[key] = self.value(value, depth + 1)
+            return
+        shown, kind = redact_text(name, one_line=True), field(name).kind
+        if shown != key and shown in clean:
+            shown = f"{shown} ({len(clean)})"
+        if self.one_line and shown in _TRACEBACKS and isinstance(value, str):
+            clean[shown] = with_gutter(self._text(value, one_line=False))
+        elif kind is Kind.PLAIN:
+            clean[shown] = self.value(value, depth + 1)
+        else:
+            clean[shown] = _BY_KIND[kind](self, value, depth)
+
+    def countable(self, value: Any, _depth: int) -> Any:
+        """prompt_tokens and the like say how many, and hold none."""
+        is_count = isinstance(value, int | float) and abs(value) < _COUNTS_END
+        return value if is_count else REDACTED
+
+    def trace(self, value: Any, depth: int) -> Any:
+        """An id of hexadecimal digits, which may all be decimal by chance."""
+        return value if isinstance(value, str) and _TRACE.fullmatch(value) else self.value(value, depth + 1)
+
+    def client(self, value: Any, depth: int) -> Any:
+        """An address, or several; a host's name is no address of a guest."""
+        if isinstance(value, list | tuple):
+            return [self.client(item, depth) for item in value[:MOST_ITEMS]]
+        if value is None or isinstance(value, int | float):
+            return value
+        text = value if isinstance(value, str) else show(value)
+        network = sanitised_list(text) if len(text) <= LONGEST_TEXT else None
+        return self._text(text, one_line=True) if network is None else network
+
+    def user(self, value: Any, _depth: int) -> Any:
+        """A pseudonym."""
+        if value is None or is_sanitised_user(value):
+            return value
+        return REDACTED if self.user_key is None else sanitised_user(show(value), self.user_key)
+
+
+_BY_KIND: dict[Kind, Callable[[_Copy, Any, int], Any]] = {
+    Kind.SECRET: lambda _copy, _value, _depth: REDACTED,
+    Kind.COUNTABLE: _Copy.countable,
+    Kind.TRACE: _Copy.trace,
+    Kind.CLIENT: _Copy.client,
+    Kind.USER: _Copy.user,
+}

@@ -1,0 +1,89 @@
+"""Running text: what is looked for in which order, what need not be looked through, and where a long text is cut."""
+
+import re
+from urllib.parse import quote, unquote
+
+from app.monitoring._redaction.characters import escape
+from app.monitoring._redaction.credentials import redact_credentials, redact_email, redact_urls_and_keys
+from app.monitoring._redaction.networks import redact_networks
+from app.monitoring._redaction.numbers import redact_numbers
+from app.monitoring._redaction.pairs import redact_pairs
+
+# A longer text is cut: what it costs to look through one value is bounded, whoever wrote it.
+LONGEST_TEXT = 16_384
+# What is left of a secret that the cut went through is within so many characters of the end.
+_MARGIN = 512
+# Without any of these a text holds nothing private: signs, digits, a long word, the name of a scheme.
+_SUSPECT = re.compile(r"[@%=:>+\d]|[\w-]{12}|(?i:earer|asic)[ \t+]|--")
+# Ids and times that every event has. Hexadecimal must have a letter: 16 digits may be a payment card.
+_KNOWN = re.compile(
+    r"(?=[0-9]{0,31}[a-f-])[0-9a-f]{8}(?:[0-9a-f]{8}(?:[0-9a-f]{16})?|(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
+    r"|20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)"
+)
+_ENCODED = re.compile(r"""(?<![^\s"'<>&=?\#;,])[^\s"'<>&=?\#;,%]*+%[0-9A-Fa-f]{2}[^\s"'<>&=?\#;,]*+""")
+_LAYERS = 3
+# What stands between a name and its value.
+_SIGN = re.compile(r"[=:>]|--|[\"'],")
+
+# Texts that were looked through and left as they are. Most of an event's are the same ones again and again.
+_clean: set[str] = set()
+_MOST_CLEAN = 4096
+_LONGEST_CLEAN = 80
+
+
+def redact_text(text: str, *, one_line: bool = False) -> str:
+    """`text` without private data, and without characters that could forge a log line.
+
+    What it holds is replaced by "[email]", "[phone]", "[card]" and the like, or by "[redacted]" behind a private name.
+    Newlines and tabs stay unless `one_line`. More than 16,384 characters are cut, and the end says how many.
+    """
+    if len(text) > LONGEST_TEXT:
+        return _cut(text, one_line=one_line)
+    if text in _clean:
+        return text
+    if _KNOWN.fullmatch(text) is not None:
+        return text
+    found = scrub(text) if _SUSPECT.search(text) is not None else text
+    found = escape(found, one_line=one_line)
+    if found == text:
+        _remember(text)
+    return found if len(found) <= LONGEST_TEXT else _shorten(found, len(found))
+
+
+def scrub(text: str, layer: int = 0) -> str:
+    """`text` without private data, however long it is and whatever characters it has. The time is linear in its length.
+
+    What stands behind a private name goes first: it may have any form, also one that is half of another.
+    """
+    if "-----BEGIN" in text or "://" in text:
+        text = redact_urls_and_keys(text)
+    if _SIGN.search(text) is not None:
+        text = redact_pairs(text)
+    text = redact_email(redact_credentials(text))
+    if "%" in text and layer < _LAYERS:
+        text = _ENCODED.sub(lambda match: _decoded(match[0], layer), text)
+    return redact_networks(redact_numbers(text))
+
+
+def _decoded(token: str, layer: int) -> str:
+    """A percent-encoded part of a URL, as it was unless its plain form holds something private."""
+    plain = unquote(token)
+    clean = scrub(plain, layer + 1)
+    return token if clean == plain else quote(clean, safe="/[]").replace("%3A//", "://")
+
+
+def _cut(text: str, *, one_line: bool) -> str:
+    """The beginning, redacted with some more behind it that is then dropped: half a secret would not be recognised."""
+    return _shorten(escape(scrub(text[:LONGEST_TEXT]), one_line=one_line), len(text))
+
+
+def _shorten(clean: str, length: int) -> str:
+    kept = clean[: max(0, min(len(clean), LONGEST_TEXT) - _MARGIN)]
+    return f"{kept}[cut {length - len(kept)} characters]"
+
+
+def _remember(text: str) -> None:
+    if len(text) <= _LONGEST_CLEAN and text.isprintable():
+        if len(_clean) >= _MOST_CLEAN:
+            _clean.clear()
+        _clean.add(text)

@@ -17,9 +17,11 @@ from gunicorn.glogging import Logger as GunicornBaseLogger
 from opentelemetry import trace
 from structlog.types import EventDict, Processor, WrappedLogger
 
-from app.monitoring.redaction import redact
+from app.monitoring.redaction import redact_event
 
 Renderer = Literal["json", "console"]
+# What ProcessorFormatter keeps in an event, and takes out before the line is written.
+_PROCESSOR_FORMATTER = frozenset({"_record", "_from_structlog"})
 
 
 def _trace_context(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -40,8 +42,12 @@ def _service_fields(fields: dict[str, str]) -> Processor:
     return add
 
 
-def _redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    return {key: value if key.startswith("_") else redact({key: value})[key] for key, value in event.items()}
+def _redaction(renderer: Renderer) -> Processor:
+    def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        # A console escapes nothing: there no text may begin a line of its own.
+        return redact_event(event, one_line=renderer == "console", untouched=_PROCESSOR_FORMATTER)
+
+    return redact
 
 
 def _name_logger(logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -67,10 +73,9 @@ def _shared_processors(fields: dict[str, str], renderer: Renderer) -> list[Proce
         _drop_color_message,
     ]
     if renderer == "json":
-        # A traceback becomes text before redaction, so that what an exception quotes is redacted too.
-        chain += [_service_fields(fields), structlog.processors.format_exc_info]
-    chain.append(_redact)
-    return chain
+        chain.append(_service_fields(fields))
+    # A traceback becomes text before redaction, so that what an exception quotes is redacted too.
+    return [*chain, structlog.processors.format_exc_info, _redaction(renderer)]
 
 
 def _to_json(event: EventDict, **_options: Any) -> str:
@@ -127,7 +132,7 @@ def configure(
     final: Processor = (
         structlog.processors.JSONRenderer(serializer=_to_json)
         if renderer == "json"
-        else structlog.dev.ConsoleRenderer(colors=output.isatty())
+        else structlog.dev.ConsoleRenderer(colors=output.isatty(), exception_formatter=structlog.dev.plain_traceback)
     )
     structlog.configure(
         processors=[*shared, final],

@@ -264,6 +264,31 @@ def test_the_console_is_for_people(configured: Configure) -> None:
     assert "service" not in lines.text
 
 
+def test_on_the_console_nobody_forges_a_line(configured: Configure) -> None:
+    lines = configured(renderer="console")
+    get_logger("ours").info("asked\n2026-11-23 [info] forged", guest="\x1b[31mx\r\u2028")
+
+    def fail() -> None:
+        raise ValueError(f"{SECRET}\n2026-11-23 [info] forged")
+
+    try:
+        fail()
+    except ValueError:
+        get_logger("ours").exception("failed")
+        logging.getLogger("library").exception("failed")
+    assert SECRET not in lines.text
+    assert not set("\x1b\r\u2028") & set(lines.text)
+    assert not [line for line in lines.text.splitlines() if line.startswith(("2026-11-23", "ValueError"))]
+    assert lines.text.count("ValueError: [email]") == 2
+
+
+def test_a_field_of_the_callers_own_that_begins_with_an_underscore_is_redacted_too(configured: Configure) -> None:
+    lines = configured()
+    get_logger("ours").info("event", _password="hunter22", **{SECRET: 1})
+    assert lines.only()["_password"] == "[redacted]"
+    assert lines.only()["[email]"] == 1
+
+
 def test_lines_go_to_standard_output_unless_told_otherwise(
     configured: Configure, capsys: pytest.CaptureFixture[str]
 ) -> None:

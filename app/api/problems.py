@@ -1,4 +1,8 @@
-"""Every error as an RFC 9457 problem with the request's id; a driver's or an upstream's words never leave."""
+"""Every error as an RFC 9457 problem with the request's id; a driver's or an upstream's words never leave.
+
+What of the request a problem repeats, its path and the names of its fields first of all, goes through the redaction
+that logs and spans go through: bodies of errors are kept by proxies and pasted into tickets.
+"""
 
 from http import HTTPStatus
 from typing import Any
@@ -13,6 +17,7 @@ from app.assistant.breaker import CircuitOpen
 from app.assistant.upstream import UpstreamError, UpstreamRejected, UpstreamTimeout
 from app.database.inquiries import KeyReused
 from app.database.pool import DatabaseUnavailable
+from app.monitoring.redaction import redact
 
 MEDIA_TYPE = "application/problem+json"
 DATABASE_RETRY_AFTER = 2
@@ -40,10 +45,10 @@ def problem(
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
-        "detail": detail,
-        "instance": instance,
+        "detail": redact(detail),
+        "instance": redact(instance),
         "request_id": request_id,
-        **members,
+        **redact(members),
     }
     content = orjson.dumps({name: value for name, value in body.items() if value is not None})
     return Response(content, int(status), headers=headers, media_type=MEDIA_TYPE)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -38,7 +39,11 @@ async def broken(make_settings: Callable[..., Settings]) -> AsyncIterator[httpx.
     async def teapot() -> None:
         raise HTTPException(418, "Short and stout.", {"X-Kind": "teapot"})
 
+    async def refused(why: str) -> None:
+        raise HTTPException(400, {"reason": f"{why} is not wanted", why: "unknown", "password": "plain"})
+
     app.add_api_route("/boom", boom)
+    app.add_api_route("/refused", refused)
     app.add_api_route("/teapot", teapot)
     async with running(app) as client:
         yield client
@@ -72,6 +77,23 @@ async def test_an_invalid_request_says_where_and_why_but_not_what(client: httpx.
     assert all(error.keys() == {"where", "message", "kind"} for error in answer.json()["errors"])
     assert "private" not in answer.text
     assert "5551234" not in answer.text
+
+
+@pytest.mark.parametrize("private", ["wayan@example.com", "+62 812-3456-7890", "4111111111111111", "5171012304900001"])
+async def test_a_problem_does_not_repeat_private_data(broken: httpx.AsyncClient, private: str) -> None:
+    for answer in (
+        await broken.get(f"/api/v1/guests/{private}"),
+        await broken.get("/api/v1/destinations", params={"limit": private}),
+        await broken.post(
+            "/api/v1/inquiries", json={"name": "Ayu", "email": private * 9, "message": private, private: 1}
+        ),
+        await broken.post(
+            "/api/v1/inquiries", content=f'{{"email": "{private}', headers={"Content-Type": "application/json"}
+        ),
+        await broken.get("/refused", params={"why": private}),
+    ):
+        assert answer.status_code >= 400
+        assert private not in unquote(answer.text)
 
 
 async def test_an_error_that_nobody_foresaw_is_a_problem_without_internals(broken: httpx.AsyncClient) -> None:

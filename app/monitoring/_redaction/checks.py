@@ -1,7 +1,9 @@
 """Whether digits are what their length suggests: a payment card, an Indonesian identity number, a point in time."""
 
 _NORMAL_CARD = 16
-_MOST_GROUPS = 6
+# The sum of the digits of twice a digit
+_DOUBLED = str.maketrans("0123456789", "0246813579")
+_MOST_GROUPS, _LONGEST_GROUP, _PAIR = 6, 8, 2
 _PROVINCES = frozenset(
     (*range(11, 22), *range(31, 37), 51, 52, 53, *range(61, 66), *range(71, 77), 81, 82, *range(91, 98))
 )
@@ -12,11 +14,7 @@ _EARLIEST, _LATEST = "1500000000000000", "2000000000000000"
 
 def passes_luhn(digits: str) -> bool:
     """Whether the last of `digits` is the check digit of the others (ISO/IEC 7812)."""
-    total = 0
-    for place, digit in enumerate(reversed(digits)):
-        value = int(digit) * (1 + place % 2)
-        total += value - 9 if value > 9 else value  # noqa: PLR2004
-    return total % 10 == 0
+    return (sum(map(int, digits[::-2])) + sum(map(int, digits[-2::-2].translate(_DOUBLED)))) % 10 == 0
 
 
 def is_card(groups: list[str]) -> bool:
@@ -26,11 +24,20 @@ def is_card(groups: list[str]) -> bool:
     with 1 are mostly times. Several groups, which may be as many numbers, must have an issuer's prefix and length too.
     """
     digits = "".join(groups)
-    if not passes_luhn(digits) or digits[0] in "01" or _is_date(digits):
+    if digits[0] in "01":
         return False
     if len(groups) > 1:
-        return (len(groups) <= _MOST_GROUPS or len(groups) == len(digits)) and _has_issuer(digits)
-    return len(digits) > 13 or digits[0] in "456"  # noqa: PLR2004 -- 13 digits are an article's number too
+        likely = _is_one([len(group) for group in groups]) and _has_issuer(digits)
+    else:
+        likely = len(digits) > 13 or digits[0] in "456"  # noqa: PLR2004 -- 13 digits are an article's number too
+    return likely and passes_luhn(digits) and not _is_date(digits)
+
+
+def _is_one(sizes: list[int]) -> bool:
+    """Whether groups of these sizes are likely to be one number: all alike, or as long as people make them."""
+    first, alike = sizes[0], set(sizes[:-1]) == {sizes[0]}
+    likely = first != _PAIR if alike else first > _PAIR + 1 and len(sizes) <= _MOST_GROUPS
+    return likely and max(sizes) <= _LONGEST_GROUP
 
 
 def _has_issuer(digits: str) -> bool:

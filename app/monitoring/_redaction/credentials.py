@@ -50,7 +50,7 @@ _MADE_KEY = re.compile(
     re.VERBOSE,
 )
 _BOT = re.compile(r"\d(?<!\d\d)\d{7,9}:[A-Za-z][\w-]{34}(?![\w-])")  # Telegram
-_SCHEME = re.compile(r"(?i:\b(bearer|basic))([ \t]{1,4}|%20|\+)([\w.~+/=-]{6,}+)")
+_SCHEME = re.compile(r"(?i:\b(bearer|basic))([ \t]{1,4}|%20|\+)([\w.~+/=-]{6,}+)(?!@)")
 _PARAMETER = re.compile(r"[a-z_]{2,20}=[^=]")  # of a challenge: Bearer realm=...
 _BEARER_PROSE = word_set(
     """token tokens authentication authorization scheme schemes header headers credentials realm format access

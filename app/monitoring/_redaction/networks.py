@@ -13,7 +13,7 @@ _IPV6 = re.compile(r"[23](?<![\w:.].)[0-9A-Fa-f]{3}:[0-9A-Fa-f:.]{1,40}[0-9A-Fa-
 # Chrome/126.0.6478.61, version 4.18.2.1, ==1.2.3.4; and hosts: https://198.51.100.7/, @198.51.100.7, [2001:...]
 _NO_CLIENT_BEFORE = re.compile(
     r"""(?: //\[? | @\[? | (?:^|[\s"'(=])[\w.+-]{1,32}/ | [=~<>!]=[ ]? | -
-    | (?i:\b(?:version|ver|v|release|build))(?:[ .:=-]|%20){0,2} )$""",
+    | (?i:\b(?:version|ver|release|build))(?:[ .:=-]|%20){0,2} )\Z""",
     re.VERBOSE,
 )
 
@@ -29,15 +29,19 @@ def redact_networks(text: str) -> str:
 
 def _network(match: re.Match[str]) -> str:
     written = match[0]
+    if written.endswith(":") and not written.endswith("::"):  # of the sentence
+        written = written[:-1]
     try:
         address = ipaddress.ip_address(written)
     except ValueError:
-        return written
+        return match[0]
     network = sanitised_address(written)
     if network.partition("/")[0] == str(address) or _stays(address):  # a network already
-        return written
+        return match[0]
     start = match.start()
-    return written if _NO_CLIENT_BEFORE.search(match.string, max(0, start - 40), start) else network
+    if _NO_CLIENT_BEFORE.search(match.string, max(0, start - 40), start):
+        return match[0]
+    return network + match[0][len(written) :]
 
 
 def _stays(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:

@@ -4,14 +4,16 @@ One pattern finds where a longer number begins; what it is, is seen from there. 
 characters, so the whole takes time in proportion to the text.
 """
 
+import itertools
 import re
 from collections.abc import Callable
 
 from app.monitoring._redaction.checks import is_card, is_nik, is_timestamp
+from app.monitoring._redaction.ids import Ids
 from app.monitoring._redaction.keys import word_set
 
 # What people write between digits, and a plus where a URL has it for a blank. Other makes of these are folded first.
-_BETWEEN = r"[ \t.()\-+]"
+_BETWEEN = r"(?:[ \t.()\-]{0,3}|\+)"
 _START = re.compile(r"[\d+(](?<![\d%]\d)(?<!\d\.\d)(?=(?:[ \t.()\-+/_]{0,3}\d){6})")
 _ZEROS = (
     *(0x660, 0x6F0, 0x7C0, 0x966, 0x9E6, 0xA66, 0xAE6, 0xB66, 0xBE6, 0xC66, 0xCE6, 0xD66, 0xE50, 0xED0, 0x1040, 0x17E0),
@@ -26,19 +28,7 @@ _FOLDED = (
 _DIGITS = re.compile(r"\d+")
 _NO_DIGIT = re.compile(r"\D+")
 
-# Ids, which may well begin with digits that look like something else.
-_ID = re.compile(
-    r"""(?<![0-9A-Za-z])(?:
-        [0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}          # UUID
-      | [0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}              # traceparent
-      | (?=[0-9]*+[A-Fa-f])(?:0x)?[0-9A-Fa-f]{12,512}                  # a hash or any number in hexadecimal
-      | (?=[0-9]*+[A-Z])[0-7][0-9A-HJKMNP-TV-Z]{25}                    # ULID
-    )(?![0-9A-Za-z])""",
-    re.VERBOSE,
-)
-_TOKEN_BEFORE = re.compile(r"(?<![0-9A-Za-z-])[0-9A-Za-z-]++$")
-_LONGEST_ID = 512
-_TRACE = re.compile(r"(?i:trace|span)_?(?i:id)[\"']?[ ]?[:=][ ]?[\"']?$")
+_TRACE = re.compile(r"(?i:trace|span)_?(?i:id)[\"']?[ ]?[:=][ ]?[\"']?\Z")
 
 _DAY = r"(?:0?[1-9]|[12]\d|3[01])"
 _MONTH = r"(?:0?[1-9]|1[0-2])"
@@ -46,10 +36,10 @@ _YEAR = r"(?:19|20)\d\d"
 # Other numbers that are longer than some.
 _HARMLESS = re.compile(
     rf"""(?:
-        {_YEAR}(?P<d>[-/.]){_MONTH}(?P=d){_DAY}(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d{{1,9}})?)?)?(?!\d)
+        {_YEAR}(?P<d>[-/.]){_MONTH}(?P=d){_DAY}(?:[T ]\d\d:\d\d(?::\d\d(?:(?:\.\d{{1,9}}|,\d{{3}})(?!\.\d))?)?)?(?!\d)
       | {_DAY}(?P<e>[-/.]){_MONTH}(?P=e){_YEAR}(?!\d)
       | \d{{1,3}}(?:\.\d{{1,3}}){{3}}(?![\d])(?!\.\d)                             # an IPv4 address
-      | (?<=\d:)[0-5]\d(?:[.,]\d{{1,9}})?(?:[+-]\d\d:?\d\d)?(?!\d)               # seconds
+      | (?<=\d:)[0-5]\d(?:(?:\.\d{{1,9}}|,\d{{3}})(?!\.\d))?(?:[+-]\d\d:?\d\d)?(?!\d)               # seconds
       | [+]?(?:0|[1-9]\d{{0,18}})\.\d{{1,6}}(?!\d)(?![.-]\d)                    # a decimal; +62.81234567 is none
       | (?:0|[1-9]\d{{0,18}})\.\d{{1,64}}(?:[eE][+-]?\d{{1,3}})?(?!\d)(?![.-]\d)
       | [+]?[1-9]\d{{0,2}}(?:\.\d{{3}}){{1,2}}(?:,\d{{1,2}})?(?!\d)(?![.-]\d)   # 1.250.000
@@ -57,29 +47,32 @@ _HARMLESS = re.compile(
     )""",
     re.VERBOSE,
 )
-_MONEY_BEFORE = re.compile(r"(?:(?i:\brp\.?|\bidr|\busd|\beur|\bsgd|\baud)|[$€£¥])[ \u00a0]?[-+]?$")
-_AMOUNT = re.compile(r"[1-9][\d.,]{0,40}")
+_MONEY_BEFORE = re.compile(r"(?:(?i:\brp\.?|\bidr|\busd|\beur|\bsgd|\baud)|[$€£¥])[ \u00a0]?[-+]?\Z")
+_AMOUNT = re.compile(
+    r"[1-9]\d{0,2}(?:(?:\.\d{3}){1,6}(?:,\d\d?)?|(?:,\d{3}){1,6}(?:\.\d\d?)?)(?!\d)|[1-9]\d{0,18}(?:[.,]\d\d?)?(?!\d)"
+)
 
 _SHORTEST_CARD = 13
-_CARD = re.compile(r"\d(?:[ \t.()\-+/_]{0,2}\d){12,18}")
+_CARD = re.compile(r"[2-9](?:[ \t.\-+/_]{0,2}\d){12,18}")
 _NIK = re.compile(r"\d(?:[ .-]?\d){15}(?!\d)")
 _NIK_SIZES = ([16], [4, 4, 4, 4], [6, 6, 4], [2, 2, 2, 6, 4])
-_NIK_BEFORE = re.compile(r"(?i:\b(?:nik|ktp|e-ktp|identity|identitas|kependudukan|kk)\b)[^\d\n]{0,24}$")
+_NIK_BEFORE = re.compile(r"(?i:\b(?:nik|ktp|e-ktp|identity|identitas|kependudukan|kk)\b)[^\d\n]{0,24}\Z")
 _NPWP = re.compile(r"\d{2}\.\d{3}\.\d{3}\.\d-\d{3}\.\d{3}(?!\d)")
 _SSN = re.compile(r"(?!000|666|9)\d{3}(?P<s>[- .]?)(?!00)\d\d(?P=s)(?!0000)\d{4}(?![-.]?\d)")
-_SSN_BEFORE = re.compile(r"(?i:\bssns?\b|social[ -]security)[^\d\n]{0,24}$")
+_NIK_WORDS = ("nik", "ktp", "ident", "kependudukan", "kk")
+_SSN_BEFORE = re.compile(r"(?i:\bssns?\b|social[ -]security)[^\d\n]{0,24}\Z")
 
 _PHONES = re.compile(
     rf"""(?:
         # Indonesian mobile: 0812..., 62812..., +62 (0)812..., 0062 812...
-        (?:[+(]{{0,2}}(?:00)?62\)?{_BETWEEN}{{0,3}}(?:\(?0\)?{_BETWEEN}{{0,2}})?|\(?0)8\)?(?:{_BETWEEN}{{0,3}}\d){{7,11}}
+        (?:[+(]{{0,2}}(?:00)?62\)?{_BETWEEN}(?:\(?0\)?{_BETWEEN})?|\(?0)8[1-9]\)?(?:{_BETWEEN}\d){{6,10}}
         # Indonesian landline: (0361) 123456, 021-1234567, 0361/123456; Bali's and Jakarta's also without a sign
       | \(?0[2-79]\d{{1,2}}\)?[ \-./]{{1,3}}\d{{3,4}}[ \-.]?\d{{2,4}}(?:[ \-.]?\d{{1,4}})?
       | \(?0[2-79]\d{{1,2}}\)?[ ]\d\d(?:[ \-.]\d\d){{2}}
       | 0(?:21|22|24|31|36[1-8]|274|251|341|411|511)\d{{6,8}}
         # International, with a plus or zeros before the country
-      | \(?\+\)?{_BETWEEN}?[1-9](?:[/]?{_BETWEEN}{{0,3}}\d){{7,14}}
-      | 00[1-9]\d{{0,2}}[ .()-](?:{_BETWEEN}{{0,3}}\d){{7,12}}
+      | \(?\+\)?{_BETWEEN}[1-9](?:[/]?{_BETWEEN}\d){{7,14}}
+      | 00[1-9]\d{{0,2}}[ .()-](?:{_BETWEEN}\d){{7,12}}
         # North American
       | \([2-9]\d\d\)[ -]?\d{{3}}[-. ]\d{{4}}
       | (?:1[-. ])?[2-9]\d\d([-.])[2-9]\d\d\1\d{{4}}
@@ -88,12 +81,16 @@ _PHONES = re.compile(
 )
 _CALLED = re.compile(
     r"(?i:\b(?:phone|telephone|tel|telp|telepon|hp|handphone|wa|whatsapp|mobile|cell|fax|hubungi|kontak))"
-    r"[.:]?[ ]?(?i:(?:no|number|nomor|is|at|me at)[.:]?[ ])?$"
+    r"[.:]?[ ]?(?i:(?:no|number|nomor|is|at|me at)[.:]?[ ])?\Z"
 )
-_LOCAL_PHONE = re.compile(rf"\d(?:{_BETWEEN}{{0,3}}\d){{6,12}}(?!\d)")
+_CALLED_WORDS = ("phone", "tel", "hp", "wa", "mobile", "cell", "fax", "hubungi", "kontak")
+_LOCAL_PHONE = re.compile(rf"\d(?:{_BETWEEN}\d){{6,12}}(?!\d)")
 # Letters that may stand right before a phone number without making it a part of something else.
+_LAST_DIGITS = re.compile(r"\D*\d+$")
+_LONGEST_CODE = 7
+_TIED = re.compile(r"(?:[-.]\d{1,8}(?![\w]))++")
 _LABELS = word_set("wa hp tel telp telepon phone ph p t m no call mobile mob cell fax nomor n r")
-_WORD_BEFORE = re.compile(r"(?<![^\W_])[^\W\d_]{1,16}$")
+_WORD_BEFORE = re.compile(r"(?<![^\W_])[^\W\d_]{1,16}\Z")
 _WORD_AFTER = re.compile(r"[^\W\d_]{1,16}+(?=\d)")
 
 
@@ -102,8 +99,9 @@ def redact_numbers(text: str) -> str:
     parts: list[str] = []
     done = position = 0
     folded = text if text.isascii() else text.translate(_FOLDED)  # of the same length
+    ids = Ids(folded)
     while (start := _START.search(folded, position)) is not None:
-        end, replacement = _look(folded, start.start())
+        end, replacement = _look(folded, start.start(), ids)
         if replacement:
             parts += text[done : start.start()], replacement
             done = end
@@ -114,12 +112,12 @@ def redact_numbers(text: str) -> str:
     return "".join(parts)
 
 
-def _look(text: str, start: int) -> tuple[int, str]:
+def _look(text: str, start: int, ids: Ids) -> tuple[int, str]:
     """Where the number at `start` ends, and what is written in its place; "" for leaving it."""
     before = text[start - 1 : start]
     first = _DIGITS.match(text, start)
     after = first.end() if first else start + 1  # behind a sign, the number may still begin
-    end_of_id = _end_of_id(text, start, after)
+    end_of_id = ids.end_around(start, after)
     if end_of_id:
         return end_of_id, ""
     if before.isalnum() and not _is_label(text, start):
@@ -131,19 +129,6 @@ def _look(text: str, start: int) -> tuple[int, str]:
     return after, ""
 
 
-def _end_of_id(text: str, start: int, after: int) -> int:
-    """Where the id ends that holds the number; 0 if none does."""
-    if not any(char.isalnum() or char == "-" for char in text[max(0, start - 1) : start] + text[after : after + 1]):
-        return 0
-    token = _TOKEN_BEFORE.search(text, max(0, start - _LONGEST_ID), start)
-    for found in _ID.finditer(text, token.start() if token else start, after + _LONGEST_ID):
-        if found.start() > start:
-            break
-        if found.end() > start:
-            return found.end()
-    return 0
-
-
 def _is_label(text: str, start: int) -> bool:
     word = _WORD_BEFORE.search(text, max(0, start - 17), start)
     return word is not None and word[0].lower() in _LABELS
@@ -153,7 +138,7 @@ def _harmless(text: str, start: int) -> tuple[int, str] | None:
     if _MONEY_BEFORE.search(text, max(0, start - 8), start):
         amount = _AMOUNT.match(text, start)
         if amount:
-            return _card(text, start) or (amount.end(), "")
+            return _card(text, start) or _nik(text, start) or (amount.end(), "")
     other = _HARMLESS.match(text, start)
     return (other.end(), "") if other else None
 
@@ -165,7 +150,7 @@ def _npwp(text: str, start: int) -> tuple[int, str] | None:
 
 def _ssn(text: str, start: int) -> tuple[int, str] | None:
     match = _SSN.match(text, start)
-    if match and (match["s"] == "-" or _SSN_BEFORE.search(text, max(0, start - 48), start)):
+    if match and (match["s"] == "-" or _names(text, start, _SSN_BEFORE, ("ssn", "social"))):
         return match.end(), "[ssn]"
     return None
 
@@ -177,7 +162,14 @@ def _nik(text: str, start: int) -> tuple[int, str] | None:
     groups = _DIGITS.findall(match[0])
     digits = "".join(groups)
     alone = [len(group) for group in groups] in _NIK_SIZES and is_nik(digits) and not is_timestamp(digits)
-    return (match.end(), "[nik]") if alone or _NIK_BEFORE.search(text, max(0, start - 48), start) else None
+    return (match.end(), "[nik]") if alone or _names(text, start, _NIK_BEFORE, _NIK_WORDS) else None
+
+
+def _names(text: str, start: int, pattern: re.Pattern[str], words: tuple[str, ...]) -> bool:
+    """Whether what stands before `start` says what the number is. Looking for the words first saves most searches."""
+    before = text[max(0, start - 48) : start]
+    lower = before.lower()
+    return any(word in lower for word in words) and pattern.search(before) is not None
 
 
 def _card(text: str, start: int) -> tuple[int, str] | None:
@@ -185,14 +177,14 @@ def _card(text: str, start: int) -> tuple[int, str] | None:
     match = _CARD.match(text, start)
     if match is None or _TRACE.search(text, max(0, start - 16), start):
         return None
-    ends = [found.end() for found in re.finditer(r"\d(?!\d)", match[0])]
+    groups = list(_DIGITS.finditer(match[0]))
     if text[match.end() : match.end() + 1].isdigit():
-        ends.pop()
-    for end in reversed(ends):
-        written = match[0][:end]
-        groups = _DIGITS.findall(written)
-        if sum(map(len, groups)) >= _SHORTEST_CARD and is_card(groups) and not _is_tail(text, start + end):
-            return start + end, "[card]"
+        groups.pop()
+    while sum(len(group[0]) for group in groups) >= _SHORTEST_CARD:
+        end = start + groups[-1].end()
+        if is_card([group[0] for group in groups]) and not _is_tail(text, end):
+            return end, "[card]"
+        groups.pop()
     return None
 
 
@@ -202,12 +194,29 @@ def _is_tail(text: str, end: int) -> bool:
 
 
 def _phone(text: str, start: int) -> tuple[int, str] | None:
-    match = _PHONES.match(text, start)
-    if match is None and _CALLED.search(text, max(0, start - 32), start):
-        match = _LOCAL_PHONE.match(text, start)
-    if match is None or _is_tail(text, match.end()) or not _is_whole(match[0]):
-        return None
-    return match.end(), "[phone]"
+    pattern, limit = _PHONES, len(text)
+    if pattern.match(text, start) is None and _names(text, start, _CALLED, _CALLED_WORDS):
+        pattern = _LOCAL_PHONE
+    while (match := pattern.match(text, start, limit)) is not None:
+        if not _is_tail(text, match.end()):
+            return (_end_of_phone(text, match), "[phone]") if _is_whole(match[0]) else None
+        # The last digits belong to something else: 0812 3456 7890 5m30s
+        limit = start + len(_LAST_DIGITS.sub("", match[0]))
+    return None
+
+
+def _end_of_phone(text: str, match: re.Match[str]) -> int:
+    """The end of `match` with what dashes tie to it, or of a card or NIK that it reaches into."""
+    groups = list(_DIGITS.finditer(text, match.start(), match.end()))
+    for last, group in itertools.pairwise(groups):
+        sign = "(" in text[last.end() : group.start()] or (group[0][0] == "0" and _PHONES.match(text, group.start()))
+        if sign and last.end() - match.start() > _LONGEST_CODE:
+            return last.end()  # another number begins
+        other = _card(text, group.start()) or _nik(text, group.start())
+        if other:
+            return other[0]
+    tied = _TIED.match(text, match.end())
+    return tied.end() if tied else match.end()
 
 
 def _is_whole(written: str) -> bool:

@@ -20,8 +20,10 @@ _KNOWN = re.compile(
     r"(?=[0-9]{0,31}[a-f-])[0-9a-f]{8}(?:[0-9a-f]{8}(?:[0-9a-f]{16})?|(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
     r"|20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)"
 )
-_ENCODED = re.compile(r"""(?<![^\s"'<>&=?\#;,])[^\s"'<>&=?\#;,%]*+%[0-9A-Fa-f]{2}[^\s"'<>&=?\#;,]*+""")
+_PART_OF_URL = re.compile(r"""[^\s"'<>&=?#;,]++""")
+_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 _LAYERS = 3
+_PASSES = 3
 # What stands between a name and its value.
 _SIGN = re.compile(r"[=:>]|--|[\"'],")
 
@@ -43,11 +45,21 @@ def redact_text(text: str, *, one_line: bool = False) -> str:
         return text
     if _KNOWN.fullmatch(text) is not None:
         return text
-    found = scrub(text) if _SUSPECT.search(text) is not None else text
+    found = _settled(text) if _SUSPECT.search(text) is not None else text
     found = escape(found, one_line=one_line)
     if found == text:
         _remember(text)
     return found if len(found) <= LONGEST_TEXT else _shorten(found, len(found))
+
+
+def _settled(text: str) -> str:
+    """`text` scrubbed until nothing more is found: what was glued to a number becomes a name when the number goes."""
+    for _ in range(_PASSES):
+        clean = scrub(text)
+        if clean == text:
+            break
+        text = clean
+    return text
 
 
 def scrub(text: str, layer: int = 0) -> str:
@@ -61,12 +73,14 @@ def scrub(text: str, layer: int = 0) -> str:
         text = redact_pairs(text)
     text = redact_email(redact_credentials(text))
     if "%" in text and layer < _LAYERS:
-        text = _ENCODED.sub(lambda match: _decoded(match[0], layer), text)
+        text = _PART_OF_URL.sub(lambda match: _decoded(match[0], layer), text)
     return redact_networks(redact_numbers(text))
 
 
 def _decoded(token: str, layer: int) -> str:
     """A percent-encoded part of a URL, as it was unless its plain form holds something private."""
+    if "%" not in token or _ENCODED.search(token) is None:
+        return token
     plain = unquote(token)
     clean = scrub(plain, layer + 1)
     return token if clean == plain else quote(clean, safe="/[]").replace("%3A//", "://")
@@ -74,7 +88,7 @@ def _decoded(token: str, layer: int) -> str:
 
 def _cut(text: str, *, one_line: bool) -> str:
     """The beginning, redacted with some more behind it that is then dropped: half a secret would not be recognised."""
-    return _shorten(escape(scrub(text[:LONGEST_TEXT]), one_line=one_line), len(text))
+    return _shorten(escape(_settled(text[:LONGEST_TEXT]), one_line=one_line), len(text))
 
 
 def _shorten(clean: str, length: int) -> str:

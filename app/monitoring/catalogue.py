@@ -154,6 +154,7 @@ class Catalogue:
     gc_collected: Counter
     worker_lag: Gauge
     hook_errors: Counter
+    log_lines_dropped: Counter
     exporter_restarts: Counter
     exporter_scrape_duration: Histogram
     exporter_processes: Gauge
@@ -216,6 +217,7 @@ def build_catalogue(registry: CollectorRegistry) -> Catalogue:
         ),
         worker_lag=gauge("worker_event_loop_lag_seconds", "The largest lag in the last seconds.", "worker"),
         hook_errors=counter("hook_errors_total", "Errors caught in a gunicorn hook.", "hook"),
+        log_lines_dropped=counter("log_lines_dropped_total", "Log lines that were not written, by reason.", "reason"),
         exporter_restarts=counter("exporter_restarts_total", "Times the metrics exporter had to be started again."),
         exporter_scrape_duration=histogram(
             "exporter_scrape_duration_seconds", "Time to build one exposition.", LAG_BUCKETS

@@ -1,0 +1,54 @@
+"""Levels for loggers by name, in the form of LOG_LEVEL: `INFO,app.cache=DEBUG,access=WARNING`.
+
+A name stands for its logger and for those below it by dots, until a longer name says otherwise.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+FORM: Final = (
+    f"want {', '.join(map(repr, LEVELS[:-1]))} or {LEVELS[-1]!r}, then NAME=LEVEL for single loggers, "
+    "comma separated, such as INFO,app.cache=DEBUG"
+)
+_NAME = re.compile(r"[A-Za-z_][\w-]*(?:\.[\w-]+)*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The lowest level of each logger: `default`, unless `by_name` has the logger or one above it."""
+
+    default: str = "INFO"
+    by_name: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, name: str) -> str:
+        """The level of the logger `name`."""
+        while name:
+            if name in self.by_name:
+                return self.by_name[name]
+            name = name.rpartition(".")[0]
+        return self.default
+
+    def __str__(self) -> str:
+        return ",".join([self.default, *(f"{name}={level}" for name, level in self.by_name.items())])
+
+
+def parse_levels(text: str) -> Levels:
+    """Read the form above; one level without a name may be left out. Raises ValueError."""
+    default: str | None = None
+    by_name: dict[str, str] = {}
+    for item in text.split(","):
+        name, equals, level = (part.strip() for part in item.rpartition("="))
+        if level.upper() not in LEVELS:
+            raise ValueError(f"{FORM}: {level!r} is no level")
+        if equals and not _NAME.fullmatch(name):
+            raise ValueError(f"{FORM}: {name!r} is no logger's name")
+        if name in by_name or (not equals and default is not None):
+            raise ValueError(f"{FORM}: {name or 'the level of all others'} is given twice")
+        if equals:
+            by_name[name] = level.upper()
+        else:
+            default = level.upper()
+    return Levels(default or "INFO", by_name)

@@ -1,0 +1,274 @@
+"""Log lines on their way to a descriptor: whoever logs never waits for whoever reads.
+
+A line is written at once where that cannot block. Where it could, or the pipe is full, it joins a bounded backlog that
+a daemon thread writes; what does not fit is dropped, counted, and told of in one line once there is room again.
+
+The constraint to know: a log call may come from anywhere, a finaliser in the middle of another log call included, so
+the lock is reentrant, and nothing that blocks or takes a foreign lock happens under it. A forked child starts with an
+empty backlog and no thread: what its parent had still to write stays with the parent.
+"""
+
+import atexit
+import contextlib
+import os
+import select
+import stat
+import threading
+import time
+import weakref
+from collections import Counter, deque
+from collections.abc import Callable
+from itertools import islice
+from queue import Empty, SimpleQueue
+from typing import Final
+
+from app.monitoring.log_line import LIMIT
+
+MAX_LINES: Final = 8_192
+MAX_BYTES: Final = 4 * 1024 * 1024
+# Seconds that the end of a process may take for what is still to be written.
+EXIT_DEADLINE: Final = 1.0
+# Seconds between two reports of what was dropped while nothing can be written.
+_REPORT_INTERVAL = 0.5
+
+
+class _Backlog:
+    """What one process has still to write, and what it had to drop."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.lines: deque[bytes] = deque()
+        self.size = 0
+        self.writing = False  # guards against a log call from within a log call
+        self.begun = False  # a part of the first line has been written
+        self.torn = False  # a line broke off, so the next one needs a newline before it
+        self.full = False
+        self.dropped: Counter[str] = Counter()  # not yet reported
+        self.unannounced = 0
+        self.thread: threading.Thread | None = None
+        self.calls: SimpleQueue[None] = SimpleQueue()
+        self.called = False
+        self.waiting: list[SimpleQueue[None]] = []
+        self.closed = False
+
+
+class Writer:
+    """Writes lines to `descriptor` in the order they come.
+
+    `report(reason, lines)` is told of dropped lines from the writer's thread, and `announce(lines)` makes the line that
+    tells of them. Reasons are queue_full, write_failed and exit.
+    """
+
+    def __init__(
+        self,
+        descriptor: int,
+        *,
+        report: Callable[[str, int], object] = lambda _reason, _lines: None,
+        announce: Callable[[int], bytes] = lambda lines: b"%d log lines were dropped\n" % lines,
+        max_lines: int = MAX_LINES,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self._descriptor, self._never_blocks = _without_blocking(descriptor)
+        self.report, self.announce = report, announce
+        self._max_lines, self._max_bytes = max_lines, max_bytes
+        self._backlog = _Backlog()
+        self._late = False
+        _writers.add(self)
+
+    def write(self, line: bytes) -> None:
+        """Write `line`, which ends in a newline, now or soon; returns at once."""
+        if self._late:
+            # The thread may be gone, and locks with it. Whoever read a moment ago is expected to go on.
+            if _is_writable(self._descriptor, 0):
+                self._put(line)
+            return
+        backlog = self._backlog
+        written: int | None = 0
+        if self._never_blocks and not backlog.lines and not backlog.unannounced and len(line) <= LIMIT:
+            # The usual case needs no lock: this thread's earlier lines are out, and a pipe takes all of it or nothing.
+            written = self._put(line)
+            if written == len(line):
+                return
+        with backlog.lock:
+            if written and not backlog.lines:  # a disk that is full takes a part
+                line = line[written:]
+                backlog.begun = True
+            if self._has_room(backlog, line):
+                backlog.lines.append(line)
+                backlog.size += len(line)
+            else:
+                backlog.full = True
+                _drop(backlog, "queue_full", 1)
+            if self._never_blocks:
+                self._advance(backlog)
+            if backlog.lines or backlog.dropped:
+                self._call_thread(backlog)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until everything is written, `timeout` seconds at most; whether it is."""
+        backlog = self._backlog
+        written: SimpleQueue[None] = SimpleQueue()
+        with backlog.lock:
+            if not backlog.lines:
+                return True
+            backlog.waiting.append(written)
+        with contextlib.suppress(Empty):
+            written.get(timeout=timeout)
+        return not backlog.lines
+
+    def close(self, timeout: float = EXIT_DEADLINE) -> None:
+        """Write what is left, `timeout` seconds at most. Later lines are written at once, or not at all."""
+        if self._late:
+            return
+        backlog = self._backlog
+        self.flush(timeout)
+        with backlog.lock:
+            if backlog.lines:
+                backlog.dropped["exit"] += len(backlog.lines)
+            self._late = backlog.closed = True
+        backlog.calls.put(None)
+        self._report(backlog)
+
+    def start_anew(self) -> None:
+        """In a forked child: forget the parent's lines, its thread, and its lock, which another thread may hold."""
+        self._backlog = _Backlog()
+        self._late = False
+
+    def _has_room(self, backlog: _Backlog, line: bytes) -> bool:
+        if not backlog.lines:
+            return True
+        return not backlog.full and len(backlog.lines) < self._max_lines and backlog.size + len(line) <= self._max_bytes
+
+    def _call_thread(self, backlog: _Backlog) -> None:
+        if backlog.thread is None:
+            thread = threading.Thread(target=self._run, args=[backlog], name="log-writer", daemon=True)
+            with contextlib.suppress(RuntimeError):  # no thread can be had: the next line tries again
+                thread.start()
+                backlog.thread = thread
+        if not backlog.called:
+            backlog.called = True
+            backlog.calls.put(None)
+
+    def _run(self, backlog: _Backlog) -> None:
+        while not backlog.closed:
+            backlog.calls.get()
+            backlog.called = False
+            while backlog.lines and not backlog.closed:
+                if _is_writable(self._descriptor, _REPORT_INTERVAL):
+                    # Where a write may block, nobody else writes, and nobody may have to wait for it.
+                    with backlog.lock if self._never_blocks else contextlib.nullcontext():
+                        self._advance(backlog)
+                self._report(backlog)
+            self._report(backlog)
+            with backlog.lock:
+                while backlog.waiting and not backlog.lines:
+                    backlog.waiting.pop().put(None)
+
+    def _advance(self, backlog: _Backlog) -> None:
+        """Write what one call carries whole: the first line, and those after it up to PIPE_BUF bytes together."""
+        with backlog.lock:
+            if backlog.writing or not backlog.lines:
+                return
+            backlog.writing = True
+            batch = _first_lines(backlog.lines)
+        try:
+            written = self._put(b"\n" * backlog.torn + b"".join(batch))
+            with backlog.lock:
+                self._settle(backlog, batch, written)
+        finally:
+            backlog.writing = False
+
+    def _put(self, data: bytes) -> int | None:
+        """How many bytes the descriptor took, or None where it refuses them for good."""
+        try:
+            return os.write(self._descriptor, data)
+        except BlockingIOError:
+            return 0
+        except OSError:  # the reader has gone, or the disk is full
+            return None
+
+    def _settle(self, backlog: _Backlog, batch: list[bytes], written: int | None) -> None:
+        if written is None:
+            for _ in batch:
+                backlog.size -= len(backlog.lines.popleft())
+            _drop(backlog, "write_failed", len(batch))
+            backlog.torn, backlog.begun = backlog.torn or backlog.begun, False
+            return
+        if not written:
+            return
+        if backlog.torn:
+            backlog.torn = False
+            written -= 1
+        backlog.size -= written
+        while backlog.lines and written >= len(backlog.lines[0]):
+            written -= len(backlog.lines.popleft())
+            backlog.begun = False
+        if written:
+            backlog.lines[0] = backlog.lines[0][written:]
+            backlog.begun = True
+        if backlog.unannounced and len(backlog.lines) <= self._max_lines // 2 and backlog.size <= self._max_bytes // 2:
+            line = self.announce(backlog.unannounced)
+            backlog.lines.append(line)
+            backlog.size += len(line)
+            backlog.unannounced, backlog.full = 0, False
+
+    def _report(self, backlog: _Backlog) -> None:
+        with backlog.lock:
+            dropped, backlog.dropped = backlog.dropped, Counter()
+        for reason, lines in dropped.items():
+            self.report(reason, lines)
+
+
+def _drop(backlog: _Backlog, reason: str, lines: int) -> None:
+    backlog.dropped[reason] += lines
+    backlog.unannounced += lines
+
+
+def _first_lines(lines: deque[bytes]) -> list[bytes]:
+    batch = [lines[0]]
+    room = LIMIT - len(lines[0])
+    for line in islice(lines, 1, None):
+        room -= len(line)
+        if room < 0:
+            break
+        batch.append(line)
+    return batch
+
+
+def _is_writable(descriptor: int, timeout: float) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(timeout * 1000))
+
+
+def _without_blocking(descriptor: int) -> tuple[int, bool]:
+    """A descriptor of the same file, and whether writing to it never blocks.
+
+    O_NONBLOCK belongs to a pipe's open description, which other programs share; a description of our own can be had
+    from /proc, unless the pipe is another user's. A regular file has no reader that could stall it.
+    """
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISFIFO(mode):
+        with contextlib.suppress(OSError):
+            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
+            return os.open(f"/proc/self/fd/{descriptor}", flags), True
+    return descriptor, stat.S_ISREG(mode) or not os.get_blocking(descriptor)
+
+
+_writers: "weakref.WeakSet[Writer]" = weakref.WeakSet()
+
+
+def _start_anew() -> None:
+    for writer in list(_writers):
+        writer.start_anew()
+
+
+def _close() -> None:
+    deadline = time.monotonic() + EXIT_DEADLINE
+    for writer in list(_writers):
+        writer.close(max(0.0, deadline - time.monotonic()))
+
+
+os.register_at_fork(after_in_child=_start_anew)
+# Registered as this is imported, so that it runs after the hooks of what is imported later.
+atexit.register(_close)

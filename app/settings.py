@@ -19,6 +19,8 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from redis.asyncio.connection import parse_url as parse_redis_url
 
+from app.monitoring.log_levels import parse_levels
+
 ROOT = Path(__file__).resolve().parent.parent
 Network = IPv4Network | IPv6Network
 SECRET_VARIABLES = frozenset({"DATABASE_URL", "REDIS_URL", "AI_API_KEY", "ADMIN_API_KEY"})
@@ -87,7 +89,9 @@ class Settings(BaseSettings):
         description="directory of the workers' metric files; the default carries the user and the port",
     )
     max_series_per_metric: int = Field(10_000, ge=1, description="label sets a metric may have before they overflow")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field("INFO", description="lowest level")
+    log_level: str = Field(
+        "INFO", description="lowest level, then those of single loggers: INFO,app.cache=DEBUG,access=WARNING"
+    )
     rate_limit_writes: str = Field("30/minute", description="reviews and inquiries a client may send, each")
     rate_limit_ai: str = Field("20/minute", description="AI requests a client may send")
     otel_sdk_disabled: bool = Field(False, description="true switches tracing off")
@@ -114,12 +118,15 @@ class Settings(BaseSettings):
                 raise ValueError(f"want addresses or networks such as 10.0.0.0/8: {error}") from error
         return value
 
-    @field_validator("log_level", "environment", mode="before")
+    @field_validator("environment", mode="before")
     @classmethod
-    def _fold_case(cls, value: object, info: ValidationInfo) -> object:
-        if isinstance(value, str):
-            return value.upper() if info.field_name == "log_level" else value.lower()
-        return value
+    def _fold_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("log_level")
+    @classmethod
+    def _check_levels(cls, value: str) -> str:
+        return str(parse_levels(value))
 
     @field_validator("database_url", "redis_url", "ai_base_url", "otel_exporter_otlp_endpoint")
     @classmethod

@@ -1,116 +1,105 @@
 """structlog for everything: JSON lines through orjson in production, a readable console in development.
 
 The standard library's records (uvicorn, gunicorn, libraries) go through the same chain of processors, so every line
-has the same fields whoever wrote it.
+has the same fields whoever wrote it. docs/decisions/0008-logging.md says how lines reach standard output.
 """
 
-import functools
-import json
+import contextlib
+import io
 import logging
 import os
 import sys
-from typing import Any, Literal, TextIO
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import Any, Literal, TextIO, cast
 
-import orjson
 import structlog
 from gunicorn.glogging import Logger as GunicornBaseLogger
-from opentelemetry import trace
-from structlog.types import EventDict, Processor, WrappedLogger
+from structlog.types import EventDict, Processor
 
-from app.monitoring.redaction import redact_event
+from app.monitoring import log_chain
+from app.monitoring.log_console import Console
+from app.monitoring.log_levels import Levels, parse_levels
+from app.monitoring.log_line import encode
+from app.monitoring.log_writer import Writer
+from app.monitoring.multiprocess.companion import no_fork
 
 Renderer = Literal["json", "console"]
-# What ProcessorFormatter keeps in an event, and takes out before the line is written.
-_PROCESSOR_FORMATTER = frozenset({"_record", "_from_structlog"})
+Write = Callable[[bytes], object]
+
+SERVERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "gunicorn.error", "gunicorn.access")
+# Their records at INFO repeat what metrics and spans say. LOG_LEVEL can name them.
+CHATTY = ("httpx", "httpcore")
+_RECORD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
 
-def _trace_context(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """The ids of the current span, also of one that is not sampled: they lead from the log to the trace and back."""
-    context = trace.get_current_span().get_span_context()
-    if context.is_valid:
-        event["trace_id"] = format(context.trace_id, "032x")
-        event["span_id"] = format(context.span_id, "016x")
-    return event
+class _NamedLogger:
+    """Writes what the chain has made of an event, and knows its name."""
+
+    __slots__ = ("_write", "name")
+
+    def __init__(self, write: Write, name: str = "app") -> None:
+        self._write = write
+        self.name = name
+
+    def msg(self, line: bytes) -> None:
+        """Write `line`."""
+        self._write(line)
+
+    log = debug = info = warn = warning = error = critical = fatal = exception = notset = msg
 
 
-def _service_fields(fields: dict[str, str]) -> Processor:
-    def add(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        event.update(fields)
-        event["worker"] = os.getpid()
-        return event
+class _Handler(logging.Handler):
+    """Sends the standard library's records through the chain."""
 
-    return add
+    def __init__(self, write: Write, chain: Sequence[Processor], levels: Levels) -> None:
+        super().__init__()
+        self._write = write
+        self._chain = chain
+        self.levels = levels
 
+    def createLock(self) -> None:  # noqa: N802 -- the name is the base class's
+        """There is nothing to guard; a thread that dies at the end of the interpreter would leave the lock locked."""
+        self.lock = None
 
-def _redaction(renderer: Renderer) -> Processor:
-    def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        # A console escapes nothing: there no text may begin a line of its own.
-        return redact_event(event, one_line=renderer == "console", untouched=_PROCESSOR_FORMATTER)
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Write `record`, unless a filter is against it."""
+        wanted = bool(self.filter(record))
+        if wanted:
+            self.emit(record)
+        return wanted
 
-    return redact
-
-
-def _name_logger(logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """A record of the standard library carries its logger's name; ours know it themselves."""
-    record = event.get("_record")
-    event["logger"] = record.name if record is not None else logger.name
-    return event
-
-
-def _drop_color_message(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """uvicorn repeats its message with terminal colours in an extra field."""
-    event.pop("color_message", None)
-    return event
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write `record`."""
+        self._write(_run(self._chain, _NamedLogger(self._write, record.name), record.levelname.lower(), _event(record)))
 
 
-def _shared_processors(fields: dict[str, str], renderer: Renderer) -> list[Processor]:
-    chain: list[Processor] = [
-        structlog.contextvars.merge_contextvars,  # what the request bound: request_id first of all
-        structlog.processors.add_log_level,
-        _name_logger,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _trace_context,
-        _drop_color_message,
-    ]
-    if renderer == "json":
-        chain.append(_service_fields(fields))
-    # A traceback becomes text before redaction, so that what an exception quotes is redacted too.
-    return [*chain, structlog.processors.format_exc_info, _redaction(renderer)]
-
-
-def _to_json(event: EventDict, **_options: Any) -> str:
+def _event(record: logging.LogRecord) -> EventDict:
+    event = {key: value for key, value in vars(record).items() if key not in _RECORD_FIELDS}
     try:
-        return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-    except (TypeError, ValueError):  # a lone surrogate, a number over 64 bits, a key or object of another kind
-        return json.dumps(_plain(event))
+        event["event"] = record.getMessage()
+    except Exception as error:  # noqa: BLE001 -- the arguments do not fit, which is no reason to lose the line
+        event.update(event=record.msg, arguments=record.args, error=type(error).__name__)
+    if record.exc_info:
+        event["exc_info"] = record.exc_info
+    elif record.exc_text:
+        event["exception"] = record.exc_text
+    if record.stack_info:
+        event["stack"] = record.stack_info
+    return event
 
 
-def _plain(value: Any) -> Any:
-    """`value` in what JSON has; an object that cannot even say what it is becomes its type's name."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, str | int | None):
-        return value
-    try:
-        return str(value)
-    except Exception:  # noqa: BLE001 -- a line is worth more than what one object of it says
-        return type(value).__name__
+def _run(chain: Sequence[Processor], logger: _NamedLogger, method: str, event: EventDict) -> Any:
+    line: Any = event
+    for processor in chain:
+        line = processor(logger, method, line)
+    return line
 
 
 def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
     """A logger that writes `name` into every line's `logger` field. It is set up when it first writes."""
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(name)
     return logger
-
-
-class _NamedLogger(structlog.WriteLogger):
-    """Writes to `file`, and knows its name."""
-
-    def __init__(self, file: TextIO, name: str = "app") -> None:
-        super().__init__(file)
-        self.name = name
 
 
 def configure(
@@ -124,57 +113,111 @@ def configure(
 ) -> None:
     """Set up logging of this process; calling it again replaces the set-up.
 
-    Lines go to `stream`, standard output by default. `level` is a name of the logging module's.
+    Lines go to `stream`, standard output by default. `level` has the form that app.monitoring.log_levels describes.
     """
     output = stream or sys.stdout
-    fields = {"service": service, "version": version, "environment": environment}
-    shared = _shared_processors(fields, renderer)
-    final: Processor = (
-        structlog.processors.JSONRenderer(serializer=_to_json)
-        if renderer == "json"
-        else structlog.dev.ConsoleRenderer(colors=output.isatty(), exception_formatter=structlog.dev.plain_traceback)
-    )
+    levels = parse_levels(level)
+    json = renderer == "json"
+    fields = {"service": service, "version": version, "environment": environment} if json else {}
+    render: Processor = _render_json if json else Console(colors=output.isatty())
+    chain = [*log_chain.processors(fields), render]
+    write = _way_out(output, [log_chain.Stamp(fields), render])
+
+    def bound_logger(logger: Any, processors: Any, context: Any) -> Any:
+        filtering: Any = structlog.make_filtering_bound_logger(levels.of(logger.name))
+        return filtering(logger, processors, context)
+
     structlog.configure(
-        processors=[*shared, final],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=functools.partial(_NamedLogger, output),
+        processors=chain,
+        wrapper_class=cast("type[structlog.typing.BindableLogger]", bound_logger),
+        logger_factory=partial(_NamedLogger, write),
         cache_logger_on_first_use=stream is None,
     )
-    handler = logging.StreamHandler(output)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[
-                structlog.stdlib.PositionalArgumentsFormatter(),
-                structlog.stdlib.ExtraAdder(),
-                *shared,
-            ],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, final],
-        )
-    )
+    _configure_standard_library(_Handler(write, chain, levels))
+
+
+def _configure_standard_library(handler: _Handler) -> None:
     root = logging.getLogger()
+    for name in _levels_in_force().by_name:
+        logging.getLogger(name).setLevel(logging.NOTSET)
     root.handlers[:] = [handler]
-    root.setLevel(level)
+    levels = handler.levels
+    root.setLevel(levels.default)
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(levels.default)))
+    for name, level in levels.by_name.items():
+        logging.getLogger(name).setLevel(level)
     adopt_server_loggers()
     # One line a request is ours, with the route and the duration; uvicorn's would be a second one without them.
     logging.getLogger("uvicorn.access").disabled = True
-    # Their records at INFO repeat what metrics and spans say.
-    for chatty in ("httpx", "httpcore"):
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+    logging.captureWarnings(capture=True)
+
+
+def _levels_in_force() -> Levels:
+    handlers = logging.getLogger().handlers
+    return next((handler.levels for handler in handlers if isinstance(handler, _Handler)), Levels())
+
+
+def _render_json(_logger: Any, _method: str, event: EventDict) -> bytes:
+    return encode(event)
+
+
+def _way_out(stream: TextIO, announcement: Sequence[Processor]) -> Write:
+    """What writes a line to `stream`: past it to its descriptor, or into it if it has none, as in tests."""
+    try:
+        descriptor = stream.fileno()
+    except io.UnsupportedOperation:
+        return partial(_write_text, stream)
+    stream.flush()
+    file = os.fstat(descriptor)
+    writer = _writer(descriptor, file.st_dev, file.st_ino)
+
+    def announce(lines: int) -> bytes:
+        event = {"event": "log_lines_dropped", "lines": lines}
+        line: bytes = _run(announcement, _NamedLogger(writer.write, "logging"), "warning", event)
+        return line
+
+    writer.announce = announce
+    return writer.write
+
+
+@cache
+def _writer(descriptor: int, _device: int, _inode: int) -> Writer:
+    """One for each open file: what has been logged before a new set-up leaves in its order."""
+    return Writer(descriptor, report=count_dropped)
+
+
+def _write_text(stream: TextIO, line: bytes) -> None:
+    stream.write(line.decode())
+    stream.flush()
+
+
+def count_dropped(reason: str, lines: int) -> None:
+    """Count `lines` in the catalogue, where this process has one."""
+    # Not before it is used: prometheus-client decides at its import where its values live.
+    from app.monitoring.catalogue import catalogue  # noqa: PLC0415
+
+    # This is the writer's thread: making the catalogue here could meet the main thread's making it.
+    if catalogue.cache_info().currsize:
+        with contextlib.suppress(Exception), no_fork():  # the disk may be full: the announcement tells of it still
+            catalogue().log_lines_dropped.labels(reason).inc(lines)
 
 
 def adopt_server_loggers() -> None:
     """Have the servers' loggers pass their records on to the root's handler in place of their own."""
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "gunicorn.error", "gunicorn.access"):
+    levels = _levels_in_force().by_name
+    for name in SERVERS:
         logger = logging.getLogger(name)
         logger.handlers = []
         logger.propagate = True
-        logger.setLevel(logging.NOTSET)
+        logger.setLevel(levels.get(name, logging.NOTSET))
 
 
 class GunicornLogger(GunicornBaseLogger):  # type: ignore[misc]
     """gunicorn's logger on our handler. The configuration file has called `configure` before gunicorn makes it."""
 
-    def setup(self, _cfg: Any) -> None:
+    def setup(self, cfg: Any) -> None:
         """Leave gunicorn's own handlers out."""
-        self.loglevel = logging.getLogger().getEffectiveLevel()
+        self.cfg = cfg
         adopt_server_loggers()
+        self.loglevel = self.error_log.getEffectiveLevel()

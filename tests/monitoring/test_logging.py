@@ -1,75 +1,24 @@
 """What a log line carries, whoever wrote it."""
 
 import asyncio
-import io
 import json
 import logging
 import os
-import sys
-from collections.abc import Callable, Iterator
+import warnings
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 import structlog
-from gunicorn.config import Config
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 
-from app.monitoring.logging import GunicornLogger, adopt_server_loggers, configure, get_logger
+from app.monitoring import log_chain
+from app.monitoring.catalogue import catalogue, registry
+from app.monitoring.log_chain import LONGEST_TEXT
+from app.monitoring.logging import count_dropped, get_logger
+from tests.monitoring.conftest import Configure
 
 SECRET = "wayan@example.com"
-SERVER_LOGGERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "gunicorn.error", "gunicorn.access")
-Configure = Callable[..., "Lines"]
-
-
-class Lines:
-    """What was written since `configure`."""
-
-    def __init__(self, stream: io.StringIO) -> None:
-        self._stream = stream
-
-    @property
-    def text(self) -> str:
-        return self._stream.getvalue()
-
-    def all(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.text.splitlines()]
-
-    def only(self) -> dict[str, Any]:
-        (line,) = self.all()
-        return line
-
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    """The test session's own logging is as before afterwards."""
-    root = logging.getLogger()
-    names = ("", *SERVER_LOGGERS, "httpx", "httpcore")
-    loggers = [logging.getLogger(name) for name in names]
-    kept = [(logger, logger.level, logger.handlers[:], logger.propagate, logger.disabled) for logger in loggers]
-    structlog_kept = structlog.get_config()
-    structlog.contextvars.clear_contextvars()
-    yield
-    structlog.contextvars.clear_contextvars()
-    structlog.configure(**structlog_kept)
-    for logger, level, handlers, propagate, disabled in kept:
-        logger.setLevel(level)
-        logger.handlers, logger.propagate, logger.disabled = handlers, propagate, disabled
-    assert root.handlers == kept[0][2]
-
-
-@pytest.fixture
-def configured() -> Configure:
-    """`configured(level="DEBUG")` sets logging up on a stream and returns what is written to it."""
-
-    def set_up(**changes: Any) -> Lines:
-        stream = io.StringIO()
-        common = {"service": "bali", "version": "1.2.3", "environment": "test"}
-        configure(**{"renderer": "json", "level": "INFO", "stream": stream, **common, **changes})
-        return Lines(stream)
-
-    return set_up
 
 
 def test_a_line_says_when_where_and_who(configured: Configure) -> None:
@@ -150,6 +99,83 @@ def test_private_data_is_taken_out_of_every_field(configured: Configure) -> None
     assert ours["body"] == {"notes": ["[email]"], "password": "[redacted]"}
 
 
+def test_a_field_whose_name_starts_with_an_underscore_is_redacted_like_any_other(configured: Configure) -> None:
+    lines = configured()
+    get_logger("ours").info("event", _note=SECRET)
+    logging.getLogger("library").warning("event", extra={"_note": SECRET})
+    assert [line["_note"] for line in lines.all()] == ["[email]", "[email]"]
+
+
+def test_what_the_service_says_of_itself_cannot_be_said_otherwise(configured: Configure) -> None:
+    lines = configured()
+    false = {"timestamp": "1970", "level": "x", "logger": "x", "service": "x", "worker": 1}
+    get_logger("ours").info("event", **false)
+    structlog.contextvars.bind_contextvars(**false)
+    logging.getLogger("library").warning("event")
+    for line, logger in zip(lines.all(), ("ours", "library"), strict=True):
+        assert (line["service"], line["logger"], line["worker"]) == ("bali", logger, os.getpid())
+        assert line["timestamp"] > "2000"
+        assert line["level"] in {"info", "warning"}
+
+
+def test_of_a_very_long_text_what_stands_at_the_cut_is_not_shown(configured: Configure) -> None:
+    lines = configured(renderer="console")  # which shows all of the rest
+    half = LONGEST_TEXT // 2
+    name = "waya" + "n" * 60
+    body = "a" * (half - 20) + f" {name}@example.com " + "b" * (half - 30) + f" {SECRET} end"
+    get_logger("ours").info("event", body=body, password="p" * (LONGEST_TEXT + 1))
+    assert "waya" not in lines.text
+    assert "@" not in lines.text
+    assert "aaa...[cut]bbb" in lines.text
+    assert "[email] end" in lines.text
+    assert "password=[redacted]" in lines.text
+
+
+def test_an_event_that_cannot_be_redacted_is_not_written_and_does_no_harm(
+    configured: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(value: object) -> object:
+        raise RuntimeError(value)
+
+    monkeypatch.setattr(log_chain, "redact", fail)
+    lines = configured()
+    get_logger("ours").info("event", value=SECRET)
+    line = lines.only()
+    assert (line["event"], line["error"], line["logger"]) == ("log_event_not_readable", "RuntimeError", "ours")
+    assert SECRET not in lines.text
+
+
+def test_arguments_that_do_not_fit_their_message_are_written_beside_it(
+    configured: Configure, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lines = configured()
+    logging.getLogger("library").warning("%d guests of %s", SECRET)  # noqa: PLE1206
+    line = lines.only()
+    assert (line["event"], line["arguments"], line["error"]) == ("%d guests of %s", ["[email]"], "TypeError")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_stacks_and_texts_of_exceptions_are_taken_over(configured: Configure) -> None:
+    lines = configured()
+    get_logger("ours").info("event", stack_info=True)
+    logging.getLogger("library").warning("event", stack_info=True)
+    record = logging.LogRecord("far", logging.ERROR, "", 0, "event", (), None)
+    record.exc_text = "as text"
+    logging.getLogger().handle(record)
+    ours, theirs, far = lines.all()
+    for line in (ours, theirs):
+        assert "test_stacks_and_texts" in line["stack"]
+    assert (far["exception"], far["logger"]) == ("as text", "far")
+
+
+def test_a_filter_on_the_handler_is_heard(configured: Configure) -> None:
+    lines = configured()
+    logging.getLogger().handlers[0].addFilter(lambda record: record.msg != "unwanted")
+    logging.getLogger("library").warning("unwanted")
+    logging.getLogger("library").warning("wanted")
+    assert lines.only()["event"] == "wanted"
+
+
 def test_an_exception_becomes_text_without_private_data(configured: Configure) -> None:
     lines = configured()
     try:
@@ -190,56 +216,16 @@ def test_a_value_that_json_cannot_hold_costs_neither_the_caller_nor_the_line(
     assert lines.only()["event"] == "event"
 
 
-def test_lines_below_the_level_are_not_written(configured: Configure) -> None:
-    lines = configured(level="WARNING")
-    for logger in (get_logger("ours"), logging.getLogger("library")):
-        logger.info("quiet")
-        logger.warning("loud")
-    assert [line["event"] for line in lines.all()] == ["loud", "loud"]
-
-
-def test_at_debug_level_debug_lines_are_written(configured: Configure) -> None:
-    lines = configured(level="DEBUG")
-    get_logger("ours").debug("fine")
-    logging.getLogger("library").debug("fine")
-    assert [line["level"] for line in lines.all()] == ["debug", "debug"]
-
-
-@pytest.mark.parametrize(("level", "written"), [("INFO", 1), ("DEBUG", 1), ("ERROR", 0)])
-def test_the_http_clients_information_is_left_out(configured: Configure, level: str, written: int) -> None:
-    lines = configured(level=level)
-    logging.getLogger("httpx").info("HTTP Request: GET")
-    logging.getLogger("httpcore").warning("trouble")
-    assert len(lines.all()) == written
-
-
-def test_the_servers_access_log_is_silent(configured: Configure) -> None:
+def test_warnings_are_log_lines(configured: Configure) -> None:
     lines = configured()
-    logging.getLogger("uvicorn.access").critical("GET / 200")
-    assert lines.text == ""
-
-
-def test_the_servers_loggers_write_through_the_root_once(configured: Configure) -> None:
-    lines = configured()
-    for name in SERVER_LOGGERS:
-        logger = logging.getLogger(name)
-        logger.addHandler(logging.StreamHandler(sys.stderr))
-        logger.propagate = False
-    adopt_server_loggers()
-    logging.getLogger("gunicorn.error").warning("once")
-    logging.getLogger("uvicorn").warning("once")
-    assert [line["event"] for line in lines.all()] == ["once", "once"]
-
-
-def test_gunicorns_logger_is_ours(configured: Configure, capfd: pytest.CaptureFixture[str]) -> None:
-    lines = configured(level="WARNING")
-    logger = GunicornLogger(Config())
-    logger.info("Booting worker")
-    logger.warning("Worker %s was %s", 7, "killed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        logging.captureWarnings(capture=False)
+        logging.captureWarnings(capture=True)
+        warnings.warn(f"{SECRET} is deprecated", DeprecationWarning, stacklevel=1)
     line = lines.only()
-    assert (line["event"], line["logger"]) == ("Worker 7 was killed", "gunicorn.error")
-    assert logger.loglevel == logging.WARNING
-    assert capfd.readouterr() == ("", "")
+    assert (line["logger"], line["level"]) == ("py.warnings", "warning")
+    assert "DeprecationWarning: [email] is deprecated" in line["event"]
 
 
 def test_configuring_again_replaces_what_was_before(configured: Configure) -> None:
@@ -298,3 +284,42 @@ def test_lines_go_to_standard_output_unless_told_otherwise(
     output, errors = capsys.readouterr()
     assert [json.loads(line)["event"] for line in output.splitlines()] == ["event", "event"]
     assert errors == ""
+
+
+def test_a_stream_with_a_descriptor_is_written_past_its_buffer(configured: Configure) -> None:
+    read_end, write_end = os.pipe()
+    with os.fdopen(read_end) as reader, os.fdopen(write_end, "w") as stream:
+        stream.write("before\n")
+        configured(stream=stream)
+        get_logger("ours").info("event")
+        os.set_blocking(read_end, False)
+        before, line = reader.read().splitlines()
+    assert before == "before"
+    assert json.loads(line)["event"] == "event"
+
+
+@pytest.mark.parametrize(
+    ("renderer", "made"), [("json", '"event":"log_lines_dropped"'), ("console", "log_lines_dropped [")]
+)
+def test_dropped_lines_are_announced_as_others_are_written(configured: Configure, renderer: str, made: str) -> None:
+    read_end, write_end = os.pipe()
+    with os.fdopen(read_end), os.fdopen(write_end, "w") as stream:
+        configured(stream=stream, renderer=renderer)
+        writer = get_logger("ours").bind()._logger._write.__self__  # type: ignore[attr-defined]
+        structlog.contextvars.bind_contextvars(request_id="of another")
+        line = writer.announce(7).decode()
+    assert made in line
+    assert "warning" in line
+    assert "of another" not in line
+    if renderer == "json":
+        assert json.loads(line)["lines"] == 7
+
+
+def test_dropped_lines_are_counted_once_there_is_a_catalogue() -> None:
+    def counted() -> float:
+        return registry().get_sample_value("baliblissed_log_lines_dropped_total", {"reason": "queue_full"}) or 0
+
+    catalogue()
+    before = counted()
+    count_dropped("queue_full", 3)
+    assert counted() == before + 3

@@ -1,0 +1,82 @@
+"""What an event goes through before it is written, whoever logged it: structlog's processors, in their order.
+
+The constraint to know: what came from outside the process is redacted as soon as it is text, and only what this module
+knows by itself is added after that.
+"""
+
+import os
+
+import structlog
+from opentelemetry import trace
+from structlog.types import EventDict, Processor, WrappedLogger
+
+from app.monitoring.log_line import CUT
+from app.monitoring.redaction import redact
+
+# Redaction reads a text as a whole, so nobody's megabyte may reach it: no line shows that much anyway.
+LONGEST_TEXT = 32_768
+# What stands next to a cut may be a part of something private, which no pattern knows any more.
+BORDER = 4_096
+
+
+def processors(fields: dict[str, str]) -> list[Processor]:
+    """The chain up to the renderer; `fields` are in every line."""
+    return [
+        structlog.contextvars.merge_contextvars,  # what the request bound: request_id first of all
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,  # a traceback quotes values, so it has to be text before redaction
+        _redact,
+        Stamp(fields),
+        _trace_context,
+    ]
+
+
+def _redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    try:
+        for value in event.values():
+            if isinstance(value, str) and len(value) > LONGEST_TEXT:
+                return _redact_long(event)
+        redacted: EventDict = redact(event)
+    except Exception as error:  # noqa: BLE001 -- a log call must not fail, and nothing unredacted may leave
+        return {"event": "log_event_not_readable", "error": type(error).__name__}
+    return redacted
+
+
+def _redact_long(event: EventDict) -> EventDict:
+    """Redact with long texts in two parts, their beginning and their end."""
+    half = LONGEST_TEXT // 2
+    long = {key for key, value in event.items() if isinstance(value, str) and len(value) > LONGEST_TEXT}
+    parted = {key: [value[:half], value[-half:]] if key in long else value for key, value in event.items()}
+    redacted: EventDict = redact(parted)
+    for key in long & redacted.keys():
+        if isinstance(redacted[key], list):
+            head, tail = redacted[key]
+            redacted[key] = head[:-BORDER] + CUT + tail[BORDER:]
+    return redacted
+
+
+class Stamp:
+    """Adds when, how grave and who in front, and the service's fields behind; nothing of a caller's hides them."""
+
+    def __init__(self, fields: dict[str, str]) -> None:
+        self._fields = fields
+        self._time = structlog.processors.TimeStamper(fmt="iso", utc=True)
+
+    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+        stamp = self._time(logger, method, {})
+        stamp["level"] = method
+        stamp["event"] = event.pop("event", "")
+        stamp["logger"] = logger.name
+        stamped: EventDict = {**stamp, **event, **stamp, **self._fields}
+        if self._fields:
+            stamped["worker"] = os.getpid()
+        return stamped
+
+
+def _trace_context(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """The ids of the current span, also of one that is not sampled: they lead from the log to the trace and back."""
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid:
+        event["trace_id"] = format(context.trace_id, "032x")
+        event["span_id"] = format(context.span_id, "016x")
+    return event

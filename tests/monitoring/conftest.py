@@ -1,0 +1,64 @@
+"""Logging set up for a test, on a stream that it can read, and put back afterwards."""
+
+import io
+import json
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from app.monitoring.logging import SERVERS, configure
+
+Configure = Callable[..., "Lines"]
+TOUCHED = ("", *SERVERS, "gunicorn", "httpx", "httpcore", "library", "library.part", "library.part.x", "li", "ours")
+
+
+class Lines:
+    """What was written since `configure`."""
+
+    def __init__(self, stream: io.StringIO) -> None:
+        self._stream = stream
+
+    @property
+    def text(self) -> str:
+        return self._stream.getvalue()
+
+    def all(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.text.splitlines()]
+
+    def only(self) -> dict[str, Any]:
+        (line,) = self.all()
+        return line
+
+
+@pytest.fixture
+def logging_restored() -> Iterator[None]:
+    """The test session's own logging is as before afterwards."""
+    root = logging.getLogger()
+    loggers = [logging.getLogger(name) for name in TOUCHED]
+    kept = [(logger, logger.level, logger.handlers[:], logger.propagate, logger.disabled) for logger in loggers]
+    structlog_kept = structlog.get_config()
+    structlog.contextvars.clear_contextvars()
+    yield
+    structlog.contextvars.clear_contextvars()
+    structlog.configure(**structlog_kept)
+    logging.captureWarnings(capture=False)
+    for logger, level, handlers, propagate, disabled in kept:
+        logger.setLevel(level)
+        logger.handlers, logger.propagate, logger.disabled = handlers, propagate, disabled
+    assert root.handlers == kept[0][2]
+
+
+@pytest.fixture
+def configured(logging_restored: None) -> Configure:
+    """`configured(level="DEBUG")` sets logging up on a stream and returns what is written to it."""
+
+    def set_up(**changes: Any) -> Lines:
+        stream = io.StringIO()
+        common = {"service": "bali", "version": "1.2.3", "environment": "test"}
+        configure(**{"renderer": "json", "level": "INFO", "stream": stream, **common, **changes})
+        return Lines(stream)
+
+    return set_up

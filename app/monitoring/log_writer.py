@@ -263,6 +263,16 @@ def _start_anew() -> None:
         writer.start_anew()
 
 
+def flush(timeout: float = EXIT_DEADLINE) -> bool:
+    """Wait until this process has written its lines, `timeout` seconds at most; whether it has.
+
+    For a process that ends by os._exit: every other end flushes by itself.
+    """
+    deadline = time.monotonic() + timeout
+    written = [writer.flush(max(0.0, deadline - time.monotonic())) for writer in list(_writers)]
+    return all(written)
+
+
 def _close() -> None:
     deadline = time.monotonic() + EXIT_DEADLINE
     for writer in list(_writers):

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.monitoring import log_writer
 from app.monitoring.log_line import LIMIT
 from app.monitoring.log_writer import Writer
 
@@ -319,6 +320,23 @@ def test_after_the_end_lines_are_written_at_once_without_thread_or_lock(pipe: Pi
     pipe.writer.write(line(1))
     assert pipe.read() == line(1)
     pipe.writer.start_anew()
+
+
+def test_a_write_that_blocks_after_all_holds_up_the_thread_only(
+    shared_pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocked = threading.Event()
+
+    def has_just_been_writable(*_: object) -> bool:
+        blocked.set()
+        return True  # until another process was quicker
+
+    monkeypatch.setattr(log_writer, "_is_writable", has_just_been_writable)
+    for number in range(10):
+        shared_pipe.writer.write(line(number, LIMIT))
+    assert blocked.wait(PATIENCE)
+    assert not shared_pipe.writer.flush(0.05)
+    assert shared_pipe.read_all() == [line(number, LIMIT) for number in range(10)]
 
 
 def test_a_socket_is_written_by_the_thread_because_it_could_block() -> None:

@@ -38,9 +38,9 @@ def free_port() -> int:
 
 
 class Service:
-    """One started service. `output` is what it printed so far."""
+    """One started service. `output` is what it printed so far, unless that goes to the descriptor `stdout`."""
 
-    def __init__(self, directory: Path, environment: dict[str, str]) -> None:
+    def __init__(self, directory: Path, environment: dict[str, str], stdout: int | None = None) -> None:
         self.port, self.metrics_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.metrics_url = f"http://127.0.0.1:{self.metrics_port}/metrics"
@@ -62,8 +62,8 @@ class Service:
                 [Path(sys.executable).with_name("gunicorn"), "-c", "gunicorn_conf.py"],
                 cwd=ROOT,
                 env=self.environment,
-                stdout=output,
-                stderr=subprocess.STDOUT,
+                stdout=output if stdout is None else stdout,
+                stderr=output,
                 start_new_session=True,
             )
         self.master = psutil.Process(self.process.pid)
@@ -149,9 +149,9 @@ def _alive(process: psutil.Process) -> bool:
 
 
 @contextmanager
-def service(directory: Path, **environment: str) -> Iterator[Service]:
+def service(directory: Path, stdout: int | None = None, /, **environment: str) -> Iterator[Service]:
     """A service that is ready; whatever is left of it is ended afterwards."""
-    started = Service(directory, environment)
+    started = Service(directory, environment, stdout)
     family: list[psutil.Process] = []
     try:
         started.wait_until_ready()

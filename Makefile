@@ -9,7 +9,7 @@ UV_ENV = UV_SYSTEM_CERTS=1 UV_NO_PROGRESS=1 $$(index=$$($(BIN)/pip config get gl
 COMPILE = env $(UV_ENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak bench loadtest test-image test-k8s check dashboards format lock programs clean
+.PHONY: help run test soak bench loadtest test-image test-k8s check dashboards format lock programs collector clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,7 @@ PROGRAMS := build/programs
 test soak loadtest: export PATH := $(CURDIR)/$(PROGRAMS)/usr/bin:$(PATH)
 # Two processes with servers of their own: most tests wait for a service. ARGS="-n 0" runs them one after the other.
 test: $(READY) programs ## run every test, with branch coverage (ARGS=... go to pytest)
+	@tests/telemetry/collector.sh $(PROGRAMS) >/dev/null || true # the tests that need it give its reason
 	@rm -f .coverage .coverage.*
 	@$(BIN)/coverage run -m pytest -n 2 --dist loadfile $(ARGS); status=$$?; $(BIN)/coverage combine -q && $(BIN)/coverage report || status=1; exit $$status
 
@@ -37,6 +38,9 @@ loadtest: $(READY) programs ## prove latency buckets and alerts under load (ARGS
 
 programs:
 	@tests/programs.sh $(PROGRAMS)
+
+collector: ## find or build the OpenTelemetry Collector of tests/telemetry (three minutes, once; OTELCOL=... names one)
+	@tests/telemetry/collector.sh $(PROGRAMS)
 
 test-image: $(READY) ## build the image and run it and compose on a real container engine (root, apt, docker.io, debootstrap)
 	@tests/deploy/images/build.sh packages

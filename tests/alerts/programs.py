@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -13,9 +14,13 @@ PACKAGES = {"promtool": "prometheus", "amtool": "prometheus-alertmanager"}
 def require(name: str) -> str:
     """The path of program `name`. Without it the test is skipped, or fails where CI=true is set."""
     path = shutil.which(name)
-    if path is not None:
-        return path
-    reason = f"{name} is not on PATH: install {PACKAGES.get(name, name)}"
+    if path is None:
+        refuse(f"{name} is not on PATH: install {PACKAGES.get(name, name)}")
+    return path
+
+
+def refuse(reason: str) -> NoReturn:
+    """Skip the test for `reason`; fail it where CI=true is set."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)

@@ -1,25 +1,14 @@
-"""Prometheus, Alertmanager and the collector: their files as their own programs read them, and what they promise."""
+"""Prometheus and Alertmanager: their files as their own programs read them, and what they promise."""
 
-import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.monitoring.redaction import REDACTED, redact_text
-from app.settings import ROOT, Settings
+from app.settings import Settings
 from tests.alerts.programs import run
 from tests.alerts.rules import MONITORING, load, slo
-
-COLLECTOR = MONITORING / "otel-collector"
-PRIVATE = [
-    "wayan@example.com",
-    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl",
-    "Bearer abcdef123456",
-    "postgresql://bali:s3cret!x@db.example.com/bali",
-    "sk-abcdefgh12345678",
-]
 
 
 def prometheus() -> dict[str, Any]:
@@ -31,12 +20,6 @@ def prometheus() -> dict[str, Any]:
 def alertmanager() -> dict[str, Any]:
     """monitoring/alertmanager.yml."""
     found: dict[str, Any] = load(MONITORING / "alertmanager.yml")
-    return found
-
-
-def collector() -> dict[str, Any]:
-    """monitoring/otel-collector/config.yaml."""
-    found: dict[str, Any] = load(COLLECTOR / "config.yaml")
     return found
 
 
@@ -127,69 +110,3 @@ def test_a_heartbeat_is_repeated_at_every_interval() -> None:
 def seconds(duration: str) -> int:
     """A duration of one unit, such as 5m."""
     return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]
-
-
-def test_every_span_is_bounded_in_memory_then_redacted_then_exported() -> None:
-    pipelines = collector()["service"]["pipelines"]
-    assert pipelines == {
-        "traces": {
-            "receivers": ["otlp"],
-            "processors": ["memory_limiter", "transform", "redaction"],
-            "exporters": ["otlp_grpc"],
-        }
-    }
-    assert collector()["processors"].keys() == {"memory_limiter", "transform", "redaction"}
-    assert collector()["exporters"].keys() == {"otlp_grpc"}
-
-
-def test_keys_that_are_not_listed_do_not_leave_and_private_ones_are_not_listed() -> None:
-    redaction = collector()["processors"]["redaction"]
-    assert redaction["allow_all_keys"] is False
-    assert redaction["summary"] == "silent"
-    listed = set(redaction["allowed_keys"])
-    assert "service.name" in listed
-    for private in (
-        "client.address",
-        "net.peer.ip",
-        "http.user_agent",
-        "user_agent.original",
-        "url.query",
-        "enduser.id",
-    ):
-        assert private not in listed
-    assert not [key for key in listed if key.startswith(("http.request.header", "http.response.header"))]
-
-
-@pytest.mark.parametrize("value", PRIVATE)
-def test_the_collector_masks_what_the_services_own_redaction_replaces(value: str) -> None:
-    assert redact_text(value) != value, REDACTED
-    masked = value
-    for pattern in collector()["processors"]["redaction"]["blocked_values"]:
-        masked = re.sub(pattern, "****", masked)
-    assert masked != value
-
-
-def test_prometheus_finds_the_collectors_own_metrics() -> None:
-    (reader,) = collector()["service"]["telemetry"]["metrics"]["readers"]
-    port = reader["pull"]["exporter"]["prometheus"]["port"]
-    jobs = {job["job_name"]: job for job in prometheus()["scrape_configs"]}
-    assert targets([jobs["otel-collector"]]) == [f"otel-collector:{port}"]
-
-
-def test_the_slim_collector_has_the_components_of_the_configuration_at_one_version() -> None:
-    builder = load(COLLECTOR / "builder-config.yaml")
-    modules = [
-        entry["gomod"].split(" ")
-        for kind in ("receivers", "processors", "exporters", "extensions")
-        for entry in builder[kind]
-    ]
-    assert {version for _, version in modules} == {f"v{builder['dist']['version']}"}
-    built = {module.rpartition("/")[2] for module, _ in modules}
-    assert built == {
-        "otlpreceiver",
-        "memorylimiterprocessor",
-        "transformprocessor",
-        "redactionprocessor",
-        "otlpexporter",
-        "healthcheckextension",
-    }

@@ -17,6 +17,7 @@ from tests.deploy.conftest import COMPOSE, SECRETS, STANDIN, Service, compose_co
 Services = dict[str, Service]
 WATCHING = {"otel-collector", "jaeger", "prometheus", "alertmanager", "grafana"}
 SERVING = {"backend", "postgres", "redis"}
+OTLP_RECEIVER = "--web.enable-otlp-receiver"
 
 
 def mounts(service: Service) -> dict[str, str]:
@@ -194,6 +195,12 @@ def test_spans_go_to_the_collector_and_from_there_to_jaeger(services: Services) 
     assert "jaeger:4317" in config
 
 
+def test_span_metrics_go_to_prometheus_which_takes_them(services: Services) -> None:
+    config = yaml.safe_load((ROOT / "monitoring/otel-collector/config.yaml").read_text())
+    assert config["exporters"]["otlp_http"]["endpoint"] == "http://prometheus:9090/api/v1/otlp"
+    assert OTLP_RECEIVER in services["prometheus"]["command"]
+
+
 def test_grafana_finds_its_provisioning_and_the_dashboards(services: Services) -> None:
     assert mounts(services["grafana"]) == {
         "/etc/grafana/provisioning": "monitoring/grafana/provisioning",
@@ -221,7 +228,9 @@ def test_the_stand_ins_keep_commands_limits_and_health_checks(services: Services
     standins = compose_config("docker-compose.yaml", STANDIN)["services"]
     assert standins.keys() == SERVING | {"prometheus", "alertmanager"}
     for name, service in standins.items():
-        for part in ("command", "volumes", "tmpfs", "read_only", "cap_drop", "mem_limit"):
+        for part in ("volumes", "tmpfs", "read_only", "cap_drop", "mem_limit"):
             assert service.get(part) == services[name].get(part), (name, part)
+        command = [word for word in services[name].get("command") or [] if word != OTLP_RECEIVER]
+        assert (service.get("command") or []) == command, name
         if name != "prometheus":
             assert service["healthcheck"] == services[name]["healthcheck"], name

@@ -1,10 +1,6 @@
 """A dependency goes away under traffic and comes back; nobody restarts the service."""
 
-import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -12,29 +8,9 @@ import psutil
 
 from app.embedded import EmbeddedServers
 from tests.process.service import Service, service, wait_for
+from tests.process.traffic import traffic
 
 CATALOGUE, REVIEWS = "/api/v1/destinations", "/api/v1/destinations/tanah-lot/reviews"
-
-
-@contextmanager
-def traffic(running: Service, path: str) -> Iterator[Counter[int]]:
-    """Requests of `path`, one after the other, for as long as the block runs; yields the statuses so far."""
-    statuses: Counter[int] = Counter()
-    over = threading.Event()
-
-    def send() -> None:
-        with httpx.Client(base_url=running.url, timeout=20) as client:
-            while not over.is_set():
-                statuses[client.get(path).status_code] += 1
-
-    sender = threading.Thread(target=send)
-    sender.start()
-    try:
-        yield statuses
-    finally:
-        over.set()
-        sender.join(30)
-    assert not sender.is_alive()
 
 
 def processes_of(data: Path, name: str) -> psutil.Process:

@@ -1,0 +1,74 @@
+"""Private values that must not come out of the collector, and where they are planted."""
+
+import hashlib
+from dataclasses import dataclass
+from urllib.parse import quote, quote_plus
+
+
+@dataclass(frozen=True)
+class Canary:
+    """What is planted, and the part of it that is private."""
+
+    name: str
+    planted: str
+    private: str
+
+    def is_in(self, text: str) -> bool:
+        """Whether `text` has the private part, as it is or in the forms of URLs and of JSON inside JSON."""
+        forms = {self.private, quote(self.private), quote(self.private, safe=""), quote_plus(self.private)}
+        return any(form in text for form in forms | {form.replace('"', '\\"') for form in forms})
+
+
+def _whole(name: str, planted: str) -> Canary:
+    return Canary(name, planted, planted)
+
+
+# What is known by its form, wherever it stands.
+CANARIES = [
+    _whole("e-mail", "made.wirawan@example.com"),
+    _whole("phone", "+62 812-3456-7890"),
+    _whole("local phone", "081234567891"),
+    _whole("JWT", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJtYWRlIn0.c2lnbmF0dXJlLW9mLW1hZGU"),
+    _whole("card", "4539 1488 0343 6467"),
+    Canary("password", "password=ubud-sunrise-77", "ubud-sunrise-77"),
+    Canary("bearer token", "Bearer 9f8e7d6c5b4a39281706", "9f8e7d6c5b4a39281706"),
+]
+# What no form gives away: it must not be in places that are taken out as a whole.
+WORDS = _whole("words", "my villa stands empty until friday")
+
+# Ordinary values, which nothing may touch.
+HARMLESS = [
+    "/api/v1/destinations/tanah-lot",
+    "4bf92f3577b34da6a3ce929d0e0e4736",
+    "4f1d0aa2-0812-4555-8666-123456789012",
+    "2026-11-25T19:19:18.123456+07:00",
+    "1764098358123456789",
+    "IDR 1500000",
+    "-8.409518, 115.188919",
+    "1.45.0",
+    "127.0.0.1:5432",
+    "SELECT slug, name FROM destinations WHERE slug = $1 AND tags @> $2",
+    "EVALSHA ? ? ? ?",
+    "ValueError: invalid literal for int() with base 10: 'abc'",
+]
+
+
+def trace_id(seed: str, *, kept: bool, percentage: float) -> str:
+    """A trace id that a probabilistic policy of `percentage` keeps or not, always the same one for a `seed`.
+
+    The policy compares FNV-1a of its salt and the id with the share: processor/tailsamplingprocessor in v0.145.
+    """
+    assert 0 < percentage < 100, "a share that keeps some and drops some"
+    number = 0
+    while True:
+        candidate = hashlib.sha256(f"{seed} {number}".encode()).digest()[:16]
+        if (_fnv1a(b"default-hash-seed" + candidate) <= percentage / 100 * 2**64) is kept:
+            return candidate.hex()
+        number += 1
+
+
+def _fnv1a(content: bytes) -> int:
+    value = 0xCBF29CE484222325
+    for byte in content:
+        value = ((value ^ byte) * 0x100000001B3) % 2**64
+    return value

@@ -1,0 +1,176 @@
+"""Signal by source: what one request leaves behind in spans, log and metrics, and that each leads to the same trace."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from app.settings import Settings
+from tests.telemetry import otlp
+from tests.telemetry.traffic import CHAT, SERVER_ERROR, WORKERS, Observed
+
+# The service's own names for it, in either of the two conventions that instrumentations speak.
+METHOD = "http.request.method|http.method"
+STATUS = "http.response.status_code|http.status_code"
+PATH = "url.path|http.target"
+SYSTEM = "db.system.name|db.system"
+STATEMENT = "db.query.text|db.statement"
+ANY = object()
+
+
+class Row(NamedTuple):
+    """Where to look for what `source` left behind, and what is found there by the names of the columns."""
+
+    signal: str
+    source: str
+    look: Callable[[Observed], list[Mapping[str, Any]]]
+    columns: dict[str, Any]
+    pending: str | None = None
+
+
+def request_span(seen: Observed) -> otlp.Span:
+    """The span of the slow request."""
+    (found,) = [span for span in seen.trace(seen.slow) if span.kind == otlp.SERVER]
+    return found
+
+
+def _spans(seen: Observed) -> list[Mapping[str, Any]]:
+    trace = seen.trace(seen.slow)
+    return [
+        {
+            **span.resource,
+            **span.attributes,
+            "kind": span.kind,
+            "name": span.name,
+            "trace_id": span.trace_id,
+            "root": _ancestor(span, trace).name,
+            "parent": bool(span.parent_id),
+        }
+        for span in trace
+    ]
+
+
+def _ancestor(span: otlp.Span, trace: list[otlp.Span]) -> otlp.Span:
+    """The topmost span above `span` that the trace has."""
+    above = {other.span_id: other for other in trace}
+    while span.parent_id in above:
+        span = above[span.parent_id]
+    return span
+
+
+def _access_log(seen: Observed) -> list[Mapping[str, Any]]:
+    line = seen.line("slow")
+    return [{**line, "span of the request": line["span_id"] == request_span(seen).span_id}]
+
+
+def _exemplars(seen: Observed) -> list[Mapping[str, Any]]:
+    return [
+        {**sample.labels, **sample.exemplar.labels, "metric": sample.name}
+        for family in text_string_to_metric_families(seen.exposition)  # type: ignore[no-untyped-call]
+        for sample in family.samples
+        if sample.exemplar
+    ]
+
+
+REQUEST = f"POST {CHAT}"
+SERVICE = {
+    "service.name": "baliblissed-backend",
+    "service.namespace": "baliblissed",
+    "service.version": ANY,
+    "service.instance.id": ANY,
+    "deployment.environment.name": "production",
+    "host.name": ANY,
+    "telemetry.sdk.language": "python",
+}
+BELOW = {**SERVICE, "kind": otlp.CLIENT, "parent": True, "root": REQUEST}
+MODEL = str(Settings.model_fields["ai_model"].default)
+ROWS = [
+    Row(
+        "span",
+        "request",
+        _spans,
+        {
+            **SERVICE,
+            "kind": otlp.SERVER,
+            "name": REQUEST,
+            "parent": False,
+            "http.route": CHAT,
+            METHOD: "POST",
+            STATUS: 200,
+            PATH: CHAT,
+        },
+    ),
+    Row("span", "SQL", _spans, {**BELOW, "name": "SELECT", SYSTEM: "postgresql", STATEMENT: ANY, "db.namespace": ANY}),
+    Row("span", "Redis", _spans, {**BELOW, "name": "EVALSHA", SYSTEM: "redis", STATEMENT: "EVALSHA ? ? ? ? ? ? ?"}),
+    Row("span", "AI call", _spans, {**BELOW, METHOD: "POST", STATUS: 200, "url.full|http.url": ANY}),
+    Row(
+        "span",
+        "AI model",
+        _spans,
+        {**SERVICE, "gen_ai.request.model": MODEL, "gen_ai.usage.input_tokens": 11, "gen_ai.usage.output_tokens": 7},
+        pending="AI calls carry no gen_ai.* attributes yet",
+    ),
+    Row("log", "request", _access_log, {"route": CHAT, "status": 200, "span of the request": True}),
+    Row(
+        "exemplar",
+        "request",
+        _exemplars,
+        {"metric": "http_request_duration_seconds_bucket", "handler": CHAT},
+        pending="the metrics port gives no exemplars yet",
+    ),
+]
+
+
+def _params(rows: list[Row]) -> list[Any]:
+    return [
+        pytest.param(
+            row,
+            id=f"{row.signal} of {row.source}",
+            marks=[pytest.mark.xfail(reason=row.pending, strict=False)] if row.pending else [],
+        )
+        for row in rows
+    ]
+
+
+@pytest.mark.parametrize("row", _params(ROWS))
+def test_each_signal_of_each_source_leads_to_the_one_trace(observed: Observed, row: Row) -> None:
+    columns = {"trace_id": observed.slow, **row.columns}
+    found = row.look(observed)
+    assert any(all(_holds(item, names, value) for names, value in columns.items()) for item in found), found
+
+
+def _holds(found: Mapping[str, Any], names: str, wanted: Any) -> bool:
+    """Whether one of the alternative `names` is there with the `wanted` value."""
+    values = [found[name] for name in names.split("|") if name in found]
+    return any(wanted is ANY or value == wanted for value in values)
+
+
+def test_no_span_of_the_trace_is_without_its_parent(observed: Observed) -> None:
+    trace = observed.trace(observed.slow)
+    assert {_ancestor(span, trace).span_id for span in trace} == {request_span(observed).span_id}
+
+
+def test_each_worker_is_an_instance_of_its_own_and_the_log_names_it(observed: Observed) -> None:
+    failed = [line for line in observed.logs if line.get("route") == CHAT and line["status"] >= SERVER_ERROR]
+    instances: dict[int, set[str]] = {}
+    for line in failed:
+        (request,) = [span for span in observed.trace(line["trace_id"]) if span.kind == otlp.SERVER]
+        assert request.resource["process.pid"] == line["worker"]
+        instances.setdefault(line["worker"], set()).add(request.resource["service.instance.id"])
+    assert len(instances) == WORKERS
+    assert sorted(map(len, instances.values())) == [1] * WORKERS, "a worker with several ids"
+    assert len(set.union(*instances.values())) == WORKERS, "an id with several workers"
+
+
+def test_the_service_ended_well_and_lost_no_span_of_a_request(observed: Observed) -> None:
+    assert observed.exit_status == 0
+    logged = {line["trace_id"] for line in observed.logs if line["logger"] == "access" and line["route"] == CHAT}
+    arrived = {span.trace_id for span in observed.received if span.kind == otlp.SERVER}
+    assert logged <= arrived
+
+
+def test_probes_and_scrapes_leave_no_span_behind(observed: Observed) -> None:
+    routes = {span.attributes.get("http.route") for span in observed.received if span.kind == otlp.SERVER}
+    assert CHAT in routes
+    assert not [route for route in routes if route and route.startswith(("/health", "/metrics"))]

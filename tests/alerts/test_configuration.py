@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.settings import Settings
+from app.settings import ROOT, Settings
 from tests.alerts.programs import run
 from tests.alerts.rules import MONITORING, load, slo
 

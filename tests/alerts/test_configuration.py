@@ -1,5 +1,6 @@
 """Prometheus and Alertmanager: their files as their own programs read them, and what they promise."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any

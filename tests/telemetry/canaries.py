@@ -36,6 +36,38 @@ CANARIES = [
 # What no form gives away: it must not be in places that are taken out as a whole.
 WORDS = _whole("words", "my villa stands empty until friday")
 
+# What the application's own redaction knows as well.
+KNOWN_TO_THE_APPLICATION = [
+    "wayan@example.com",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl",
+    "Bearer abcdef123456",
+    "postgresql://bali:s3cret!x@db.example.com/bali",
+    "sk-abcdefgh12345678",
+]
+# Private values in the forms in which they are met.
+FORMS = [
+    *KNOWN_TO_THE_APPLICATION,
+    "made%40example.com",
+    "made@b\u00fcro.example",
+    '{"to":"made@example.com","day":1}',
+    "ghp_abcdefghijklmnopqrstuvwx",
+    '{"api_key": "abc"}',
+    "/guests?access_token=abc",
+    "4539148803436467",
+    "4539-1488-0343-6467",
+    "4539\u00a01488\u00a00343\u00a06467",
+    "3782 822463 10005",
+    "+6281234567890",
+    "+1 (415) 555-2671",
+    "+62\u00a0812\u00a03456\u00a07890",
+    "%2B62%20812%203456%207890",
+    "0812-3456-7890",
+    "6281234567890",
+    "(0361) 123456",
+    "0361-123456",
+    "NIK: 5171012509900001",
+    "123-45-6789",
+]
 # Ordinary values, which nothing may touch.
 HARMLESS = [
     "/api/v1/destinations/tanah-lot",
@@ -46,6 +78,8 @@ HARMLESS = [
     "IDR 1500000",
     "-8.409518, 115.188919",
     "1.45.0",
+    "1.0.0+20261125",
+    "max_tokens: 100",
     "127.0.0.1:5432",
     "SELECT slug, name FROM destinations WHERE slug = $1 AND tags @> $2",
     "EVALSHA ? ? ? ?",

@@ -2,9 +2,10 @@
 
 import pytest
 
+from app.monitoring.redaction import redact_text
 from tests.alerts.rules import load
 from tests.telemetry import otlp
-from tests.telemetry.canaries import CANARIES, HARMLESS, WORDS, Canary
+from tests.telemetry.canaries import CANARIES, FORMS, HARMLESS, KNOWN_TO_THE_APPLICATION, WORDS, Canary
 from tests.telemetry.collector import SHIPPED
 from tests.telemetry.dirty import OUT_OF_REACH, REMOVED, SEARCHED
 from tests.telemetry.traffic import ASKED_WITH, Observed, kept_id
@@ -88,9 +89,20 @@ def test_no_private_value_is_in_span_metrics_or_in_the_collectors_own_log(observ
     assert not canary.is_in(observed.besides)
 
 
+@pytest.mark.parametrize("text", FORMS)
+def test_private_values_are_masked_in_the_forms_in_which_they_are_met(observed: Observed, text: str) -> None:
+    assert "****" in the_span(observed, text).attributes["url.path"]
+
+
+@pytest.mark.parametrize("text", KNOWN_TO_THE_APPLICATION)
+def test_what_the_services_own_redaction_replaces_the_collector_masks_too(observed: Observed, text: str) -> None:
+    assert redact_text(text) != text
+    assert the_span(observed, text).attributes["url.path"] != text
+
+
 @pytest.mark.parametrize("text", HARMLESS)
 def test_ordinary_values_are_not_touched(observed: Observed, text: str) -> None:
-    assert the_span(observed, f"harmless {text}").attributes == {"url.path": text}
+    assert the_span(observed, text).attributes == {"url.path": text}
 
 
 def test_whatever_the_service_sends_is_listed_or_left_out_on_purpose(observed: Observed) -> None:

@@ -35,7 +35,7 @@ def secrets(entry: str) -> list[str]:
 def raised(value: str) -> str:
     """The traceback of an error that quotes `value`."""
     try:
-        raise ValueError(value)
+        raise ValueError(value)  # noqa: TRY301 -- it is to be in the traceback
     except ValueError as error:
         return "".join(traceback.format_exception(error))
 

@@ -22,6 +22,7 @@ from app.middleware.body_limit import BodyLimitMiddleware
 from app.middleware.middleware import ObservingMiddleware
 from app.monitoring import event_loop, process, tracing
 from app.monitoring.catalogue import catalogue, registry
+from app.monitoring.http_metrics import HttpMetrics
 from app.monitoring.prometheus import Instrumentator
 from app.settings import Settings, get_settings
 
@@ -106,12 +107,15 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
 def create_app(settings: Settings | None = None) -> FastAPI:
     """A new application; the settings are the environment's unless they are given."""
     settings = settings or get_settings()
+    excluded = settings.otel_python_fastapi_excluded_urls
     app = FastAPI(
         title="BaliBlissed",
         version=__version__,
         lifespan=_lifespan,
         # A redirect to another slash would carry the raw path into labels; such a path is simply not found.
         redirect_slashes=False,
+        # FastAPI's own would make a second span, and one for each dependency, with the query in it.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.services = _build_services(settings)
     for resource in (health, destinations, reviews, inquiries, assistant):
@@ -121,8 +125,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimitMiddleware, limit=MAX_BODY_BYTES)
     app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.forwarded_allow_ips)
     app.state.instrumentator = Instrumentator()
-    app.state.instrumentator.instrument(app)
-    app.add_middleware(ObservingMiddleware)
-    if not settings.otel_sdk_disabled:
-        tracing.instrument(app, settings.otel_python_fastapi_excluded_urls)
+    app.add_middleware(
+        ObservingMiddleware,
+        metrics=HttpMetrics(registry()),
+        tracer=None if settings.otel_sdk_disabled else tracing.request_tracer(excluded),
+        excluded=frozenset({"/metrics"}),
+    )
     return app

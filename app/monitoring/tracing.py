@@ -15,13 +15,10 @@ import uuid
 from collections.abc import Sequence
 from typing import Literal
 
-from fastapi import FastAPI
 from opentelemetry import trace
 from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
-from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 from opentelemetry.instrumentation.redis import RedisInstrumentor
-from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import (
@@ -30,10 +27,12 @@ from opentelemetry.sdk.trace.export import (
     SpanExporter,
     SpanExportResult,
 )
-from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
+from opentelemetry.util.http import parse_excluded_urls
 
 from app.monitoring.catalogue import registry
 from app.monitoring.logging import get_logger
+from app.monitoring.request_span import RequestTracer
+from app.monitoring.sampling import RequestIds, RequestSampler
 
 ExporterName = Literal["otlp", "console", "none"]
 SECONDS_BETWEEN_WARNINGS = 60.0
@@ -130,7 +129,9 @@ def configure(
         }
     )
     # Its own atexit hook would wait half a minute for a collector that is away; `shutdown` below has a deadline.
-    provider = TracerProvider(resource=resource, sampler=ParentBasedTraceIdRatio(ratio), shutdown_on_exit=False)
+    provider = TracerProvider(
+        resource=resource, sampler=RequestSampler(ratio), id_generator=RequestIds(), shutdown_on_exit=False
+    )
     span_exporter = _make_exporter(exporter, endpoint, timeout)
     if span_exporter is not None:
         provider.add_span_processor(BatchSpanProcessor(span_exporter))
@@ -148,17 +149,15 @@ def exemplar() -> dict[str, str] | None:
     return {"trace_id": trace.format_trace_id(context.trace_id), "span_id": trace.format_span_id(context.span_id)}
 
 
-def instrument(app: FastAPI, excluded_urls: str) -> None:
-    """Spans for `app`'s requests and for asyncpg, Redis and httpx. Call it in the factory."""
-    FastAPIInstrumentor.instrument_app(
-        app,
-        excluded_urls=excluded_urls,
-        exclude_spans=["receive", "send"],  # one span for each message of the body says nothing
-        meter_provider=NoOpMeterProvider(),  # its metrics carry the client's Host header as a label
-    )
+def request_tracer(excluded_urls: str) -> RequestTracer | None:
+    """What begins and ends the spans of requests, with spans for asyncpg, Redis and httpx; None without a provider."""
+    provider = trace.get_tracer_provider()
+    if not isinstance(provider, TracerProvider):
+        return None
     for instrumentor in _INSTRUMENTORS:
         if not instrumentor.is_instrumented_by_opentelemetry:
             instrumentor.instrument()
+    return RequestTracer(provider, parse_excluded_urls(excluded_urls))
 
 
 def shutdown(deadline: float = SHUTDOWN_DEADLINE) -> bool:

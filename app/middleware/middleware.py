@@ -3,32 +3,31 @@
 Pure ASGI, entered once and left once. docs/requests.md has a rule for every way a request can end.
 """
 
-import ipaddress
-import random
-import re
+import asyncio
 import time
 from collections.abc import Container
-from functools import lru_cache
-from http import HTTPStatus
-from typing import Any
+from contextlib import suppress
 
-from opentelemetry import context as contexts
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from app.api.problems import problem
+from app.middleware.connection import Connection
+from app.middleware.entry import (
+    CLIENT_CLOSED_REQUEST,
+    FAILED,
+    Entry,
+    access,
+    cut_short,
+    detach,
+    log,
+    sanitise_address,
+    size,
+)
 from app.monitoring.http_metrics import NO_ROUTE, HttpMetrics, handler_of
-from app.monitoring.logging import get_logger
-from app.monitoring.request_span import RequestSpan, RequestTracer, attach
+from app.monitoring.request_span import RequestTracer, attach
 
-# An id that others chose goes into logs and headers, so only a plain form is taken over.
-_SAFE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-# nginx's number for a client that went away before there was a whole answer.
-CLIENT_CLOSED_REQUEST = 499
-
-access = get_logger("access")
-log = get_logger("request")
+__all__ = ["ObservingMiddleware", "sanitise_address"]
 
 
 class ObservingMiddleware:
@@ -51,93 +50,101 @@ class ObservingMiddleware:
         self.excluded = excluded
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await Connection(self.tracer, scope, receive, send).run(self.app)
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange = _Exchange(self, scope, send)
-        token = exchange.enter()
+        exchange = _Exchange(self, scope, receive, send)
+        token = exchange.enter(self.tracer)
         try:
-            await self.app(scope, receive, exchange.send)
+            await self.app(scope, exchange.receive, exchange.send)
         except Exception as error:
-            if not await exchange.fail(error, receive):
+            if not await exchange.fail(error):
                 raise  # half an answer is out: the server must cut the connection
+        except asyncio.CancelledError as error:
+            exchange.leave(cut_short(error))
+            raise
         finally:
-            exchange.finish(CLIENT_CLOSED_REQUEST)
-            if token is not None:
-                contexts.detach(token)
+            # Without a whole answer the server fails the request, if nothing has been said of it by now.
+            exchange.finish(exchange.status if exchange.whole else FAILED)
+            detach(token)
 
 
-class _Exchange:
+class _Exchange(Entry):
     """One request and its answer."""
 
-    __slots__ = (
-        "_app", "_done", "_layer", "_received", "_scope", "_send", "_sent", "_span", "_started", "_status", "request_id"
-    )  # fmt: skip
+    __slots__ = ("_done", "_gone", "_layer", "_sent", "_started", "_trailers", "status", "whole")
 
-    def __init__(self, layer: ObservingMiddleware, scope: Scope, send: Send) -> None:
+    def __init__(self, layer: ObservingMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
         self._started = time.perf_counter()
+        super().__init__(scope, receive, send)
         self._layer = layer
-        self._scope = scope
-        self._send = send
-        self._app = scope.get("app")
-        self._status = self._received = self._sent = 0
-        self._span: RequestSpan | None = None
-        self._done = False
+        self.status = self._sent = 0
+        self.whole = self._trailers = self._gone = self._done = False
 
-    def enter(self) -> Any:
-        """Read the headers, bind the context; returns what detaches the trace's."""
-        scope, given, traceparent = self._scope, b"", None
-        for name, value in scope["headers"]:
-            if name == b"x-request-id":
-                given = value
-            elif name == b"traceparent":
-                traceparent = value
-            elif name == b"content-length":
-                self._received = _size(value)
-        self.request_id = given.decode() if _SAFE_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
-        scope["request_id"] = self.request_id
-        # Who is at the other end of the socket, before any proxy's header is believed further in.
-        scope["peer"] = scope.get("client")
-        clear_contextvars()
-        bind_contextvars(request_id=self.request_id)
-        if self._layer.tracer is None:
-            return None
-        self._span = self._layer.tracer.begin(scope, traceparent)
-        return attach(self._span)
+    async def receive(self) -> Message:
+        """Pass a message of the request on; a client that goes away ends it."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self.leave()
+        return message
 
     async def send(self, message: Message) -> None:
         """Pass a message of the answer on; the request is over with the last of them."""
         kind = message["type"]
         if kind == "http.response.start":
-            self._status = int(message["status"])
-            headers = [(b"x-request-id", self.request_id.encode())]
-            for pair in message.get("headers", ()):
-                if pair[0] == b"content-length":
-                    self._sent = _size(pair[1])
-                if pair[0] != b"x-request-id":
-                    headers.append(pair)
-            message["headers"] = headers
+            self._begin(message)
+        try:
             await self._send(message)
-            return
-        await self._send(message)
-        if kind == "http.response.pathsend" or (kind == "http.response.body" and not message.get("more_body")):
-            self.finish(self._status)
+        except OSError:  # the server's way to say it, from version 2.4 of ASGI on
+            self.leave()
+            raise
+        if kind == "http.response.body":
+            if message.get("more_body"):
+                return
+            self.whole = True
+            if not self._trailers:
+                self.finish(self.status)
+        elif kind == "http.response.pathsend" or (
+            kind == "http.response.trailers" and not message.get("more_trailers")
+        ):
+            self.finish(self.status)
 
-    async def fail(self, error: Exception, receive: Receive) -> bool:
-        """Account for what the application has raised; whether the client has, or now gets, a whole answer."""
-        if isinstance(error, ClientDisconnect):
+    def _begin(self, message: Message) -> None:
+        """Note status and size of the answer, and put the request's id into its headers."""
+        headers = [(b"x-request-id", self.request_id.encode())]
+        for pair in message.get("headers", ()):
+            if pair[0] == b"content-length":
+                self._sent = size(pair[1])
+            if pair[0] != b"x-request-id":
+                headers.append(pair)
+        message["headers"] = headers
+        self.status = int(message["status"])
+        self._trailers = message.get("trailers", False)
+
+    def leave(self, status: int = CLIENT_CLOSED_REQUEST) -> None:
+        """The client has gone, or is left alone: that ends a request, but makes no failure undone."""
+        if not self._done:
+            self._gone = True
+            self.finish(self.status if self.status >= FAILED else status)
+
+    async def fail(self, error: Exception) -> bool:
+        """Account for what the application has raised; whether the client has, or now gets, all that it can."""
+        if self._gone and isinstance(error, ClientDisconnect | OSError):
             return True
         log.error("unhandled_error", exc_info=error)
         if self._done:
-            return True  # in a background task
+            return True  # in a background task, or nobody is there any more
         if self._span is not None:
             self._span.error = error
-        if self._status:
-            self.finish(int(HTTPStatus.INTERNAL_SERVER_ERROR))
+        if self.status:
+            self.finish(FAILED)
             return False
-        path = self._scope["path"]
-        response = problem(HTTPStatus.INTERNAL_SERVER_ERROR, request_id=self.request_id, instance=path)
-        await response(self._scope, receive, self.send)
+        response = problem(FAILED, request_id=self.request_id, instance=self._scope["path"])
+        with suppress(OSError):
+            await response(self._scope, self._receive, self.send)
         return True
 
     def finish(self, status: int) -> None:
@@ -146,39 +153,25 @@ class _Exchange:
             return
         self._done = True
         seconds = time.perf_counter() - self._started
-        scope, layer = self._scope, self._layer
-        handler = handler_of(scope, self._app)
-        exemplar = None
+        scope, layer, span = self._scope, self._layer, self._span
+        handler = handler_of(scope, self._app, status)
         ids: dict[str, str] = {}
-        if layer.tracer is not None and self._span is not None:
-            kept = layer.tracer.end(self._span, scope, handler if handler != NO_ROUTE else None, status, seconds)
+        token = None
+        if layer.tracer is not None and span is not None:
+            kept = layer.tracer.end(span, scope, None if handler == NO_ROUTE else handler, status, seconds)
             if kept:
-                exemplar = ids = self._span.labels()
+                ids = span.labels()
+                # The answer may have been sent from inside of another span, whose ids the line would have.
+                token = attach(span)
         if layer.metrics is not None and handler not in layer.excluded:
-            layer.metrics.record(scope["method"], status, handler, seconds, (self._received, self._sent), exemplar)
-        client = scope.get("client")
+            layer.metrics.record(scope["method"], status, handler, seconds, (self._received, self._sent), ids or None)
         access.info(
             "request",
             method=scope["method"],
             route=handler,
             status=status,
             duration_ms=round(seconds * 1000, 2),
-            client_ip=sanitise_address(client[0] if client else None),
+            client_ip=self.client(),
             **ids,
         )
-
-
-def _size(value: bytes) -> int:
-    """What a Content-Length header says; 0 where it is no number."""
-    return int(value) if value.isdigit() else 0
-
-
-@lru_cache(maxsize=4096)
-def sanitise_address(address: str | None) -> str:
-    """The network of an address, without its last 8 bits (IPv4) or last 80 (IPv6); "local" for anything else."""
-    try:
-        parsed = ipaddress.ip_address(address or "")
-    except ValueError:
-        return "local"
-    prefix = 24 if parsed.version == 4 else 48  # noqa: PLR2004
-    return str(ipaddress.ip_network((parsed, prefix), strict=False))
+        detach(token)

@@ -4,9 +4,11 @@ That one matches every route a second time, builds a Request and a Response, and
 labels. Here the route is read from the scope after routing, and the children of a method, status and route are kept.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping
-from http import HTTPMethod
-from typing import NamedTuple, TypeVar
+from http import HTTPMethod, HTTPStatus
+from types import SimpleNamespace
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Summary
 from prometheus_fastapi_instrumentator import routing
@@ -19,13 +21,31 @@ NO_ROUTE = "none"
 METHODS = frozenset(HTTPMethod)
 
 
-class _Series(NamedTuple):
-    """Where a request of one method, status and route is counted."""
+class _Timer:
+    """The values of a histogram. Its own method looks for the bucket one by one, and for an exemplar."""
 
-    total: Counter
-    received: Summary
-    sent: Summary
-    duration: Histogram
+    __slots__ = ("_bounds", "_buckets", "_sum", "histogram")
+
+    def __init__(self, histogram: Any) -> None:
+        self.histogram: Histogram = histogram
+        self._bounds, self._buckets, self._sum = histogram._upper_bounds, histogram._buckets, histogram._sum  # noqa: SLF001
+
+    def observe(self, seconds: float) -> None:
+        self._sum.inc(seconds)
+        self._buckets[bisect_left(self._bounds, seconds)].inc(1)
+
+
+class _Series:
+    """Where requests of one method, status and route are counted: the values behind the library's metrics."""
+
+    __slots__ = ("received", "received_bytes", "requests", "sent", "sent_bytes", "timer", "total")
+
+    def __init__(self, total: Any, received: Any, sent: Any, duration: Any) -> None:
+        self.total: Counter = total
+        self.requests = total._value  # noqa: SLF001
+        self.received, self.received_bytes = received._count, received._sum  # noqa: SLF001
+        self.sent, self.sent_bytes = sent._count, sent._sum  # noqa: SLF001
+        self.timer = _Timer(duration)
 
 
 class HttpMetrics:
@@ -36,7 +56,7 @@ class HttpMetrics:
         self._total = _declared(known, "http_requests_total", Counter)
         self._received = _declared(known, "http_request_size_bytes", Summary)
         self._sent = _declared(known, "http_response_size_bytes", Summary)
-        self._all = _declared(known, "http_request_duration_highr_seconds", Histogram)
+        self._all = _Timer(_declared(known, "http_request_duration_highr_seconds", Histogram))
         self._duration = _declared(known, "http_request_duration_seconds", Histogram)
         self._series: dict[tuple[str, int, str], _Series] = {}
 
@@ -51,12 +71,21 @@ class HttpMetrics:
     ) -> None:
         """Count one request. `sizes` are those of the Content-Length headers of request and answer, 0 without one."""
         series = self._series.get((method, status, handler)) or self._find(method, status, handler)
-        # The class's methods: those of the instance would look for the current trace, which is known here.
-        Counter.inc(series.total, 1, exemplar)
-        series.received.observe(sizes[0])
-        series.sent.observe(sizes[1])
-        Histogram.observe(self._all, seconds, exemplar)
-        Histogram.observe(series.duration, seconds, exemplar)
+        series.received.inc(1)
+        series.sent.inc(1)
+        if sizes[0]:
+            series.received_bytes.inc(sizes[0])
+        if sizes[1]:
+            series.sent_bytes.inc(sizes[1])
+        if exemplar is None:
+            series.requests.inc(1)
+            self._all.observe(seconds)
+            series.timer.observe(seconds)
+        else:
+            # The class's methods: those of the instance would look for the current trace, which is known here.
+            Counter.inc(series.total, 1, exemplar)
+            Histogram.observe(self._all.histogram, seconds, exemplar)
+            Histogram.observe(series.timer.histogram, seconds, exemplar)
 
     def _find(self, method: str, status: int, handler: str) -> _Series:
         label = method if method in METHODS else UNKNOWN_METHOD
@@ -79,13 +108,26 @@ def _declared(known: Mapping[str, object], name: str, kind: type[Metric]) -> Met
     return found
 
 
-def handler_of(scope: Scope, app: object) -> str:
+def handler_of(scope: Scope, app: object, status: int) -> str:
     """The template of the route that has taken the request of `app`, read after routing; "none" where none has."""
-    route = scope.get("route")
-    if route is None:
-        return NO_ROUTE
-    if "app_root_path" in scope:
-        # Mounted: the scope knows the inner route only. The library puts the parts together, for these requests alone.
-        outer = {**scope, "app": app, "root_path": scope["app_root_path"]}
-        return routing.get_route_name(HTTPConnection(outer), should_include_root_path=False) or NO_ROUTE
-    return getattr(route, "path", None) or NO_ROUTE
+    if "app_root_path" not in scope:
+        # A route of an included router does not know the prefix; FastAPI notes who does.
+        included = scope.get("fastapi", {}).get("effective_route_context")
+        route = scope.get("route") if included is None else included.starlette_route or included
+        path: str | None = getattr(route, "path", None)
+        if path:
+            return path
+        if status == HTTPStatus.NOT_FOUND and "endpoint" not in scope:
+            return NO_ROUTE
+    return _look_up(scope, app) or NO_ROUTE
+
+
+def _look_up(scope: Scope, app: object) -> str | None:
+    """The library's answer, which matches again: where the scope has none, or that of a mounted application only.
+
+    It takes a redirect's raw path for a template, so it is shown the routes of `app` and not its router.
+    """
+    routes = SimpleNamespace(routes=getattr(app, "routes", None))
+    outer = {**scope, "app": routes, "root_path": scope.get("app_root_path", scope.get("root_path", ""))}
+    outer.pop("fastapi", None)
+    return routing.get_route_name(HTTPConnection(outer), should_include_root_path=False)

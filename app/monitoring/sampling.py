@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import (
-    Decision,
+    ALWAYS_ON,
     ParentBasedTraceIdRatio,
     Sampler,
     SamplingResult,
@@ -86,9 +86,9 @@ class RequestSampler(Sampler):
         trace_state: TraceState | None = None,
     ) -> SamplingResult:
         """The SDK's question."""
-        if _forced.get() is not None:
-            return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes)
-        return self._usual.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
+        # Either keeps the caller's tracestate.
+        sampler = self._usual if _forced.get() is None else ALWAYS_ON
+        return sampler.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
 
     def get_description(self) -> str:
         """For the SDK's records."""

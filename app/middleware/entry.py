@@ -1,0 +1,96 @@
+"""What a request and a websocket have in common where they come in: an id, a peer, a context for logs and traces."""
+
+import ipaddress
+import random
+import re
+from functools import lru_cache
+from typing import Any
+
+from opentelemetry import context as contexts
+from starlette.types import Receive, Scope, Send
+from structlog.contextvars import bind_contextvars, clear_contextvars
+
+from app.monitoring.logging import get_logger
+from app.monitoring.request_span import RequestSpan, RequestTracer, attach
+
+# An id that others chose goes into logs and headers, so only a plain form is taken over.
+_SAFE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+FAILED = 500
+# nginx's number for a client that went away before there was a whole answer.
+CLIENT_CLOSED_REQUEST = 499
+# uvicorn cancels with this what is left when a worker's time to drain is over: the client is still there.
+_TIME_IS_UP = "Task cancelled, timeout graceful shutdown exceeded"
+
+access = get_logger("access")
+log = get_logger("request")
+
+
+class Entry:
+    """One scope that has come in, with the server's two callables."""
+
+    __slots__ = ("_app", "_receive", "_received", "_scope", "_send", "_span", "request_id")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope, self._receive, self._send = scope, receive, send
+        # A mounted application puts itself in this place.
+        self._app = scope.get("app")
+        self._received = 0
+        self._span: RequestSpan | None = None
+
+    def enter(self, tracer: RequestTracer | None) -> Any:
+        """Read the headers, bind the context; returns what `detach` wants."""
+        scope = self._scope
+        given: bytes | None = None
+        traceparent: bytes | None = None
+        for name, value in scope["headers"]:
+            # One that is sent twice is taken from neither.
+            if name == b"x-request-id":
+                given = value if given is None else b""
+            elif name == b"traceparent":
+                traceparent = value if traceparent is None else b""
+            elif name == b"content-length":
+                self._received = size(value)
+        self.request_id = given.decode() if given and _SAFE_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+        scope["request_id"] = self.request_id
+        # Who is at the other end of the socket, before any proxy's header is believed further in.
+        scope["peer"] = scope.get("client")
+        clear_contextvars()
+        bind_contextvars(request_id=self.request_id)
+        if tracer is None:
+            return None
+        # Its own spans are switched off where the application is made; this reaches those that are mounted in it.
+        scope.setdefault("fastapi.telemetry", None)
+        self._span = tracer.begin(scope, traceparent)
+        return attach(self._span)
+
+    def client(self) -> str:
+        """The client's network, for the log."""
+        client = self._scope.get("client")
+        return sanitise_address(client[0] if client else None)
+
+
+def detach(token: Any) -> None:
+    """Undo what `enter` has attached."""
+    if token is not None:
+        contexts.detach(token)
+
+
+def size(value: bytes) -> int:
+    """What a Content-Length header says; 0 where it is no number that can be believed."""
+    return int(value) if value.isdigit() and len(value) < 16 else 0  # noqa: PLR2004 -- that would be a petabyte
+
+
+def cut_short(error: BaseException) -> int:
+    """The status of a request whose task was cancelled with `error`: by a shutdown, or because its client left."""
+    return FAILED if _TIME_IS_UP in error.args else CLIENT_CLOSED_REQUEST
+
+
+@lru_cache(maxsize=4096)
+def sanitise_address(address: str | None) -> str:
+    """The network of an address, without its last 8 bits (IPv4) or last 80 (IPv6); "local" for anything else."""
+    try:
+        parsed = ipaddress.ip_address(address or "")
+    except ValueError:
+        return "local"
+    prefix = 24 if parsed.version == 4 else 48  # noqa: PLR2004
+    return str(ipaddress.ip_network((parsed, prefix), strict=False))

@@ -1,0 +1,316 @@
+"""Which requests have a span, and what it says: where a hundredth is sampled, where none is, and whoever called."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry import baggage, trace
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
+from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.http import parse_excluded_urls
+from prometheus_client import CollectorRegistry
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+from structlog.testing import capture_logs
+
+from app.middleware.middleware import ObservingMiddleware
+from app.monitoring import request_span
+from app.monitoring.request_span import KEPT, RequestTracer
+from tests.middleware.applications import Records
+from tests.middleware.wire import Wire
+
+TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+SLOW = 0.25
+STARTED = 1_700_000_000_000_000_000
+Pair = tuple[bytes, bytes]
+
+
+class Route:
+    """What the router notes."""
+
+    path = "/trips/{trip}"
+
+
+class Clock:
+    """Both clocks that the layer reads; they go on when a handler says so."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def perf_counter(self) -> float:
+        return 5000.0 + self.seconds
+
+    def time_ns(self) -> int:
+        return STARTED + round(self.seconds * 1e9)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("app.middleware.middleware.time", SimpleNamespace(perf_counter=made.perf_counter))
+    monkeypatch.setattr("app.monitoring.request_span.time", SimpleNamespace(time_ns=made.time_ns))
+    return made
+
+
+class Handler:
+    """Answers with `status` after `seconds`, or raises, and notes which span is current."""
+
+    def __init__(self, clock: Clock, status: int, seconds: float, error: Exception | None = None) -> None:
+        self.clock, self.status, self.seconds, self.error = clock, status, seconds, error
+        self.current = trace.INVALID_SPAN_CONTEXT
+
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        scope["route"] = Route()
+        self.current = trace.get_current_span().get_span_context()
+        self.clock.seconds += self.seconds
+        if self.error is not None and not self.status:
+            raise self.error
+        await send({"type": "http.response.start", "status": self.status, "headers": []})
+        if self.error is not None:
+            raise self.error
+        await send({"type": "http.response.body", "body": b""})
+
+
+def exemplars(registry: CollectorRegistry) -> list[dict[str, str]]:
+    """The labels of all exemplars."""
+    samples = [sample for family in registry.collect() for sample in family.samples]
+    return [dict(sample.exemplar.labels) for sample in samples if sample.exemplar]
+
+
+async def observe(records: Records, handler: Any, *headers: Pair, **scope: Any) -> list[dict[str, Any]]:
+    """What is logged of one request."""
+    with capture_logs() as lines:
+        try:
+            await Wire("/trips/7", headers=headers, **scope).run(ObservingMiddleware(handler, **records.layer()))
+        except LookupError as error:
+            assert error is handler.error  # noqa: PT017 -- half an answer was out
+    return [dict(line) for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("status", "seconds", "error", "answered", "reason"),
+    [
+        (500, 0.0, None, 500, "error"),
+        (503, 0.1, None, 503, "error"),
+        (599, 0.1, None, 599, "error"),
+        (0, 0.1, LookupError("before the start"), 500, "error"),
+        (200, 0.1, LookupError("in mid-stream"), 500, "error"),
+        (200, SLOW, None, 200, "slow"),
+        (404, 30.0, None, 404, "slow"),
+        (500, 30.0, None, 500, "error"),
+    ],
+)
+@pytest.mark.parametrize("caller", [None, b"00"], ids=["alone", "called by one that keeps nothing"])
+async def test_at_no_sampling_whatever_fails_or_is_slow_has_its_span(
+    clock: Clock,
+    status: int,
+    seconds: float,
+    error: Exception | None,
+    answered: int,
+    reason: str,
+    caller: bytes | None,
+) -> None:
+    records, handler = Records(ratio=0.0, slow=SLOW), Handler(clock, status, seconds, error)
+    headers = [(b"traceparent", f"00-{TRACE}-{CALLER}-".encode() + caller)] if caller else []
+    lines = await observe(records, handler, *headers)
+    (span,) = records.spans()
+    assert (span.kind, span.name) == (SpanKind.SERVER, "GET /trips/{trip}")
+    assert (span.start_time, span.end_time) == (STARTED, STARTED + round(seconds * 1e9))
+    attributes = dict(span.attributes or {})
+    assert attributes[KEPT] == reason
+    assert attributes["http.route"] == "/trips/{trip}"
+    assert attributes["http.response.status_code"] == answered
+    assert (span.status.status_code is StatusCode.ERROR) is (answered >= 500)
+    expected = None if answered < 500 else "LookupError" if error else str(answered)
+    assert attributes.get("error.type") == expected
+    assert [event.name for event in span.events] == (["exception"] if error else [])
+    assert span.context is not None
+    ids = {"trace_id": f"{span.context.trace_id:032x}", "span_id": f"{span.context.span_id:016x}"}
+    assert ids == {"trace_id": f"{handler.current.trace_id:032x}", "span_id": f"{handler.current.span_id:016x}"}
+    assert not handler.current.trace_flags.sampled
+    assert {key: lines[-1][key] for key in ids} == ids
+    assert exemplars(records.registry) == [ids] * 3
+    assert (span.parent.span_id if span.parent else None) == (int(CALLER, 16) if caller else None)
+    assert ids["trace_id"] == TRACE or not caller
+
+
+@pytest.mark.parametrize(("status", "seconds"), [(200, 0.0), (404, 0.1), (499, SLOW - 0.01), (302, 0.0)])
+async def test_at_no_sampling_nothing_else_has_one(clock: Clock, status: int, seconds: float) -> None:
+    records = Records(ratio=0.0, slow=SLOW)
+    (line,) = await observe(records, Handler(clock, status, seconds))
+    assert records.spans() == ()
+    assert exemplars(records.registry) == []
+    assert "trace_id" not in line  # the chain of processors adds it, as to any line of the request
+
+
+async def test_without_an_exporter_nothing_is_kept_for_its_end(clock: Clock) -> None:
+    records = Records(ratio=0.0)
+    tracer = RequestTracer(records.provider, parse_excluded_urls(""), late=False)
+    await Wire().run(ObservingMiddleware(Handler(clock, 500, 9.0), tracer=tracer))
+    assert records.spans() == ()
+
+
+async def test_a_request_that_was_sampled_has_one_span_and_needs_no_reason(clock: Clock) -> None:
+    records, handler = Records(ratio=1.0, slow=SLOW), Handler(clock, 503, 9.0)
+    (line,) = await observe(records, handler, query_string=b"day=1", scheme="https", http_version="2")
+    (span,) = records.spans()
+    assert dict(span.attributes or {}) == {
+        "http.request.method": "GET",
+        "http.route": "/trips/{trip}",
+        "http.response.status_code": 503,
+        "error.type": "503",
+        "url.scheme": "https",
+        "url.path": "/trips/7",
+        "url.query": "day=1",
+        "network.protocol.version": "2",
+        "server.address": "127.0.0.1",
+        "server.port": 8000,
+    }
+    assert handler.current == span.context
+    assert line["span_id"] == f"{handler.current.span_id:016x}"
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "attribute"), [("PUT", "PUT /trips/{trip}", "PUT"), ("BREW", "HTTP /trips/{trip}", "_OTHER")]
+)
+async def test_an_odd_method_names_no_span(clock: Clock, method: str, name: str, attribute: str) -> None:
+    records = Records()
+    await observe(records, Handler(clock, 200, 0.0), method=method, server=("/run/app.sock", None))
+    (span,) = records.spans()
+    assert span.attributes is not None
+    assert (span.name, span.attributes["http.request.method"]) == (name, attribute)
+    assert (span.attributes["server.address"], "server.port" in span.attributes) == ("/run/app.sock", False)
+
+
+SAMPLED, NOT = f"00-{TRACE}-{CALLER}-01", f"00-{TRACE}-{CALLER}-00"
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "ratio", "taken_over", "sampled"),
+    [
+        (SAMPLED, 0.0, True, True),
+        (SAMPLED, 1.0, True, True),
+        (NOT, 0.0, True, False),
+        (NOT, 1.0, True, False),
+        (f"00-{TRACE}-{CALLER}-03", 0.0, True, True),
+        (f"00-{TRACE}-{CALLER}-ff", 0.0, True, True),
+        (f"cc-{TRACE}-{CALLER}-01-more", 0.0, True, True),
+        (f"00-{TRACE}-{CALLER}-01-more", 0.0, False, False),
+        (f"ff-{TRACE}-{CALLER}-01", 0.0, False, False),
+        (f"00-{'0' * 32}-{CALLER}-01", 1.0, False, True),
+        (f"00-{TRACE}-{'0' * 16}-01", 0.0, False, False),
+        (f"00-{TRACE.upper()}-{CALLER}-01", 1.0, False, True),
+        (f"00-{TRACE}-{CALLER}", 0.0, False, False),
+        (f"00-{TRACE}-{CALLER}-01" + "0" * 9000, 0.0, False, False),
+        ("", 1.0, False, True),
+        ("\x00\xff", 1.0, False, True),
+    ],
+)
+async def test_a_callers_decision_is_taken_over_if_it_can_be_read(
+    clock: Clock, traceparent: str, ratio: float, *, taken_over: bool, sampled: bool
+) -> None:
+    records, handler = Records(ratio=ratio), Handler(clock, 200, 0.0)
+    await observe(records, handler, (b"traceparent", traceparent.encode("latin-1")))
+    assert (f"{handler.current.trace_id:032x}" == TRACE) is taken_over
+    assert handler.current.trace_flags.sampled is sampled
+    assert [span.parent is not None for span in records.spans()] == [taken_over] * sampled
+
+
+@pytest.mark.parametrize("flags", ["00", "01"])
+@pytest.mark.parametrize("status", [200, 500])
+async def test_tracestate_and_baggage_go_through(clock: Clock, flags: str, status: int) -> None:
+    records, seen = Records(ratio=0.0), []
+    handler = Handler(clock, status, 0.0)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(baggage.get_all())
+        await handler(scope, receive, send)
+
+    await observe(
+        records,
+        app,
+        (b"traceparent", f"00-{TRACE}-{CALLER}-{flags}".encode()),
+        (b"tracestate", b"vendor=1"),
+        (b"tracestate", b"other=2"),
+        (b"baggage", b"who=me"),
+    )
+    assert handler.current.trace_state.to_header() == "vendor=1,other=2"
+    assert seen == [{"who": "me"}]
+    for span in records.spans():
+        assert span.context is not None
+        assert span.context.trace_state.to_header() == "vendor=1,other=2"
+
+
+HEX = st.text("0123456789abcdef", min_size=1, max_size=34)
+PARENTS = st.one_of(
+    st.builds(
+        "{}-{}-{}-{}{}".format,
+        st.sampled_from(["00", "00", "01", "ff", "0", "0g"]),
+        st.sampled_from([TRACE, "0" * 32, TRACE.upper(), TRACE[1:]]) | HEX,
+        st.sampled_from([CALLER, "0" * 16, CALLER + "0"]) | HEX,
+        st.sampled_from(["00", "01", "02", "03", "ff", "1", "0x", "+1", " 1", "0_1"]),
+        st.sampled_from(["", "", "-", "-x", " ", "\n"]),
+    ),
+    st.text(max_size=60),
+)
+
+
+@given(
+    traceparent=PARENTS,
+    tracestate=st.none() | st.sampled_from(["a=1", "a=1,b=2", "", "=", "a", "a=1,a=2", "a" * 600]),
+    bag=st.none() | st.sampled_from(["a=1", "a", ";", "a=1;b=2,c=3"]),
+)
+def test_headers_are_read_as_the_library_reads_them(traceparent: str, tracestate: str | None, bag: str | None) -> None:
+    headers = [(b"traceparent", traceparent.encode("latin-1", "replace"))]
+    headers += [(b"tracestate", tracestate.encode())] if tracestate is not None else []
+    headers += [(b"baggage", bag.encode())] if bag is not None else []
+    scope: Scope = {"type": "http", "headers": headers}
+    context, caller = request_span._caller(scope)
+    theirs = TraceContextTextMapPropagator().extract(Headers(scope=scope), Context())
+    expected = trace.get_current_span(theirs).get_span_context()
+    if not expected.is_valid:
+        assert (caller, context) == (None, Context())
+        return
+    assert caller == expected
+    assert caller.trace_flags == expected.trace_flags
+    assert baggage.get_all(context) == baggage.get_all(W3CBaggagePropagator().extract(Headers(scope=scope), Context()))
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1.0])
+@pytest.mark.parametrize("status", [200, 500])
+@pytest.mark.parametrize("headers", [(), ((b"traceparent", SAMPLED.encode()),)])
+async def test_an_excluded_request_has_no_span_and_its_children_none(
+    clock: Clock, ratio: float, status: int, headers: tuple[Pair, ...]
+) -> None:
+    records = Records(ratio=ratio, slow=SLOW, excluded_urls="^https?://[^/]+/trips")
+    handler = Handler(clock, status, 9.0)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        with records.provider.get_tracer("child").start_as_current_span("child"):
+            await handler(scope, receive, send)
+
+    await observe(records, app, *headers)
+    assert records.spans() == ()
+    assert not handler.current.trace_flags.sampled
+
+
+@pytest.mark.parametrize(("sampler", "spans"), [(ALWAYS_ON, 1), (ALWAYS_OFF, 0)])
+async def test_the_sampler_of_another_provider_decides_itself(clock: Clock, sampler: Sampler, spans: int) -> None:
+    records = Records()
+    provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
+    provider._active_span_processor = records.provider._active_span_processor
+    handler = Handler(clock, 200, 0.0)
+    with capture_logs() as lines:
+        tracer = RequestTracer(provider, parse_excluded_urls(""))
+        await Wire().run(ObservingMiddleware(handler, tracer=tracer))
+    found: tuple[ReadableSpan, ...] = records.spans()
+    assert len(found) == spans
+    for span in found:
+        assert span.context is not None
+        assert f"{span.context.span_id:016x}" == lines[0]["span_id"] == f"{handler.current.span_id:016x}"

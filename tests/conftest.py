@@ -12,12 +12,17 @@ import asyncpg
 import httpx
 import pytest
 from fastapi import FastAPI
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from redis.asyncio import Redis
 
 from app.database.migrate import migrate
 from app.database.pool import Database
 from app.embedded import EmbeddedServers
 from app.main import create_app
+from app.monitoring.sampling import RequestIds, RequestSampler
 from app.settings import Settings
 
 ADMIN_KEY = "a key for the tests only"
@@ -167,3 +172,27 @@ async def client(application: Application) -> AsyncIterator[httpx.AsyncClient]:
     """The application as it is set up for tests."""
     async with application() as opened:
         yield opened
+
+
+class _Lasting(SimpleSpanProcessor):
+    """A processor that the end of one application does not end."""
+
+    def shutdown(self) -> None:
+        """The session's provider serves the next application too."""
+
+
+@pytest.fixture(scope="session")
+def exporter() -> InMemorySpanExporter:
+    """The spans of this process, from the first test that wants them."""
+    kept = InMemorySpanExporter(max_spans=10_000)
+    provider = TracerProvider(sampler=RequestSampler(1.0), id_generator=RequestIds(), shutdown_on_exit=False)
+    provider.add_span_processor(_Lasting(kept))
+    trace.set_tracer_provider(provider)
+    return kept
+
+
+@pytest.fixture
+def spans(exporter: InMemorySpanExporter) -> InMemorySpanExporter:
+    """The spans of this test."""
+    exporter.clear()
+    return exporter

@@ -165,6 +165,7 @@ class Catalogue:
     exporter_free_bytes: Gauge
     exporter_series: Gauge
     series_lost: Counter
+    spans_dropped: Counter
 
 
 def build_catalogue(registry: CollectorRegistry) -> Catalogue:
@@ -232,6 +233,7 @@ def build_catalogue(registry: CollectorRegistry) -> Catalogue:
         exporter_free_bytes=gauge("exporter_directory_free_bytes", "Room left where the metrics directory is."),
         exporter_series=gauge("exporter_series", "Label sets of each metric, over all processes.", "metric"),
         series_lost=counter("metrics_series_lost_total", "Series that found no room in the metrics directory."),
+        spans_dropped=counter("spans_dropped_total", "Spans that were not delivered, by reason.", "reason"),
     )
 
 

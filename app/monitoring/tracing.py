@@ -20,19 +20,16 @@ from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 from opentelemetry.instrumentation.redis import RedisInstrumentor
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import (
-    BatchSpanProcessor,
-    ConsoleSpanExporter,
-    SpanExporter,
-    SpanExportResult,
-)
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter, SpanExportResult
 from opentelemetry.util.http import parse_excluded_urls
 
-from app.monitoring.catalogue import registry
+from app.monitoring.catalogue import catalogue, registry
 from app.monitoring.logging import get_logger
 from app.monitoring.request_span import RequestTracer
 from app.monitoring.sampling import RequestIds, RequestSampler
+from app.monitoring.span_queue import BoundedSpanProcessor
+from app.monitoring.span_redaction import LONGEST_VALUE, RedactingExporter
 
 ExporterName = Literal["otlp", "console", "none"]
 SECONDS_BETWEEN_WARNINGS = 60.0
@@ -90,18 +87,25 @@ class CalmExporter(SpanExporter):
         return self._inner.force_flush(timeout_millis)
 
 
+class WorkerTracerProvider(TracerProvider):
+    """One worker's provider. `queue` holds the spans that are to be exported, where there is an exporter."""
+
+    queue: BoundedSpanProcessor | None = None
+
+
 def _make_exporter(name: ExporterName, endpoint: str | None, timeout: float) -> SpanExporter | None:
     if name == "none":
         return None
     if name == "console":
-        return ConsoleSpanExporter()
+        return RedactingExporter(ConsoleSpanExporter())
     # Imported in the worker, and only where it is used: gRPC costs 0.3 s and does not like to be forked.
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
 
     # CalmExporter speaks for them: they would log a pair of lines for every batch.
     for chatty in ("opentelemetry.exporter.otlp.proto.grpc", "opentelemetry.sdk._shared_internal"):
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
-    return CalmExporter(OTLPSpanExporter(endpoint=endpoint, timeout=timeout), endpoint or "the default")
+    otlp = RedactingExporter(OTLPSpanExporter(endpoint=endpoint, timeout=timeout))
+    return CalmExporter(otlp, endpoint or "the default")
 
 
 def configure(
@@ -128,15 +132,23 @@ def configure(
             "process.pid": os.getpid(),
         }
     )
-    # Its own atexit hook would wait half a minute for a collector that is away; `shutdown` below has a deadline.
-    provider = TracerProvider(
-        resource=resource, sampler=RequestSampler(ratio), id_generator=RequestIds(), shutdown_on_exit=False
-    )
     span_exporter = _make_exporter(exporter, endpoint, timeout)
+    provider = WorkerTracerProvider(
+        resource=resource,
+        # Without an exporter a span would be made for nobody, and an exemplar would lead nowhere.
+        sampler=RequestSampler(ratio if span_exporter is not None else 0.0),
+        id_generator=RequestIds(),
+        # Its own atexit hook would wait half a minute for a collector that is away; `shutdown` below has a deadline.
+        shutdown_on_exit=False,
+        span_limits=SpanLimits(max_attribute_length=LONGEST_VALUE),
+    )
     if span_exporter is not None:
-        provider.add_span_processor(BatchSpanProcessor(span_exporter))
-        # Without an exporter no trace is kept, and an exemplar would lead nowhere.
+        provider.queue = BoundedSpanProcessor(span_exporter, catalogue().spans_dropped)
+        provider.add_span_processor(provider.queue)
         registry().exemplar_source = exemplar
+    # What a client can make the SDK complain of, header by header.
+    for parser in ("opentelemetry.baggage.propagation", "opentelemetry.trace.propagation", "opentelemetry.trace.span"):
+        logging.getLogger(parser).setLevel(logging.ERROR)
     trace.set_tracer_provider(provider)
     return provider
 
@@ -157,7 +169,8 @@ def request_tracer(excluded_urls: str) -> RequestTracer | None:
     for instrumentor in _INSTRUMENTORS:
         if not instrumentor.is_instrumented_by_opentelemetry:
             instrumentor.instrument()
-    return RequestTracer(provider, parse_excluded_urls(excluded_urls))
+    exports = not isinstance(provider, WorkerTracerProvider) or provider.queue is not None
+    return RequestTracer(provider, parse_excluded_urls(excluded_urls), late=exports)
 
 
 def shutdown(deadline: float = SHUTDOWN_DEADLINE) -> bool:
@@ -171,6 +184,8 @@ def shutdown(deadline: float = SHUTDOWN_DEADLINE) -> bool:
     ending = threading.Thread(target=provider.shutdown, name="tracing-shutdown", daemon=True)
     ending.start()
     ending.join(deadline)
+    if ending.is_alive() and isinstance(provider, WorkerTracerProvider) and provider.queue is not None:
+        provider.queue.give_up()
     if ending.is_alive() and _may_warn():
         log.warning("spans_lost_at_shutdown", deadline_seconds=deadline)
     return not ending.is_alive()

@@ -1,9 +1,12 @@
 """Spans of a request across its dependencies, and what happens to them where the collector is away."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,9 +22,11 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFl
 from structlog.testing import capture_logs
 
 from app.monitoring import tracing
+from app.monitoring.catalogue import registry
 from loadtest.fake_ai import fake_ai
 from tests.api.test_health import migrated
 from tests.conftest import Application
+from tests.middleware.wire import Wire
 from tests.process.service import ROOT
 
 COMMON: dict[str, Any] = {"endpoint": None, "ratio": 1.0, "service": "bali", "version": "1.2.3", "environment": "test"}
@@ -36,6 +41,18 @@ with trace.get_tracer("test").start_as_current_span("swim", attributes={"place":
     pass
 print("sent", tracing.shutdown(20.0))
 """
+CONFIGURE_IN_CHILDREN = """
+import os
+from app.monitoring import tracing
+for _ in range(3):
+    if os.fork() == 0:
+        provider = tracing.configure(
+            exporter="none", endpoint=None, ratio=1.0, service="bali", version="1", environment="test"
+        )
+        print(provider.resource.attributes["service.instance.id"], flush=True)
+        os._exit(0)
+    os.wait()
+"""
 FAIL_IN_CHILDREN = """
 import os
 from app.monitoring import tracing
@@ -49,13 +66,6 @@ for _ in range(3):
         os._exit(0)
     os.wait()
 """
-
-
-class Lasting(SimpleSpanProcessor):
-    """A processor that the end of one application does not end."""
-
-    def shutdown(self) -> None:
-        """The session's provider serves the next application too."""
 
 
 class Inner(SpanExporter):
@@ -93,23 +103,6 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
         return trace_service_pb2.ExportTraceServiceResponse()
 
 
-@pytest.fixture(scope="session")
-def exporter() -> InMemorySpanExporter:
-    """The spans of this process, from the first test that wants them."""
-    kept = InMemorySpanExporter(max_spans=10_000)
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(Lasting(kept))
-    trace.set_tracer_provider(provider)
-    return kept
-
-
-@pytest.fixture
-def spans(exporter: InMemorySpanExporter) -> InMemorySpanExporter:
-    """The spans of this test."""
-    exporter.clear()
-    return exporter
-
-
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[TracerProvider]]:
     """What is installed during this test; this process's own provider stays."""
@@ -141,19 +134,64 @@ def test_a_provider_says_which_service_and_which_process_it_is(installed: list[T
     first = tracing.configure(exporter="none", **COMMON)
     second = tracing.configure(exporter="none", **COMMON)
     assert installed == [first, second]
-    attributes = first.resource.attributes
-    assert attributes["service.name"] == "bali"
-    assert attributes["service.version"] == "1.2.3"
-    assert attributes["deployment.environment.name"] == "test"
-    assert {"service.namespace", "host.name", "process.pid"} <= attributes.keys()
-    assert attributes["service.instance.id"] != second.resource.attributes["service.instance.id"]
+    attributes = dict(first.resource.attributes)
+    instance = attributes.pop("service.instance.id")
+    assert uuid.UUID(str(instance))
+    assert instance != second.resource.attributes["service.instance.id"]
+    assert {name: value for name, value in attributes.items() if not name.startswith("telemetry.sdk.")} == {
+        "service.name": "bali",
+        "service.namespace": "baliblissed",
+        "service.version": "1.2.3",
+        "deployment.environment.name": "test",
+        "host.name": socket.gethostname(),
+        "process.pid": os.getpid(),
+    }
 
 
-@pytest.mark.parametrize(("ratio", "root"), [(0.0, False), (1.0, True)])
-def test_a_root_is_sampled_by_ratio_and_a_child_as_its_parent(
-    installed: list[TracerProvider], ratio: float, *, root: bool
+def test_every_worker_is_an_instance_of_its_own() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CONFIGURE_IN_CHILDREN], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    instances = done.stdout.split()
+    assert len(instances) == len(set(instances)) == 3
+
+
+@pytest.mark.parametrize(("exporter", "spans"), [("none", 0), ("console", 1)])
+async def test_a_failed_request_is_kept_only_where_somebody_takes_its_span(
+    installed: list[TracerProvider], monkeypatch: pytest.MonkeyPatch, exporter: tracing.ExporterName, spans: int
 ) -> None:
-    provider = tracing.configure(exporter="none", **{**COMMON, "ratio": ratio})
+    monkeypatch.setattr(registry(), "exemplar_source", None)
+    provider = tracing.configure(exporter=exporter, **{**COMMON, "ratio": 0.0})
+    kept = InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    tracer = tracing.request_tracer("")
+    assert tracer is not None
+    scope = Wire().scope
+    assert tracer.end(tracer.begin(scope, None), scope, None, 500, 0.1) is bool(spans)
+    assert len(kept.get_finished_spans()) == spans
+    assert (registry().exemplar_source is not None) is bool(spans)
+
+
+def test_a_client_cannot_fill_the_log_through_headers_that_the_sdk_complains_of(
+    installed: list[TracerProvider], caplog: pytest.LogCaptureFixture
+) -> None:
+    tracing.configure(exporter="none", **COMMON)
+    tracer = tracing.request_tracer("")
+    assert tracer is not None
+    parent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    odd = b",".join([b"what is this"] * 500)
+    for name in (b"baggage", b"tracestate"):
+        tracer.begin(Wire(headers=((b"traceparent", parent), (name, odd))).scope, parent)
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("exporter", "ratio", "root"), [("console", 0.0, False), ("console", 1.0, True), ("none", 1.0, False)]
+)
+def test_a_root_is_sampled_by_ratio_if_anybody_takes_it_and_a_child_as_its_parent(
+    installed: list[TracerProvider], exporter: tracing.ExporterName, ratio: float, *, root: bool
+) -> None:
+    provider = tracing.configure(exporter=exporter, **{**COMMON, "ratio": ratio})
     assert is_sampled(provider) is root
     assert is_sampled(provider, TraceFlags(TraceFlags.SAMPLED)) is True
     assert is_sampled(provider, TraceFlags(TraceFlags.DEFAULT)) is False
@@ -207,7 +245,7 @@ async def test_a_request_and_all_that_it_asks_are_one_trace(
     assert request.parent is not None
     assert request.parent.span_id == int(parent[36:52], 16)
     scopes = {span.instrumentation_scope.name.rpartition(".")[2] for span in found if span.instrumentation_scope}
-    assert scopes == {"fastapi", "asyncpg", "redis", "httpx"}
+    assert scopes == {"monitoring", "assistant", "asyncpg", "redis", "httpx"}
     ids = {span.context.span_id for span in found}
     assert all(span.parent and span.parent.span_id in ids for span in found if span is not request)
     assert not [span for span in found if span.name.endswith(("http send", "http receive"))]

@@ -3,8 +3,11 @@
 import asyncio
 from dataclasses import dataclass
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import httpx
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind
 from pydantic import BaseModel, BeforeValidator, Field
 
 CONNECT_TIMEOUT = 2.0
@@ -12,7 +15,18 @@ TOO_MANY_REQUESTS, SERVER_ERROR = 429, 500
 MOST_TOKENS = 2**31
 
 
-class UpstreamError(Exception):
+_tracer = trace.get_tracer("app.assistant")
+
+
+class _Failure(Exception):  # noqa: N818 -- its subclasses say what it was
+    """There is no completion. `status` is what the upstream has answered, where it has."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        self.status = status
+        super().__init__(message)
+
+
+class UpstreamError(_Failure):
     """The upstream failed: it could not be reached, or answered 5xx, 429 or nonsense."""
 
 
@@ -20,7 +34,7 @@ class UpstreamTimeout(UpstreamError):  # noqa: N818 -- reads as what happened
     """The upstream did not answer in time."""
 
 
-class UpstreamRejected(Exception):  # noqa: N818 -- reads as what happened
+class UpstreamRejected(_Failure):
     """The upstream is well and refused this request (4xx): a wrong key, model or message."""
 
 
@@ -67,6 +81,15 @@ class Upstream:
         self.model = model
         self.timeout = timeout
         """Seconds for one answer as a whole."""
+        url = urlsplit(base_url)
+        # Whoever serves it, it is OpenAI's API.
+        self._attributes: dict[str, str | int] = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": "openai",
+            "gen_ai.request.model": model,
+            "server.address": url.hostname or "",
+            "server.port": url.port or (443 if url.scheme == "https" else 80),
+        }
         self._client = httpx.AsyncClient(
             base_url=base_url.rstrip("/"),
             headers={"Authorization": f"Bearer {key}"} if key else {},
@@ -74,7 +97,23 @@ class Upstream:
         )
 
     async def complete(self, messages: list[dict[str, str]], *, json: bool = False) -> Completion:
-        """One completion of `messages`; `json` asks for a JSON object. Raises UpstreamError or UpstreamRejected."""
+        """One completion of `messages`; `json` asks for a JSON object. Raises UpstreamError or UpstreamRejected.
+
+        Its span says which model, how many tokens and how it ended, by the conventions; never what was said.
+        """
+        with _tracer.start_as_current_span(
+            f"chat {self.model}", kind=SpanKind.CLIENT, attributes=self._attributes, record_exception=False
+        ) as span:
+            try:
+                completion = await self._ask(messages, json=json)
+            except _Failure as error:
+                span.set_attribute("error.type", str(error.status or type(error).__name__))
+                raise
+            span.set_attribute("gen_ai.usage.input_tokens", completion.prompt_tokens)
+            span.set_attribute("gen_ai.usage.output_tokens", completion.completion_tokens)
+            return completion
+
+    async def _ask(self, messages: list[dict[str, str]], *, json: bool) -> Completion:
         body: dict[str, Any] = {"model": self.model, "messages": messages}
         if json:
             body["response_format"] = {"type": "json_object"}
@@ -87,9 +126,9 @@ class Upstream:
         except httpx.HTTPError as error:
             raise UpstreamError(type(error).__name__) from error
         if response.status_code >= SERVER_ERROR or response.status_code == TOO_MANY_REQUESTS:
-            raise UpstreamError(f"status {response.status_code}")
+            raise UpstreamError(f"status {response.status_code}", response.status_code)
         if not response.is_success:
-            raise UpstreamRejected(f"status {response.status_code}")
+            raise UpstreamRejected(f"status {response.status_code}", response.status_code)
         return _read(response)
 
     async def ping(self) -> None:

@@ -89,6 +89,7 @@ class Connection(Entry):
     def _line(self) -> None:
         access.info(
             "websocket",
+            request_id=self.request_id,
             route=handler_of(self._scope, self._app, self._status),
             status=self._status,
             code=self._code,

@@ -1,16 +1,15 @@
 """What a request and a websocket have in common where they come in: an id, a peer, a context for logs and traces."""
 
-import ipaddress
 import random
 import re
-from functools import lru_cache
 from typing import Any
 
 from opentelemetry import context as contexts
 from starlette.types import Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
-from app.monitoring.logging import get_logger
+from app.monitoring.logging import TrustedLogger, get_logger
+from app.monitoring.redaction import sanitised_address
 from app.monitoring.request_span import RequestSpan, RequestTracer, attach
 
 # An id that others chose goes into logs and headers, so only a plain form is taken over.
@@ -21,7 +20,8 @@ CLIENT_CLOSED_REQUEST = 499
 # uvicorn cancels with this what is left when a worker's time to drain is over: the client is still there.
 _TIME_IS_UP = "Task cancelled, timeout graceful shutdown exceeded"
 
-access = get_logger("access")
+# Whatever stands in these lines is made here, or taken over in a form that is known.
+access = TrustedLogger("access")
 log = get_logger("request")
 
 
@@ -66,7 +66,7 @@ class Entry:
     def client(self) -> str:
         """The client's network, for the log."""
         client = self._scope.get("client")
-        return sanitise_address(client[0] if client else None)
+        return sanitised_address(client[0] if client else None)
 
 
 def detach(token: Any) -> None:
@@ -83,14 +83,3 @@ def size(value: bytes) -> int:
 def cut_short(error: BaseException) -> int:
     """The status of a request whose task was cancelled with `error`: by a shutdown, or because its client left."""
     return FAILED if _TIME_IS_UP in error.args else CLIENT_CLOSED_REQUEST
-
-
-@lru_cache(maxsize=4096)
-def sanitise_address(address: str | None) -> str:
-    """The network of an address, without its last 8 bits (IPv4) or last 80 (IPv6); "local" for anything else."""
-    try:
-        parsed = ipaddress.ip_address(address or "")
-    except ValueError:
-        return "local"
-    prefix = 24 if parsed.version == 4 else 48  # noqa: PLR2004
-    return str(ipaddress.ip_network((parsed, prefix), strict=False))

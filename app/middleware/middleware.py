@@ -21,13 +21,10 @@ from app.middleware.entry import (
     cut_short,
     detach,
     log,
-    sanitise_address,
     size,
 )
-from app.monitoring.http_metrics import NO_ROUTE, HttpMetrics, handler_of
-from app.monitoring.request_span import RequestTracer, attach
-
-__all__ = ["ObservingMiddleware", "sanitise_address"]
+from app.monitoring.http_metrics import NO_ROUTE, HttpMetrics, handler_of, known_method
+from app.monitoring.request_span import RequestTracer
 
 
 class ObservingMiddleware:
@@ -156,22 +153,21 @@ class _Exchange(Entry):
         scope, layer, span = self._scope, self._layer, self._span
         handler = handler_of(scope, self._app, status)
         ids: dict[str, str] = {}
-        token = None
+        exemplar = None
         if layer.tracer is not None and span is not None:
-            kept = layer.tracer.end(span, scope, None if handler == NO_ROUTE else handler, status, seconds)
-            if kept:
-                ids = span.labels()
-                # The answer may have been sent from inside of another span, whose ids the line would have.
-                token = attach(span)
+            ids = span.labels()
+            if layer.tracer.end(span, scope, None if handler == NO_ROUTE else handler, status, seconds):
+                exemplar = ids
+        method = known_method(scope["method"])
         if layer.metrics is not None and handler not in layer.excluded:
-            layer.metrics.record(scope["method"], status, handler, seconds, (self._received, self._sent), ids or None)
+            layer.metrics.record(method, status, handler, seconds, (self._received, self._sent), exemplar)
         access.info(
             "request",
-            method=scope["method"],
+            request_id=self.request_id,
+            method=method,
             route=handler,
             status=status,
             duration_ms=round(seconds * 1000, 2),
             client_ip=self.client(),
             **ids,
         )
-        detach(token)

@@ -4,6 +4,7 @@ That one matches every route a second time, builds a Request and a Response, and
 labels. Here the route is read from the scope after routing, and the children of a method, status and route are kept.
 """
 
+import time
 from bisect import bisect_left
 from collections.abc import Mapping
 from http import HTTPMethod, HTTPStatus
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Summary
+from prometheus_client.samples import Exemplar
 from prometheus_fastapi_instrumentator import routing
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
@@ -24,24 +26,25 @@ METHODS = frozenset(HTTPMethod)
 class _Timer:
     """The values of a histogram. Its own method looks for the bucket one by one, and for an exemplar."""
 
-    __slots__ = ("_bounds", "_buckets", "_sum", "histogram")
+    __slots__ = ("_bounds", "_buckets", "_sum")
 
     def __init__(self, histogram: Any) -> None:
-        self.histogram: Histogram = histogram
         self._bounds, self._buckets, self._sum = histogram._upper_bounds, histogram._buckets, histogram._sum  # noqa: SLF001
 
-    def observe(self, seconds: float) -> None:
+    def observe(self, seconds: float, exemplar: Exemplar | None) -> None:
         self._sum.inc(seconds)
-        self._buckets[bisect_left(self._bounds, seconds)].inc(1)
+        bucket = self._buckets[bisect_left(self._bounds, seconds)]
+        bucket.inc(1)
+        if exemplar is not None:
+            bucket.set_exemplar(exemplar)
 
 
 class _Series:
     """Where requests of one method, status and route are counted: the values behind the library's metrics."""
 
-    __slots__ = ("received", "received_bytes", "requests", "sent", "sent_bytes", "timer", "total")
+    __slots__ = ("received", "received_bytes", "requests", "sent", "sent_bytes", "timer")
 
     def __init__(self, total: Any, received: Any, sent: Any, duration: Any) -> None:
-        self.total: Counter = total
         self.requests = total._value  # noqa: SLF001
         self.received, self.received_bytes = received._count, received._sum  # noqa: SLF001
         self.sent, self.sent_bytes = sent._count, sent._sum  # noqa: SLF001
@@ -69,7 +72,10 @@ class HttpMetrics:
         sizes: tuple[int, int],
         exemplar: dict[str, str] | None = None,
     ) -> None:
-        """Count one request. `sizes` are those of the Content-Length headers of request and answer, 0 without one."""
+        """Count one request of a known method.
+
+        `sizes` are those of the Content-Length headers of request and answer, 0 without one.
+        """
         series = self._series.get((method, status, handler)) or self._find(method, status, handler)
         series.received.inc(1)
         series.sent.inc(1)
@@ -77,26 +83,26 @@ class HttpMetrics:
             series.received_bytes.inc(sizes[0])
         if sizes[1]:
             series.sent_bytes.inc(sizes[1])
-        if exemplar is None:
-            series.requests.inc(1)
-            self._all.observe(seconds)
-            series.timer.observe(seconds)
-        else:
-            # The class's methods: those of the instance would look for the current trace, which is known here.
-            Counter.inc(series.total, 1, exemplar)
-            Histogram.observe(self._all.histogram, seconds, exemplar)
-            Histogram.observe(series.timer.histogram, seconds, exemplar)
+        series.requests.inc(1)
+        found = None
+        if exemplar is not None:
+            # The values behind the metrics, not their methods: those would look for the current trace, which is known
+            # here, and check labels that are always the same two.
+            now = time.time()
+            series.requests.set_exemplar(Exemplar(exemplar, 1.0, now))
+            found = Exemplar(exemplar, seconds, now)
+        self._all.observe(seconds, found)
+        series.timer.observe(seconds, found)
 
     def _find(self, method: str, status: int, handler: str) -> _Series:
-        label = method if method in METHODS else UNKNOWN_METHOD
         series = _Series(
-            self._total.labels(label, str(status), handler),
+            self._total.labels(method, str(status), handler),
             self._received.labels(handler),
             self._sent.labels(handler),
-            self._duration.labels(label, handler),
+            self._duration.labels(method, handler),
         )
-        # What has overflowed is asked for again: the registry counts each refusal. Odd methods would fill this table.
-        if label == method and (label, str(status), handler) in self._total._metrics:  # noqa: SLF001
+        # What has overflowed is asked for again: the registry counts each refusal.
+        if (method, str(status), handler) in self._total._metrics:  # noqa: SLF001
             self._series[method, status, handler] = series
         return series
 
@@ -106,6 +112,11 @@ def _declared(known: Mapping[str, object], name: str, kind: type[Metric]) -> Met
     if not isinstance(found, kind):
         raise TypeError(f"{name} is not declared as a {kind.__name__}: make the Instrumentator first")
     return found
+
+
+def known_method(method: str) -> str:
+    """The method as a label: one of HTTP's, or `_OTHER`."""
+    return method if method in METHODS else UNKNOWN_METHOD
 
 
 def handler_of(scope: Scope, app: object, status: int) -> str:

@@ -10,11 +10,13 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, Literal, TextIO, cast
 
 import structlog
 from gunicorn.glogging import Logger as GunicornBaseLogger
+from structlog.contextvars import get_contextvars
 from structlog.types import EventDict, Processor
 
 from app.monitoring import log_chain
@@ -102,6 +104,58 @@ def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
     return logger
 
 
+@dataclass(frozen=True)
+class _Direct:
+    """How a line is written without the chain."""
+
+    chain: Sequence[Any]
+    stamp: log_chain.Stamp
+    write: Write
+    levels: Levels
+    _wants: dict[str, bool] = field(default_factory=dict)
+
+    def wants(self, name: str) -> bool:
+        """Whether the logger `name` writes at INFO."""
+        known = self._wants.get(name)
+        if known is None:
+            known = self._wants[name] = int(logging.getLevelName(self.levels.of(name))) <= logging.INFO
+        return known
+
+    def holds(self) -> bool:
+        """Whether the chain is still what it was: tests that capture events have put something else in its place."""
+        return bool(self.chain) and self.chain[-1] is _render_json
+
+
+@dataclass
+class _InForce:
+    """What `configure` has set up last."""
+
+    direct: _Direct | None = None
+
+
+_in_force = _InForce()
+
+
+class TrustedLogger:
+    """Writes one line for each request, past redaction and in a fifth of the time.
+
+    Only for events whose every field is the service's own: a template, a number, an id of a form that was checked.
+    What the application has bound to the context besides the request's id may be anything: then it takes the usual way.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._usual = get_logger(name)
+
+    def info(self, event: str, **fields: Any) -> None:
+        """Log `event`."""
+        direct = _in_force.direct
+        if direct is None or not direct.holds() or len(get_contextvars()) > 1:
+            self._usual.info(event, **fields)
+        elif direct.wants(self._name):
+            direct.write(encode(direct.stamp.trusted(self._name, "info", event, fields)))
+
+
 def configure(
     *,
     renderer: Renderer,
@@ -133,6 +187,7 @@ def configure(
         logger_factory=partial(_NamedLogger, write),
         cache_logger_on_first_use=stream is None,
     )
+    _in_force.direct = _Direct(chain, log_chain.Stamp(fields), write, levels) if json else None
     _configure_standard_library(_Handler(write, chain, levels))
 
 

@@ -20,7 +20,7 @@ from opentelemetry.util.http import ExcludeList
 from opentelemetry.util.types import AttributeValue
 from starlette.types import Scope
 
-from app.monitoring.http_metrics import METHODS, UNKNOWN_METHOD
+from app.monitoring.http_metrics import METHODS, known_method
 from app.monitoring.sampling import Ids, RequestSampler, forced, new_ids
 from app.monitoring.span_redaction import redact_query
 
@@ -162,7 +162,7 @@ def _method(scope: Scope) -> str:
 def _attributes(scope: Scope) -> dict[str, AttributeValue]:
     method = _method(scope)
     found: dict[str, AttributeValue] = {
-        "http.request.method": method if method in METHODS else UNKNOWN_METHOD,
+        "http.request.method": known_method(method),
         "url.scheme": scope.get("scheme", "http"),
         "url.path": scope["path"],
         "network.protocol.version": scope.get("http_version", "1.1"),

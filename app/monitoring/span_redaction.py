@@ -110,7 +110,9 @@ def _field(key: str, value: str | float) -> Any:
     if isinstance(value, str) and key == "url.query":
         return redact_query(value)
     # http.request.header.authorization is as private as an authorization is.
-    redacted = _by_name(key if key in _SERVERS else key.rpartition(".")[2], value)
+    if isinstance(value, str) and key in _SERVERS:
+        return _text(value)
+    redacted = _by_name(key.rpartition(".")[2], value)
     return _without_loose_end(value, redacted) if isinstance(value, str) else redacted
 
 

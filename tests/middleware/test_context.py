@@ -1,7 +1,6 @@
 """What one request leaves for the next, and what a hostile client can put into either: nothing."""
 
 import asyncio
-from collections.abc import MutableMapping
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from structlog.contextvars import bind_contextvars, get_contextvars, merge_conte
 from structlog.testing import capture_logs
 
 from app.middleware.middleware import ObservingMiddleware
+from app.monitoring import log_chain
 from tests.middleware.applications import TELEMETRY, Records, fastapi_house
 from tests.middleware.wire import Wire
 
@@ -158,22 +158,17 @@ async def test_two_traceparents_are_taken_from_neither() -> None:
 
 async def test_a_line_of_a_kept_request_has_its_ids_even_where_another_span_is_current() -> None:
     records = Records()
-    ids = {}
+    chain = log_chain.processors({})
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         with records.provider.get_tracer("handler").start_as_current_span("inner"):
             await JSONResponse({})(scope, receive, send)
 
-    def note(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        current = trace.get_current_span().get_span_context()
-        ids["line"] = trace.format_span_id(current.span_id)
-        return event
-
-    with capture_logs(processors=[note]) as lines:
+    with capture_logs(processors=[chain[-1]]) as lines:
         await Wire().run(ObservingMiddleware(app, **records.layer()))
     (request,) = [span for span in records.spans() if span.name == "GET"]
     assert request.context is not None
-    assert ids["line"] == lines[0]["span_id"] == trace.format_span_id(request.context.span_id)
+    assert lines[0]["span_id"] == trace.format_span_id(request.context.span_id)
 
 
 async def test_fastapi_makes_no_spans_of_its_own_nor_do_those_that_are_mounted_in_it(

@@ -1,0 +1,150 @@
+"""One small JSON route among many, bare, as the libraries' READMEs assemble it, and with this project's parts.
+
+Each is made in a process of its own: what the libraries install is installed for the whole process.
+"""
+
+import logging as stdlib_logging
+import os
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+import orjson
+import structlog
+from fastapi import FastAPI, Request, Response
+from opentelemetry import trace
+from pydantic import BaseModel
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+
+EXCLUDED = r"^https?://[^/]+/(health|metrics)(/|[?]|$)"
+ROUTES, RATIO, ENDPOINT = "OVERHEAD_ROUTES", "OVERHEAD_RATIO", "OVERHEAD_ENDPOINT"
+
+
+class Place(BaseModel):
+    """What the measured route answers with."""
+
+    slug: str
+    name: str
+    rating: float
+    language: str
+
+
+def routes(app: FastAPI, count: int) -> FastAPI:
+    """`count` routes; the one that is measured, /api/v1/places/{slug}, is the last of them."""
+
+    async def other(item: str) -> dict[str, str]:
+        return {"item": item}
+
+    async def place(slug: str, language: str = "en") -> Place:
+        return Place(slug=slug, name="Tanah Lot", rating=4.7, language=language)
+
+    for number in range(count - 1):
+        app.add_api_route(f"/api/v1/things-{number}/{{item}}", other)
+    app.add_api_route("/api/v1/places/{slug}", place)
+    return app
+
+
+def bare(count: int) -> FastAPI:
+    """FastAPI and nothing else."""
+    return routes(FastAPI(), count)
+
+
+def naive(count: int, ratio: float, endpoint: str, output: TextIO) -> FastAPI:
+    """The three libraries as their READMEs show them."""
+    # Here, because what is imported decides what the other assemblies pay.
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
+    from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor  # noqa: PLC0415
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+    from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio  # noqa: PLC0415
+    from prometheus_fastapi_instrumentator import Instrumentator  # noqa: PLC0415
+
+    provider = TracerProvider(
+        resource=Resource.create({"service.name": "naive"}), sampler=ParentBasedTraceIdRatio(ratio)
+    )
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint, insecure=True)))
+    trace.set_tracer_provider(provider)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(stdlib_logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(output),
+    )
+    logger = structlog.get_logger()
+    app = FastAPI()
+
+    class LoggingMiddleware(BaseHTTPMiddleware):
+        async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+            structlog.contextvars.clear_contextvars()
+            request_id = request.headers.get("x-request-id", str(uuid.uuid4()))
+            structlog.contextvars.bind_contextvars(request_id=request_id)
+            started = time.perf_counter()
+            response = await call_next(request)
+            context = trace.get_current_span().get_span_context()
+            logger.info(
+                "request",
+                method=request.method,
+                path=request.url.path,
+                status=response.status_code,
+                duration=time.perf_counter() - started,
+                client=request.client.host if request.client else None,
+                trace_id=format(context.trace_id, "032x"),
+                span_id=format(context.span_id, "016x"),
+            )
+            response.headers["x-request-id"] = request_id
+            return response
+
+    app.add_middleware(LoggingMiddleware)
+    routes(app, count)
+    Instrumentator().instrument(app).expose(app)
+    FastAPIInstrumentor.instrument_app(app)
+    return app
+
+
+def full(count: int, ratio: float, endpoint: str, output: TextIO) -> FastAPI:
+    """The same signals by this project's parts, as app/main.py and gunicorn_conf.py put them together."""
+    from app.middleware.middleware import ObservingMiddleware  # noqa: PLC0415
+    from app.monitoring import logging, tracing  # noqa: PLC0415
+    from app.monitoring.catalogue import registry  # noqa: PLC0415
+    from app.monitoring.http_metrics import HttpMetrics  # noqa: PLC0415
+    from app.monitoring.prometheus import Instrumentator  # noqa: PLC0415
+
+    logging.configure(
+        renderer="json", level="INFO", service="full", version="1", environment="production", stream=output
+    )
+    tracing.configure(
+        exporter="otlp", endpoint=endpoint, ratio=ratio, service="full", version="1", environment="production"
+    )
+    app = FastAPI(telemetry={"tracing": False, "metrics": False, "logs": False})
+    Instrumentator()
+    app.add_middleware(
+        ObservingMiddleware, metrics=HttpMetrics(registry()), tracer=tracing.request_tracer(EXCLUDED)
+    )
+    return routes(app, count)
+
+
+def make(kind: str, count: int, ratio: float, endpoint: str, output: TextIO) -> FastAPI:
+    """The application of that name."""
+    if kind == "bare":
+        return bare(count)
+    return {"naive": naive, "full": full}[kind](count, ratio, endpoint, output)
+
+
+def served() -> FastAPI:
+    """For gunicorn: what OVERHEAD_KIND and its companions say, logging to standard output."""
+    environment = os.environ
+    return make(
+        environment["OVERHEAD_KIND"],
+        int(environment[ROUTES]),
+        float(environment[RATIO]),
+        environment[ENDPOINT],
+        sys.stdout,
+    )

@@ -1,0 +1,122 @@
+"""The same three applications through a real gunicorn with one worker: requests a second, and CPU time a request."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+import httpx
+import psutil
+
+from app.settings import ROOT
+from loadtest.benchmarks.command import BenchmarkError, Depth, Figures, progress
+from loadtest.programs import free_port
+
+PATIENCE = 30.0
+CONNECTIONS = 8
+ROUNDS = {Depth.QUICK: 2, Depth.DEFAULT: 5, Depth.FULL: 11}
+SECONDS = 2.0
+REQUEST = b"GET /api/v1/places/tanah-lot?language=id HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: benchmark/1\r\nAccept: */*\r\n\r\n"
+KINDS = ("bare", "naive", "full")
+
+
+def measure(depth: Depth, endpoint: str, directory: Path, kinds: Sequence[str], routes: int = 31) -> list[Figures]:
+    """Medians over the rounds, in which the kinds take turns."""
+    found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
+    for number in range(ROUNDS[depth]):
+        for kind in kinds:
+            progress(f"through gunicorn: {kind}, round {number + 1} of {ROUNDS[depth]}")
+            with _gunicorn(kind, routes, endpoint, directory) as (port, worker):
+                found[kind].append(asyncio.run(_load(port, worker)))
+    return [
+        {
+            "kind": kind,
+            "requests_per_second": round(median(rate for rate, _ in rounds)),
+            "cpu_us": round(median(cpu for _, cpu in rounds), 1),
+            "cpu_over_bare": round(
+                median(cpu / bare for (_, cpu), (_, bare) in zip(rounds, found["bare"], strict=True)), 3
+            ),
+        }
+        for kind, rounds in found.items()
+    ]
+
+
+@contextmanager
+def _gunicorn(kind: str, routes: int, endpoint: str, directory: Path) -> Iterator[tuple[int, psutil.Process]]:
+    """A started service's port and its worker."""
+    port, files = free_port(), directory / f"{kind}-{time.monotonic_ns()}"
+    files.mkdir()
+    environment = os.environ | {
+        "PROMETHEUS_MULTIPROC_DIR": str(files),
+        "OVERHEAD_KIND": kind,
+        "OVERHEAD_ROUTES": str(routes),
+        "OVERHEAD_RATIO": "0.1",
+        "OVERHEAD_ENDPOINT": endpoint,
+    }
+    argv = [
+        Path(sys.executable).with_name("gunicorn"),
+        "--bind", f"127.0.0.1:{port}", "--workers", "1", "--worker-class", "uvicorn_worker.UvicornWorker",
+        "--keep-alive", "75", "--no-control-socket", "loadtest.benchmarks.overhead_apps:served()",
+    ]  # fmt: skip
+    with (directory / f"{kind}.log").open("ab") as errors:
+        process = subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=errors)
+    try:
+        _wait(port, process, errors.name)
+        yield port, psutil.Process(process.pid).children()[0]
+    finally:
+        process.terminate()
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait(port: int, process: "subprocess.Popen[bytes]", log: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise BenchmarkError(f"gunicorn ended: {Path(log).read_text()[-2000:]}")
+        try:
+            if httpx.get(f"http://127.0.0.1:{port}/api/v1/places/tanah-lot", timeout=5).is_success:
+                return
+        except httpx.TransportError:
+            time.sleep(0.05)
+    raise BenchmarkError(f"gunicorn does not answer: {Path(log).read_text()[-2000:]}")
+
+
+async def _load(port: int, worker: psutil.Process) -> tuple[float, float]:
+    """Requests a second over a few connections, each with one request at a time, and the worker's CPU microseconds."""
+    counts = [0] * CONNECTIONS
+    end = time.monotonic() + SECONDS
+
+    async def client(number: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while time.monotonic() < end:
+            writer.write(REQUEST)
+            head = await reader.readuntil(b"\r\n\r\n")
+            if not head.startswith(b"HTTP/1.1 200"):
+                raise BenchmarkError(f"answered {head[:80]!r}")
+            length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+            await reader.readexactly(int(length.split(b":")[1]))
+            counts[number] += 1
+        writer.close()
+
+    before, started = sum(worker.cpu_times()[:2]), time.monotonic()
+    await asyncio.gather(*(client(number) for number in range(CONNECTIONS)))
+    seconds, cpu = time.monotonic() - started, sum(worker.cpu_times()[:2]) - before
+    return sum(counts) / seconds, cpu / sum(counts) * 1e6
+
+
+def rows(served: Sequence[Figures]) -> list[list[str]]:
+    """The table."""
+    found = [["", "requests/s", "CPU a request, us", "over bare"]]
+    for one in served:
+        rate, cpu = f"{one['requests_per_second']:,}", f"{one['cpu_us']:.0f}"
+        found.append([one["kind"], rate, cpu, f"{one['cpu_over_bare']:.2f}x"])
+    return found

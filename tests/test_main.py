@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 
 import httpx
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from structlog.testing import capture_logs
 
 from app import __version__
@@ -65,9 +66,12 @@ def test_the_limit_of_series_is_the_settings(make_settings: Callable[..., Settin
 
 
 @pytest.mark.parametrize("disabled", [True, False])
-def test_tracing_can_be_switched_off(make_settings: Callable[..., Settings], *, disabled: bool) -> None:
+def test_tracing_can_be_switched_off(
+    make_settings: Callable[..., Settings], spans: InMemorySpanExporter, *, disabled: bool
+) -> None:
     app = create_app(make_settings(otel_sdk_disabled=disabled))
-    assert getattr(app, "_is_instrumented_by_opentelemetry", False) is not disabled
+    (tracer,) = [layer.kwargs["tracer"] for layer in app.user_middleware if "tracer" in layer.kwargs]
+    assert (tracer is None) is disabled
 
 
 async def test_every_answer_has_a_request_id_also_a_404_and_a_500(failing: httpx.AsyncClient) -> None:

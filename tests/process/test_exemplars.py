@@ -1,9 +1,11 @@
 """From a bucket to the trace behind it: what a real Prometheus has stored of a service on several workers."""
 
+import json
 import re
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.alerts.programs import require
 from tests.dashboards.prometheus import Prometheus, prometheus
-from tests.process.service import Service, service, wait_for
+from tests.process.service import Service, free_port, service, wait_for
 
 OPENMETRICS = {"accept": "application/openmetrics-text; version=1.0.0"}
 BUCKETS = 'http_request_duration_seconds_bucket{handler="/api/v1/destinations/{slug}"}'
@@ -46,6 +48,20 @@ def exemplars(running: Service) -> Iterator[dict[str, str]]:
                 yield sample.exemplar.labels
 
 
+def ids_of(labels: list[dict[str, str]]) -> set[str]:
+    """The traces that these labels name."""
+    return {each["trace_id"] for each in labels}
+
+
+def spans(running: Service) -> list[dict[str, Any]]:
+    """The spans that the workers have exported to the console, whole ones."""
+    decoder, output, found = json.JSONDecoder(), running.output, []
+    for start in re.finditer(r"^\{$", output, re.MULTILINE):
+        with suppress(ValueError):
+            found.append(decoder.raw_decode(output, start.start())[0])
+    return found
+
+
 @pytest.mark.parametrize("ratio", ["0.3", "1"])
 def test_every_exemplar_leads_to_a_trace_that_was_exported(
     tmp_path: Path, addresses: dict[str, str], ratio: str
@@ -72,14 +88,32 @@ def test_every_exemplar_leads_to_a_trace_that_was_exported(
         assert labels.keys() == {"trace_id", "span_id"}
 
 
-def test_without_sampled_requests_there_is_no_exemplar(tmp_path: Path, addresses: dict[str, str]) -> None:
+def test_without_sampling_an_exemplar_leads_to_a_request_that_failed_or_was_slow(
+    tmp_path: Path, addresses: dict[str, str]
+) -> None:
     environment = {"OTEL_TRACES_EXPORTER": "console", "OTEL_TRACES_SAMPLER_ARG": "0", **addresses}
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    upstream = f"http://127.0.0.1:{free_port()}/v1"
     # Another test may have instrumented this process's client, which would then ask for its own traces to be kept.
-    with service(tmp_path, **environment) as running, suppress_instrumentation():
+    with service(tmp_path, AI_BASE_URL=upstream, **environment) as running, suppress_instrumentation():
         for _ in range(REQUESTS):
             assert running.answers("/api/v1/destinations/tanah-lot")
         assert running.total("http_requests_total", handler="/api/v1/destinations/{slug}") == REQUESTS
-        assert not list(exemplars(running))
+        failed = httpx.post(
+            f"{running.url}/api/v1/assistant/chat",
+            json={"message": "Where to swim?"},
+            headers={"traceparent": f"00-{trace_id}-00f067aa0ba902b7-00"},
+            timeout=30,
+        )
+        assert failed.status_code == 502
+        wait_for(lambda: trace_id in ids_of(list(exemplars(running))), "the exemplar")
+        wait_for(lambda: ids_of(list(exemplars(running))) <= exported(running), "the traces behind all exemplars")
+        found = spans(running)
+        assert running.stop() == 0
+    assert {span["attributes"].get("sampling.kept_because") for span in found} <= {"error", "slow"}
+    (span,) = [span for span in found if span["context"]["trace_id"] == f"0x{trace_id}"]
+    assert span["name"] == "POST /api/v1/assistant/chat"
+    assert span["attributes"]["http.response.status_code"] == 502
 
 
 def test_promtool_accepts_what_is_exposed(tmp_path: Path, addresses: dict[str, str]) -> None:

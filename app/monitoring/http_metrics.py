@@ -31,7 +31,7 @@ class _Timer:
     def __init__(self, histogram: Any) -> None:
         self._bounds, self._buckets, self._sum = histogram._upper_bounds, histogram._buckets, histogram._sum  # noqa: SLF001
 
-    def observe(self, seconds: float, exemplar: Exemplar | None) -> None:
+    def observe(self, seconds: float, exemplar: Exemplar | None = None) -> None:
         self._sum.inc(seconds)
         bucket = self._buckets[bisect_left(self._bounds, seconds)]
         bucket.inc(1)
@@ -74,7 +74,8 @@ class HttpMetrics:
     ) -> None:
         """Count one request of a known method.
 
-        `sizes` are those of the Content-Length headers of request and answer, 0 without one.
+        `sizes` are those of the Content-Length headers of request and answer, 0 without one. The exemplar is where it can
+        be looked for: on the request's own count and on the duration of its route.
         """
         series = self._series.get((method, status, handler)) or self._find(method, status, handler)
         series.received.inc(1)
@@ -84,15 +85,15 @@ class HttpMetrics:
         if sizes[1]:
             series.sent_bytes.inc(sizes[1])
         series.requests.inc(1)
-        found = None
-        if exemplar is not None:
+        self._all.observe(seconds)
+        if exemplar is None:
+            series.timer.observe(seconds)
+        else:
             # The values behind the metrics, not their methods: those would look for the current trace, which is known
             # here, and check labels that are always the same two.
             now = time.time()
             series.requests.set_exemplar(Exemplar(exemplar, 1.0, now))
-            found = Exemplar(exemplar, seconds, now)
-        self._all.observe(seconds, found)
-        series.timer.observe(seconds, found)
+            series.timer.observe(seconds, Exemplar(exemplar, seconds, now))
 
     def _find(self, method: str, status: int, handler: str) -> _Series:
         series = _Series(

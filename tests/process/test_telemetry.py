@@ -22,6 +22,10 @@ def test_without_a_collector_the_service_starts_serves_and_stops_with_one_warnin
             return "spans_not_exported" in running.output
 
         wait_for(warned, "the warning")
+        failed = {"reason": "export_failed"}
+        wait_for(
+            lambda: running.total("baliblissed_spans_dropped_total", **failed) > 0, "the spans that are counted as lost"
+        )
         assert running.stop() == 0
         output = running.output
         assert output.count("spans_not_exported") == 1

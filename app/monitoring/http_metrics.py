@@ -74,8 +74,8 @@ class HttpMetrics:
     ) -> None:
         """Count one request of a known method.
 
-        `sizes` are those of the Content-Length headers of request and answer, 0 without one. The exemplar is where it can
-        be looked for: on the request's own count and on the duration of its route.
+        `sizes` are those of the Content-Length headers of request and answer, 0 without one. The exemplar is where it
+        can be looked for: on the request's own count and on the duration of its route.
         """
         series = self._series.get((method, status, handler)) or self._find(method, status, handler)
         series.received.inc(1)

@@ -12,6 +12,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import orjson
 from prometheus_client.samples import Exemplar
 
 from app.monitoring.multiprocess.mapped import MappedFile
@@ -33,7 +34,10 @@ class Writer:
 
         OpenMetrics allows 128 characters of labels, which the library has checked; only escapes can make them longer.
         """
-        text = json.dumps(exemplar.labels, ensure_ascii=False).encode(errors="replace")
+        try:
+            text = orjson.dumps(exemplar.labels)
+        except TypeError:  # a lone surrogate, which no UTF-8 has
+            text = json.dumps(exemplar.labels, ensure_ascii=False).encode(errors="replace")
         if len(text) > MOST_TEXT:
             return
         record = pack(text, exemplar.value, float(exemplar.timestamp or 0.0))

@@ -130,5 +130,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         metrics=HttpMetrics(registry()),
         tracer=None if settings.otel_sdk_disabled else tracing.request_tracer(excluded),
         excluded=frozenset({"/metrics"}),
+        failure=problems.unhandled,
     )
     return app

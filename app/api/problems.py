@@ -54,6 +54,11 @@ def problem(
     return Response(content, int(status), headers=headers, media_type=MEDIA_TYPE)
 
 
+def unhandled(request_id: str, path: str) -> Response:
+    """The answer to an error that nobody has handled."""
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, request_id=request_id, instance=path)
+
+
 def _for(
     request: Request, status: int, detail: str | None = None, retry_after: float | None = None, **more: Any
 ) -> Response:

@@ -5,13 +5,14 @@ Pure ASGI, entered once and left once. docs/requests.md has a rule for every way
 
 import asyncio
 import time
-from collections.abc import Container
+from collections.abc import Callable, Container
 from contextlib import suppress
 
+import orjson
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.problems import problem
 from app.middleware.connection import Connection
 from app.middleware.entry import (
     CLIENT_CLOSED_REQUEST,
@@ -27,10 +28,17 @@ from app.monitoring.http_metrics import NO_ROUTE, HttpMetrics, handler_of, known
 from app.monitoring.request_span import RequestTracer
 
 
+def problem(request_id: str, _path: str) -> ASGIApp:
+    """What a client gets where the application has raised what it does not handle (RFC 9457)."""
+    content = {"type": "about:blank", "title": "Internal Server Error", "status": FAILED, "request_id": request_id}
+    return Response(orjson.dumps(content), FAILED, media_type="application/problem+json")
+
+
 class ObservingMiddleware:
     """Answers X-Request-ID, and accounts for each request in metrics, traces and one log line.
 
-    `metrics` and `tracer` may be left out. Requests of the handlers in `excluded` are not counted.
+    `metrics` and `tracer` may be left out. Requests of the handlers in `excluded` are not counted. `failure` makes the
+    answer to an error that nobody has handled, from the request's id and path.
     """
 
     def __init__(
@@ -40,8 +48,10 @@ class ObservingMiddleware:
         metrics: HttpMetrics | None = None,
         tracer: RequestTracer | None = None,
         excluded: Container[str] = (),
+        failure: Callable[[str, str], ASGIApp] = problem,
     ) -> None:
         self.app = app
+        self.failure = failure
         self.metrics = metrics
         self.tracer = tracer
         self.excluded = excluded
@@ -139,7 +149,7 @@ class _Exchange(Entry):
         if self.status:
             self.finish(FAILED)
             return False
-        response = problem(FAILED, request_id=self.request_id, instance=self._scope["path"])
+        response = self._layer.failure(self.request_id, self._scope["path"])
         with suppress(OSError):
             await response(self._scope, self._receive, self.send)
         return True

@@ -3,10 +3,10 @@
 import sys
 from collections.abc import Callable
 
-from loadtest.benchmarks import scrape, write
+from loadtest.benchmarks import overhead, scrape, write
 from loadtest.benchmarks.command import Depth, options
 
-BENCHMARKS: dict[str, Callable[[Depth], int]] = {"scrape": scrape.main, "write": write.main}
+BENCHMARKS: dict[str, Callable[[Depth], int]] = {"scrape": scrape.main, "write": write.main, "overhead": overhead.main}
 
 
 def main() -> int:

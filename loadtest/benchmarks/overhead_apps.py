@@ -8,11 +8,8 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
-import orjson
 import structlog
 from fastapi import FastAPI, Request, Response
 from opentelemetry import trace
@@ -125,9 +122,7 @@ def full(count: int, ratio: float, endpoint: str, output: TextIO) -> FastAPI:
     )
     app = FastAPI(telemetry={"tracing": False, "metrics": False, "logs": False})
     Instrumentator()
-    app.add_middleware(
-        ObservingMiddleware, metrics=HttpMetrics(registry()), tracer=tracing.request_tracer(EXCLUDED)
-    )
+    app.add_middleware(ObservingMiddleware, metrics=HttpMetrics(registry()), tracer=tracing.request_tracer(EXCLUDED))
     return routes(app, count)
 
 

@@ -14,9 +14,10 @@ def chart(figures: Figures) -> str:
     scale = (WIDTH - LEFT - 120) / max(case["naive_us"] for case in cases)
     height = TOP + len(cases) * (len(SERIES) * BAR + GAP) + 20
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" font-family="sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" font-family="sans-serif">',
+        "<style>text { font-size: 12px } .title { font-size: 16px }</style>",
         f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>',
-        '<text x="16" y="26" font-size="16">CPU microseconds a request, metrics, access log and traces on</text>',
+        '<text x="16" y="26" class="title">CPU microseconds a request, metrics, access log and traces on</text>',
     ]
     for number, (_, name, colour) in enumerate(SERIES):
         parts.append(f'<rect x="{16 + number * 130}" y="38" width="12" height="12" fill="{colour}"/>')

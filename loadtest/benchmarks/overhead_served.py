@@ -21,7 +21,10 @@ PATIENCE = 30.0
 CONNECTIONS = 8
 ROUNDS = {Depth.QUICK: 2, Depth.DEFAULT: 5, Depth.FULL: 11}
 SECONDS = 2.0
-REQUEST = b"GET /api/v1/places/tanah-lot?language=id HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: benchmark/1\r\nAccept: */*\r\n\r\n"
+REQUEST = (
+    b"GET /api/v1/places/tanah-lot?language=id HTTP/1.1\r\n"
+    b"Host: 127.0.0.1\r\nUser-Agent: benchmark/1\r\nAccept: */*\r\n\r\n"
+)
 KINDS = ("bare", "naive", "full")
 
 
@@ -58,7 +61,7 @@ def _gunicorn(kind: str, routes: int, endpoint: str, directory: Path) -> Iterato
         "OVERHEAD_RATIO": "0.1",
         "OVERHEAD_ENDPOINT": endpoint,
     }
-    argv = [
+    argv: list[str | Path] = [
         Path(sys.executable).with_name("gunicorn"),
         "--bind", f"127.0.0.1:{port}", "--workers", "1", "--worker-class", "uvicorn_worker.UvicornWorker",
         "--keep-alive", "75", "--no-control-socket", "loadtest.benchmarks.overhead_apps:served()",

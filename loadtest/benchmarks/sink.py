@@ -1,4 +1,4 @@
-"""An OTLP receiver in a process of its own: it takes spans and says that it has them, so that exporters do their work."""
+"""An OTLP receiver in a process of its own: it takes spans and says that it has them, so exporters do their work."""
 
 import sys
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def sink() -> Iterator[str]:
 def main() -> int:
     """Serve until whoever has started it ends."""
     server = grpc.server(ThreadPoolExecutor(max_workers=2))
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(_Service(), server)
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(_Service(), server)  # type: ignore[no-untyped-call]
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     announce(str(port))

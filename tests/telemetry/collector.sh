@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Prints the path of an OpenTelemetry Collector that takes monitoring/otel-collector/config.yaml: the one that OTELCOL
 # names, else otelcol-contrib or otelcol of PATH, else the slim one of builder-config.yaml, built with Go into the
-# directory that is given (once for each content of that file), else the image's program out of Docker.
+# directory that is given (once for each content of that file), else the image's program out of Docker. Status 1: there
+# is none; 2: the one that OTELCOL names will not do.
 set -euo pipefail
 into=$1
 cd "$(dirname "$0")/../.."
@@ -19,12 +20,9 @@ accepted() {
   return 1
 }
 
-# Ends the script where the program will do.
-try() {
-  if accepted "$1"; then
-    command -v "$1"
-    exit 0
-  fi
+take() {
+  command -v "$1"
+  exit 0
 }
 
 build() {
@@ -52,15 +50,16 @@ unpack() {
 }
 
 if [ -n "${OTELCOL:-}" ]; then
-  try "$OTELCOL"
+  if accepted "$OTELCOL"; then take "$OTELCOL"; fi
   say "OTELCOL=$OTELCOL: want a collector with the components of $manifest"
-  exit 1
+  exit 2
 fi
 for program in otelcol-contrib otelcol; do
-  if command -v "$program" >/dev/null; then try "$program"; fi
+  if command -v "$program" >/dev/null && accepted "$program"; then take "$program"; fi
 done
 mkdir -p "$into"
-if [ -x "$slim" ] || { command -v go >/dev/null && build; }; then try "$slim"; fi
-if [ -x "$image" ] || { command -v docker >/dev/null && unpack; }; then try "$image"; fi
+# These two have what is needed: were they to refuse the configuration, its tests are to fail and not to be skipped.
+if [ -x "$slim" ] || { command -v go >/dev/null && build; }; then take "$slim"; fi
+if [ -x "$image" ] || { command -v docker >/dev/null && unpack; }; then take "$image"; fi
 say "none is to be had: neither OTELCOL nor PATH names one, and neither Go nor Docker makes one"
 exit 1

@@ -3,16 +3,22 @@
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from app.settings import ROOT
 from tests.alerts.programs import refuse
 
 SCRIPT = ROOT / "tests" / "telemetry" / "collector.sh"
 CACHE = ROOT / "build" / "programs"
+NONE = 1
 
 
 def collector_program(cache: Path = CACHE) -> Path:
     """The path of a collector that takes the shipped configuration; the first time this builds one."""
     done = subprocess.run([SCRIPT, cache], cwd=ROOT, capture_output=True, text=True, check=False)
+    reason = done.stderr.strip().rpartition("\n")[2]
+    if done.returncode == NONE:
+        refuse(reason)
     if done.returncode != 0:
-        refuse(done.stderr.strip().rpartition("\n")[2] or f"{SCRIPT.name} ended with status {done.returncode}")
+        pytest.fail(reason or f"{SCRIPT.name} ended with status {done.returncode}")
     return ROOT / done.stdout.strip()

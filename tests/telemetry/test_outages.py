@@ -19,7 +19,7 @@ from tests.process.traffic import traffic
 from tests.telemetry.collector import gateway
 from tests.telemetry.traffic import CATALOGUE, CHAT, QUESTION, WORKERS
 
-ANSWERS = 300
+ANSWERS = 150
 # An export may take longer than any client here waits, and a full queue is a few requests away: a request that
 # waited for either would not be answered.
 EAGER = {

@@ -68,6 +68,15 @@ FORMS = [
     "NIK: 5171012509900001",
     "123-45-6789",
 ]
+# Addresses of clients, and what may be known of them.
+CLIENTS = {
+    "203.0.113.7": "203.0.113.0/24",
+    "203.0.113.0/24": "203.0.113.0/24",
+    "2001:db8:7::/48": "2001:db8:7::/48",
+    "2001:db8:7::1": None,
+    "local": "local",
+}
+
 # Ordinary values, which nothing may touch.
 HARMLESS = [
     "/api/v1/destinations/tanah-lot",

@@ -5,7 +5,15 @@ import pytest
 from app.monitoring.redaction import redact_text
 from tests.alerts.rules import load
 from tests.telemetry import otlp
-from tests.telemetry.canaries import CANARIES, FORMS, HARMLESS, KNOWN_TO_THE_APPLICATION, WORDS, Canary
+from tests.telemetry.canaries import (
+    CANARIES,
+    CLIENTS,
+    FORMS,
+    HARMLESS,
+    KNOWN_TO_THE_APPLICATION,
+    WORDS,
+    Canary,
+)
 from tests.telemetry.collector import SHIPPED
 from tests.telemetry.dirty import OUT_OF_REACH, REMOVED, SEARCHED
 from tests.telemetry.traffic import ASKED_WITH, Observed, kept_id
@@ -113,8 +121,12 @@ def test_whatever_the_service_sends_is_listed_or_left_out_on_purpose(observed: O
     assert {key for span in observed.spans for key in span.keys} <= listed
 
 
-def test_a_client_is_known_by_its_network_only(observed: Observed) -> None:
-    sent = {span.attributes["client.address"] for span in observed.received if "client.address" in span.attributes}
-    left = {span.attributes["client.address"] for span in observed.spans if "client.address" in span.attributes}
-    assert "127.0.0.1" in sent
-    assert left == {"127.0.0.0/24"}
+@pytest.mark.parametrize(("address", "known"), CLIENTS.items())
+def test_a_client_is_known_by_its_network_only(observed: Observed, address: str, known: str | None) -> None:
+    assert the_span(observed, f"client {address}").attributes.get("client.address") == known
+
+
+def test_no_address_of_a_client_of_the_service_leaves(observed: Observed) -> None:
+    ours = [span for span in observed.spans if span.kind == otlp.SERVER and span.resource["service.name"] != "dirty"]
+    assert ours
+    assert {span.attributes.get("client.address", "127.0.0.0/24") for span in ours} == {"127.0.0.0/24"}

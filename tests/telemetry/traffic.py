@@ -15,7 +15,7 @@ import yaml
 from loadtest.fake_ai import FakeAI
 from tests.process.service import Service, wait_for
 from tests.telemetry import dirty, otlp
-from tests.telemetry.canaries import CANARIES, FORMS, HARMLESS, WORDS, Canary, trace_id
+from tests.telemetry.canaries import CANARIES, CLIENTS, FORMS, HARMLESS, WORDS, Canary, trace_id
 from tests.telemetry.collector import SHIPPED, Collector
 
 CATALOGUE, CHAT, INQUIRIES = "/api/v1/destinations", "/api/v1/assistant/chat", "/api/v1/inquiries"
@@ -133,6 +133,8 @@ def dirty_spans() -> Iterator[Any]:
             yield dirty.span(kept_id(f"{canary.name} as {name}"), place, canary.planted)
     for text in [*FORMS, *HARMLESS]:
         yield dirty.span(kept_id(text), dirty.in_attribute("url.path"), text)
+    for address in CLIENTS:
+        yield dirty.span(kept_id(f"client {address}"), dirty.in_attribute("client.address"), address)
     yield dirty.span(dropped_id("error"))
     yield dirty.span(dropped_id("slow"), error=False, seconds=2.0)
     yield dirty.span(dropped_id("quick"), error=False, seconds=1.9)

@@ -13,9 +13,9 @@ from typing import Any
 
 import httpx
 import psutil
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
+
+from app.monitoring.multiprocess.aggregate import Aggregate
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 30.0
@@ -114,14 +114,16 @@ class Service:
         """Every process of the service."""
         return [self.master, *self.master.children(recursive=True)]
 
+    def left(self, sample: str, **labels: str) -> float:
+        """As `total`, after the service's end: from what it left in its directory."""
+        return total(Aggregate(self.metrics_directory).exposition("")[0].decode(), sample, **labels)
+
     def exits(self, reason: str) -> float:
-        """How many workers have ended for `reason`; after the service's end as well, from what it left behind.
+        """How many workers have ended for `reason`, after the service's end.
 
         A worker that outstays GRACEFUL_TIMEOUT is killed without a word in the log, and is none of those that stopped.
         """
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry, path=str(self.metrics_directory))  # type: ignore[no-untyped-call]
-        return total(generate_latest(registry).decode(), "baliblissed_worker_exits_total", reason=reason)
+        return self.left("baliblissed_worker_exits_total", reason=reason)
 
     def stop(self, signal_number: int = signal.SIGTERM) -> int:
         """Signal the master and return its exit status."""

@@ -20,11 +20,8 @@ GUTTER = "  | "
 
 
 def _name(match: re.Match[str]) -> str:
-    character = match[0]
-    code = ord(character)
-    if character in _NAMES:
-        return _NAMES[character]
-    return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"  # noqa: PLR2004
+    # In brackets, so that what follows does not become a part of it when the text is looked through again.
+    return _NAMES.get(match[0]) or f"<U+{ord(match[0]):04X}>"
 
 
 def escape(text: str, *, one_line: bool) -> str:

@@ -36,7 +36,7 @@ def is_card(groups: list[str]) -> bool:
 def _is_one(sizes: list[int]) -> bool:
     """Whether groups of these sizes are likely to be one number: all alike, or as long as people make them."""
     first, alike = sizes[0], set(sizes[:-1]) == {sizes[0]}
-    likely = first != _PAIR if alike else first > _PAIR + 1 and len(sizes) <= _MOST_GROUPS
+    likely = first != _PAIR if alike else first > _PAIR + 1 and min(sizes[:-1]) > _PAIR and len(sizes) <= _MOST_GROUPS
     return likely and max(sizes) <= _LONGEST_GROUP
 
 

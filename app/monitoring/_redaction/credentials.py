@@ -83,9 +83,10 @@ _PERSONAL_SCHEMES = (
 )
 
 _LOCAL = r"\w.%+\-!#$*^~"
+_LABEL = r"(?:[\w\-]|\\u[0-9A-Fa-f]{4})++"
 _EMAIL = re.compile(
-    rf"""(?<![{_LOCAL}])(?<!://)(?:[oOdD]'|"[^"\s@][^"\n@]{{0,62}}")?+[{_LOCAL}]*+@
-    (?:\[[\dA-Fa-f.:]{{3,45}}\]|(?:[\w\-]|\\u[0-9A-Fa-f]{{4}})++(?:\.(?:[\w\-]|\\u[0-9A-Fa-f]{{4}})++)++)""",
+    rf"""(?:"\w[^"\n@]{{0,62}}"|(?<![{_LOCAL}])(?<!://)(?:[oOdD]')?[{_LOCAL}]++)@
+    (?:\[[\dA-Fa-f.:]{{3,45}}\]|{_LABEL}(?:\.{_LABEL})++)""",
     re.VERBOSE,
 )
 _TOP_LEVEL = re.compile(r"[^\W\d_]{2}|\\u")
@@ -115,7 +116,8 @@ def redact_email(text: str) -> str:
 
 def _email(match: re.Match[str]) -> str:
     local, _, domain = match[0].rpartition("@")
-    if not local or local == "git":  # a decorator or a handle; the user of every repository's address
+    escaped = local in ("n", "r", "t") and match.string[match.start() - 1 : match.start()] == "\\"
+    if local == "git" or escaped:  # the user of every repository's address; a decorator in a text of Python's
         return match[0]
     if domain.startswith("["):
         return "[email]"

@@ -3,7 +3,7 @@
 import re
 
 _ID = re.compile(
-    r"""(?<![0-9A-Za-z])(?:
+    r"""(?:(?<![0-9A-Za-z])|(?<=\\[nrt]))(?:
         [0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}          # UUID
       | [0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}              # traceparent
       | (?=[0-9]*+[A-Fa-f])(?:0x)?[0-9A-Fa-f]{12,}+                    # a hash or any number in hexadecimal

@@ -105,6 +105,8 @@ _USER = _table(
     """user id, userid, user name, username, enduser id, customer id, guest id, member id, user ids, enduser name"""
 )
 _TRACE = _table("trace id, span id, parent span id, parent id, traceid, spanid")
+# What of a text or a name this engine has written, and no name: [email]
+MARKS = word_set("email phone card nik npwp ssn jwt key")
 # Written in capitals: HTTPCookie is two words, and so is accessToken.
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _NO_WORD = re.compile(r"[\W_]+")
@@ -124,6 +126,8 @@ def field(key: str) -> Field:
 
 @lru_cache(maxsize=4096)
 def _field(key: str) -> Field:
+    if key.startswith("[") and key[1:].partition("]")[0] in MARKS:
+        return Field(Kind.PLAIN, Extent.WORD, ())
     words = tuple(_NO_WORD.sub(" ", _HUMP.sub("_", key)).lower().split())
     kind, phrase = _kind(words)
     if phrase in _LINE:

@@ -47,7 +47,7 @@ _HARMLESS = re.compile(
     )""",
     re.VERBOSE,
 )
-_MONEY_BEFORE = re.compile(r"(?:(?i:\brp\.?|\bidr|\busd|\beur|\bsgd|\baud)|[$€£¥])[ \u00a0]?[-+]?\Z")
+_MONEY_BEFORE = re.compile(r"(?:(?:\b|(?<=\\[nrt]))(?i:rp\.?|idr|usd|eur|sgd|aud)|[$€£¥])[ \u00a0]?[-+]?\Z")
 _AMOUNT = re.compile(
     r"[1-9]\d{0,2}(?:(?:\.\d{3}){1,6}(?:,\d\d?)?|(?:,\d{3}){1,6}(?:\.\d\d?)?)(?!\d)|[1-9]\d{0,18}(?:[.,]\d\d?)?(?!\d)"
 )
@@ -86,7 +86,7 @@ _CALLED = re.compile(
 _CALLED_WORDS = ("phone", "tel", "hp", "wa", "mobile", "cell", "fax", "hubungi", "kontak")
 _LOCAL_PHONE = re.compile(rf"\d(?:{_BETWEEN}\d){{6,12}}(?!\d)")
 # Letters that may stand right before a phone number without making it a part of something else.
-_LAST_DIGITS = re.compile(r"\D*\d+$")
+_LAST_DIGITS = re.compile(r"\D*+\d++\Z")
 _LONGEST_CODE = 7
 _TIED = re.compile(r"(?:[-.]\d{1,8}(?![\w]))++")
 _LABELS = word_set("wa hp tel telp telepon phone ph p t m no call mobile mob cell fax nomor n r")

@@ -8,7 +8,17 @@ import re
 from collections.abc import Iterator
 
 from app.monitoring._redaction.credentials import REDACTED
-from app.monitoring._redaction.keys import LONGEST_KEY, TAILS, Extent, Field, Kind, field, is_secret_key, word_set
+from app.monitoring._redaction.keys import (
+    LONGEST_KEY,
+    MARKS,
+    TAILS,
+    Extent,
+    Field,
+    Kind,
+    field,
+    is_secret_key,
+    word_set,
+)
 from app.monitoring._redaction.values import Name, value_of
 
 _NAME = re.compile(
@@ -24,8 +34,8 @@ _NAME = re.compile(
 _LAST_WORDS = TAILS | word_set(
     "key keys id number no code birth name hp string license licence lahir kredit address addr wa"
 )
-# What of `text` this engine has written, and no name: [email]
-_MARKS = word_set("email phone card nik npwp ssn jwt key")
+_ESCAPE = re.compile(r"\A(?:[nrt]|u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2})")
+_FORM = re.compile(r"(?<![\w\\])[A-Za-z_]\w{0,63}\[\Z")
 # A part of a form: name="password", an empty line, the value
 _PART = re.compile(
     r"""(name=\\{0,8}"([\w.\-\[\]]{1,64})\\{0,8}"[^\r\n\\]{0,80}(?:\r?\n|(?:\\{1,8}r)?\\{1,8}n){2})[^\r\n\\]++"""
@@ -77,8 +87,8 @@ def _field_of(match: re.Match[str], text: str, *, is_error: bool) -> Field | Non
     if (sign == ">" and before not in ("<", ":")) or _is_mark(match, text):
         return None
     found = field(name)
-    if found.kind is Kind.PLAIN and before in ("\\", "%"):  # an escape's letters are none of the name's
-        name = name[2:] if before == "%" else name[5:] if name[0] == "u" else name[1:]
+    if before in ("\\", "%") and (found.kind is Kind.PLAIN or len(found.words) > 1):
+        name = _ESCAPE.sub("", name) if before == "\\" else name[2:]  # an escape's letters are none of the name's
         found = field(name)
     if found.kind is Kind.PLAIN and _is_private_here(found.words, match, text, is_error=is_error):
         return Field(Kind.SECRET, Extent.WORD, found.words)
@@ -91,9 +101,9 @@ def _field_of(match: re.Match[str], text: str, *, is_error: bool) -> Field | Non
 def _is_mark(match: re.Match[str], text: str) -> bool:
     """Whether this is what stands in place of a value: [email]. In user[email]=... it is a name."""
     name = match["name"]
-    if name not in _MARKS or text[match.start() - 1 : match.start()] != "[":
+    if name not in MARKS or text[match.start() - 1 : match.start()] != "[":
         return False
-    return match["sign"] == ":" or not text[match.start() - 2 : match.start() - 1].isalnum()
+    return match["sign"] == ":" or not _FORM.search(text, max(0, match.start() - LONGEST_KEY), match.start())
 
 
 def _is_private_here(words: tuple[str, ...], match: re.Match[str], text: str, *, is_error: bool) -> bool:

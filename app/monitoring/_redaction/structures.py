@@ -27,6 +27,7 @@ _CARDS_BEGIN, _CARDS_END = 10**14, 10**16
 _TRACE = re.compile(r"[0-9a-f]{16}(?:[0-9a-f]{16})?")
 # Their text holds nothing but digits and signs.
 _HARMLESS = (dt.date, dt.time, dt.timedelta, uuid.UUID)
+_SCALARS = frozenset({str, bool, int, float})
 _TRACEBACKS = frozenset({"exception", "stack"})
 
 
@@ -79,7 +80,10 @@ def redact_attributes(
 ) -> dict[str, Any]:
     """The attributes of a span, event, link or resource without private data, in the types that attributes may have."""
     clean = redact_event(attributes or {}, one_line=one_line, user_key=user_key)
-    return {key: _attribute(value) for key, value in clean.items()}
+    for key, value in clean.items():
+        if type(value) not in _SCALARS:
+            clean[key] = _attribute(value)
+    return clean
 
 
 def _attribute(value: Any) -> Any:
@@ -88,7 +92,7 @@ def _attribute(value: Any) -> Any:
     if not isinstance(value, list):
         return str(value)
     kinds = {type(item) for item in value}
-    return tuple(value) if len(kinds) < 2 and kinds <= {str, bool, int, float} else tuple(map(str, value))  # noqa: PLR2004
+    return tuple(value) if len(kinds) < 2 and kinds <= _SCALARS else tuple(map(str, value))  # noqa: PLR2004
 
 
 @lru_cache(maxsize=4096)
@@ -153,7 +157,7 @@ class _Copy:
                 clean["[cut]"] = f"{len(fields) - count} items"
                 break
             self.items -= 1
-            if key == private:
+            if private is not None and key == private:
                 clean[key] = REDACTED
             else:
                 self.add(clean, key, value, depth)
@@ -181,7 +185,7 @@ class _Copy:
             clean[key] = self.value(value, depth + 1)
             return
         shown, kind = redact_text(name, one_line=True), field(name).kind
-        if shown != key and shown in clean:
+        if shown in clean:
             shown = f"{shown} ({len(clean)})"
         if self.one_line and shown in _TRACEBACKS and isinstance(value, str):
             clean[shown] = with_gutter(self._text(value, one_line=False))

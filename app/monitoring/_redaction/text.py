@@ -14,7 +14,7 @@ LONGEST_TEXT = 16_384
 # What is left of a secret that the cut went through is within so many characters of the end.
 _MARGIN = 512
 # Without any of these a text holds nothing private: signs, digits, a long word, the name of a scheme.
-_SUSPECT = re.compile(r"[@%=:>+\d]|[\w-]{12}|(?i:earer|asic)[ \t+]|--")
+_SUSPECT = re.compile(r"[@%=:>+\d]|[\w-]{12}|(?i:earer|asic)[ \t+]|--|[\"'],")
 # Ids and times that every event has. Hexadecimal must have a letter: 16 digits may be a payment card.
 _KNOWN = re.compile(
     r"(?=[0-9]{0,31}[a-f-])[0-9a-f]{8}(?:[0-9a-f]{8}(?:[0-9a-f]{16})?|(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
@@ -23,7 +23,7 @@ _KNOWN = re.compile(
 _PART_OF_URL = re.compile(r"""[^\s"'<>&=?#;,]++""")
 _ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 _LAYERS = 3
-_PASSES = 3
+_PASSES = 5
 # What stands between a name and its value.
 _SIGN = re.compile(r"[=:>]|--|[\"'],")
 

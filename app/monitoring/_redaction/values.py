@@ -14,7 +14,7 @@ _LONGEST_CALL = 512
 _BRACKET = re.compile(r"[()\[\]{}]|\"(?:[^\"\\]|\\.)*+\"?|'(?:[^'\\]|\\.)*+'?", re.DOTALL)
 # A delimiter ends a word where it is one: a comma inside a password is none.
 _WORD = re.compile(
-    r"""(?:[^\s&;"'<>`|\\,()\]}]
+    r"""(?:[^\s\x00-\x1f\x7f-\x9f&;"'<>`|\\,()\]}]
         | ,(?!\s|$|["'\\]|[\w.\-]{1,64}[=:])
         | [)\]}](?![\s,;.)\]}"']|$)
         | \\(?![nrtu"'\\])
@@ -22,6 +22,7 @@ _WORD = re.compile(
     re.VERBOSE,
 )
 _NUMBER = re.compile(r"[+(]{0,2}\d(?:[ .()\-+/]{0,3}\d)*+\w*+")
+_LONG_NUMBER = 7
 _NETWORK = (
     r"(?:\[[0-9A-Fa-f:.]{2,45}\](?::\d{1,5})?"
     r"|(?=[0-9A-Fa-f]{0,4}[.:])[0-9A-Fa-f:.]{1,63}(?<![:.])(?:::)?(?:%\w{1,16})?(?:/\d{1,3})?)"
@@ -134,6 +135,9 @@ def _unquoted(text: str, name: Name) -> int:
     pattern = _NETWORKS if found.kind is Kind.CLIENT else _PATTERNS[found.extent]
     value = pattern.match(text, start) or _WORD.match(text, start)
     end = value.end() if value else start
+    number = _NUMBER.match(text, start) if found.extent is Extent.WORD else None
+    if number and number.end() > end and sum(map(str.isdigit, number[0])) >= _LONG_NUMBER:  # a phone's, with blanks
+        end = number.end()
     if text[end : end + 1] == "%":  # a blank as URLs have it
         word = _WORD.match(text, end)
         return word.end() if word else end

@@ -34,10 +34,16 @@ def secrets(entry: str) -> list[str]:
 
 def raised(value: str) -> str:
     """The traceback of an error that quotes `value`."""
+
+    def fail() -> None:
+        raise ValueError(value)
+
+    text = ""
     try:
-        raise ValueError(value)  # noqa: TRY301 -- it is to be in the traceback
+        fail()
     except ValueError as error:
-        return "".join(traceback.format_exception(error))
+        text = "".join(traceback.format_exception(error))
+    return text
 
 
 # Each with a way to find the value again where it was left as it is.

@@ -1,0 +1,92 @@
+"""Every value of the corpus, in every surrounding: nothing private is left, and next to nothing harmless is touched."""
+
+from typing import Any
+
+import pytest
+
+from app.monitoring.redaction import LONGEST_TEXT, redact, redact_attributes, redact_event, redact_text
+from tests.monitoring.redaction.corpus import SURROUNDINGS, leaks, load, secrets, without_marks
+
+PRIVATE = load("private")
+HARMLESS = load("harmless")
+# One in so many harmless values may be touched.
+TOLERATED = 300
+
+
+def test_the_corpus_is_large_and_says_nothing_twice() -> None:
+    for values in (PRIVATE, HARMLESS):
+        assert len(values) == len(set(values)) >= TOLERATED
+
+
+@pytest.mark.parametrize("surrounding", SURROUNDINGS)
+def test_nothing_private_is_left(surrounding: str) -> None:
+    make, _ = SURROUNDINGS[surrounding]
+    cleaned = {entry: redact_text(make(without_marks(entry))) for entry in PRIVATE}
+    left = {entry: text for entry, text in cleaned.items() if any(leaks(secret, text) for secret in secrets(entry))}
+    assert left == {}
+
+
+@pytest.mark.parametrize("surrounding", SURROUNDINGS)
+def test_next_to_nothing_harmless_is_touched(surrounding: str) -> None:
+    make, written = SURROUNDINGS[surrounding]
+    cleaned = {value: redact_text(make(value)) for value in HARMLESS}
+    touched = {value: text for value, text in cleaned.items() if written(value) not in text}
+    print(f"{surrounding}: {len(touched)} of {len(HARMLESS)} touched", touched)  # noqa: T201 -- shown when it fails
+    assert len(touched) * TOLERATED <= len(HARMLESS), touched
+
+
+@pytest.mark.parametrize("surrounding", SURROUNDINGS)
+def test_what_was_redacted_stays_as_it_is(surrounding: str) -> None:
+    make, _ = SURROUNDINGS[surrounding]
+    for value in (*map(without_marks, PRIVATE), *HARMLESS):
+        once = redact_text(make(value))
+        assert redact_text(once) == once
+
+
+def _structures(value: str) -> list[Any]:
+    return [
+        {"note": value},
+        {"notes": [{"deep": ({"deeper": [value]},)}]},
+        # What is more than ASCII would be escaped in the text of bytes.
+        {"body": value.encode() if value.isascii() else b""},
+        {"error": ValueError(value)},
+        {value: 1},
+        [("x-note", value)],
+        {"both": {value}},
+    ]
+
+
+def test_nothing_private_is_left_in_structures_events_and_attributes() -> None:
+    left = []
+    for entry in PRIVATE:
+        value = without_marks(entry)
+        found = [redact(structure) for structure in _structures(value)]
+        found += [redact_event({"event": "x", "note": value}), redact_attributes({"exception.message": value})]
+        left += [item for item in map(repr, found) if any(leaks(secret, item) for secret in secrets(entry))]
+    assert left == []
+
+
+def test_harmless_values_stay_in_structures_events_and_attributes() -> None:
+    touched = []
+    for value in HARMLESS:
+        event = {"event": "x", "note": value, "notes": [value, {"deep": value}]}
+        if (
+            redact(event) != event
+            or redact_event(event) != event
+            or redact_attributes({"note": value}) != {"note": value}
+        ):
+            touched.append(value)
+    assert len(touched) * TOLERATED <= len(HARMLESS), touched
+
+
+def test_a_secret_that_the_cut_goes_through_is_not_left_in_half() -> None:
+    left = {}
+    for entry in PRIVATE:
+        value = without_marks(entry)
+        for reach in range(2, len(value), max(1, len(value) // 4)):
+            text = "." * (LONGEST_TEXT - reach - 1) + " " + value + " " + "." * LONGEST_TEXT
+            clean = redact_text(text)
+            assert len(clean) <= LONGEST_TEXT
+            if any(leaks(secret, clean) for secret in secrets(entry)):
+                left[entry] = clean.strip(".")
+    assert left == {}

@@ -1,0 +1,162 @@
+"""Time in proportion to the length, whatever the text: shown by how patterns are built and by counting what they read.
+
+No clock is asked. `loadtest/benchmarks/redaction.py` measures.
+"""
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from app.monitoring import _redaction
+from app.monitoring._redaction.characters import escape
+from app.monitoring._redaction.text import scrub
+from app.monitoring.redaction import LONGEST_TEXT, redact, redact_text
+from tests.monitoring.redaction.corpus import HERE
+
+MODULES = [
+    importlib.import_module(f"{_redaction.__name__}.{found.name}")
+    for found in pkgutil.iter_modules(_redaction.__path__)
+]
+UNBOUNDED = re._constants.MAXREPEAT  # type: ignore[attr-defined]
+
+HOSTILE: list[str] = yaml.safe_load((HERE / "hostile.yaml").read_text())
+AROUND = [
+    ("", ""),
+    ("password=", ""),
+    ("", "@"),
+    ('{"token":"', '"}'),
+    ("http://", "@h"),
+    ("a@", ".com"),
+    ("Cookie: ", "!"),
+]
+
+
+def hostile(piece: str, length: int, around: tuple[str, str] = ("", "")) -> str:
+    return around[0] + (piece * (length // len(piece) + 1))[:length] + around[1]
+
+
+def patterns() -> Iterator[tuple[str, ModuleType, re.Pattern[str]]]:
+    for module in MODULES:
+        for name, value in vars(module).items():
+            if isinstance(value, re.Pattern):
+                yield name, module, value
+
+
+def repetitions(tree: Any, *, last: bool, inside: int) -> Iterator[tuple[str, int, bool, int]]:
+    """Kind, upper bound, whether nothing may follow, and the bounds around it multiplied, of each repetition."""
+    items = list(tree)
+    for number, (operation, argument) in enumerate(items):
+        is_last = last and number == len(items) - 1
+        kind = str(operation)
+        if kind in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
+            _, most, body = argument
+            yield kind, int(most), is_last, inside
+            factor = 1 if kind == "POSSESSIVE_REPEAT" else min(int(most), 10_000)
+            yield from repetitions(body, last=False, inside=inside * factor)
+        elif kind == "BRANCH":
+            for branch in argument[1]:
+                yield from repetitions(branch, last=is_last, inside=inside)
+        elif kind in ("SUBPATTERN", "ATOMIC_GROUP", "ASSERT", "ASSERT_NOT"):
+            body = argument if kind == "ATOMIC_GROUP" else argument[-1]
+            yield from repetitions(body, last=is_last and kind != "ASSERT", inside=inside)
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "pattern"), list(patterns()), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_no_pattern_can_go_back_over_a_text_of_any_length(
+    name: str, module: ModuleType, pattern: re.Pattern[str]
+) -> None:
+    """What may repeat without end is possessive, or nothing comes behind it that could fail; other bounds are small."""
+    tree = re._parser.parse(pattern.pattern, pattern.flags)  # type: ignore[attr-defined]
+    for kind, most, is_last, inside in repetitions(tree, last=True, inside=1):
+        if most >= UNBOUNDED:
+            assert kind == "POSSESSIVE_REPEAT" or is_last, f"{module.__name__}.{name} goes back"
+            assert kind == "POSSESSIVE_REPEAT" or inside == 1, f"{module.__name__}.{name} repeats what repeats"
+        elif kind != "POSSESSIVE_REPEAT":
+            assert most * inside <= 512, f"{module.__name__}.{name} repeats {most} times within {inside}"
+
+
+class Counting:
+    """A pattern that counts the characters it is led over."""
+
+    def __init__(self, pattern: re.Pattern[str], tally: list[int]) -> None:
+        self._pattern, self._tally = pattern, tally
+
+    def _count(self, found: re.Match[str] | None, text: str, start: int, end: int) -> re.Match[str] | None:
+        self._tally[0] += 1 + (found.end() if found else min(end, len(text))) - start
+        return found
+
+    def search(self, text: str, start: int = 0, end: int = 2**60) -> re.Match[str] | None:
+        return self._count(self._pattern.search(text, start, end), text, start, end)
+
+    def match(self, text: str, start: int = 0, end: int = 2**60) -> re.Match[str] | None:
+        found = self._pattern.match(text, start, end)
+        self._tally[0] += 1 + (found.end() - start if found else 0)
+        return found
+
+    def fullmatch(self, text: str) -> re.Match[str] | None:
+        self._tally[0] += 1 + len(text)
+        return self._pattern.fullmatch(text)
+
+    def finditer(self, text: str, start: int = 0, end: int = 2**60) -> Iterator[re.Match[str]]:
+        position = start
+        for found in self._pattern.finditer(text, start, end):
+            self._tally[0] += 1 + found.end() - position
+            position = found.end()
+            yield found
+        self._tally[0] += max(0, min(end, len(text)) - position)
+
+    def findall(self, text: str) -> list[Any]:
+        self._tally[0] += len(text)
+        return self._pattern.findall(text)
+
+    def sub(self, replacement: Any, text: str) -> str:
+        self._tally[0] += len(text)
+        return self._pattern.sub(replacement, text)
+
+
+@pytest.fixture
+def tally(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many characters patterns were led over."""
+    counted = [0]
+    for name, module, pattern in patterns():
+        monkeypatch.setattr(module, name, Counting(pattern, counted))
+    values = importlib.import_module(f"{_redaction.__name__}.values")
+    made = {extent: Counting(pattern, counted) for extent, pattern in values._PATTERNS.items()}
+    monkeypatch.setattr(values, "_PATTERNS", made)
+    return counted
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_four_times_the_text_is_read_four_times_as_often(piece: str, tally: list[int]) -> None:
+    for around in AROUND:
+        counts = []
+        for length in (1_000, 4_000, 16_000):
+            tally[0] = 0
+            scrub(hostile(piece, length, around))
+            counts.append(tally[0])
+        assert counts[1] <= 6 * counts[0] + 3_000, (around, counts)
+        assert counts[2] <= 6 * counts[1] + 3_000, (around, counts)
+        assert counts[2] <= 16_000 * 300, (around, counts)
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_a_text_that_is_a_hundred_times_too_long_comes_to_an_end(piece: str) -> None:
+    """Nothing here is cut: a pattern that went back over its text would be at it for hours."""
+    text = hostile(piece, 60_000)
+    assert escape(scrub(text), one_line=True).isprintable() or "\t" in text or "\u00a0" in text
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_a_million_characters_cost_no_more_than_what_is_kept(piece: str, tally: list[int]) -> None:
+    text = hostile(piece, 1_000_000)
+    assert len(redact_text(text)) <= LONGEST_TEXT
+    assert len(str(redact({text: [text, text.encode()]}))) < 10 * LONGEST_TEXT
+    assert tally[0] <= 6 * LONGEST_TEXT * 1_000

@@ -1,4 +1,4 @@
-"""Every value of the corpus, in every surrounding: nothing private is left, and next to nothing harmless is touched."""
+"""Every value of the corpus, in every surrounding: nothing private is left, and nothing harmless is touched."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from tests.monitoring.redaction.corpus import SURROUNDINGS, leaks, load, secrets
 
 PRIVATE = load("private")
 HARMLESS = load("harmless")
-# One in so many harmless values may be touched.
-TOLERATED = 300
+# What is asked for: so many values of each kind, and of the harmless ones at most one in so many touched. None is.
+LEAST = 300
 
 
 def test_the_corpus_is_large_and_says_nothing_twice() -> None:
     for values in (PRIVATE, HARMLESS):
-        assert len(values) == len(set(values)) >= TOLERATED
+        assert len(values) == len(set(values)) > LEAST
 
 
 @pytest.mark.parametrize("surrounding", SURROUNDINGS)
@@ -27,12 +27,11 @@ def test_nothing_private_is_left(surrounding: str) -> None:
 
 
 @pytest.mark.parametrize("surrounding", SURROUNDINGS)
-def test_next_to_nothing_harmless_is_touched(surrounding: str) -> None:
+def test_nothing_harmless_is_touched(surrounding: str) -> None:
     make, written = SURROUNDINGS[surrounding]
     cleaned = {value: redact_text(make(value)) for value in HARMLESS}
     touched = {value: text for value, text in cleaned.items() if written(value) not in text}
-    print(f"{surrounding}: {len(touched)} of {len(HARMLESS)} touched", touched)  # noqa: T201 -- shown when it fails
-    assert len(touched) * TOLERATED <= len(HARMLESS), touched
+    assert touched == {}
 
 
 @pytest.mark.parametrize("surrounding", SURROUNDINGS)
@@ -76,7 +75,7 @@ def test_harmless_values_stay_in_structures_events_and_attributes() -> None:
             or redact_attributes({"note": value}) != {"note": value}
         ):
             touched.append(value)
-    assert len(touched) * TOLERATED <= len(HARMLESS), touched
+    assert touched == []
 
 
 def test_a_secret_that_the_cut_goes_through_is_not_left_in_half() -> None:
@@ -90,3 +89,31 @@ def test_a_secret_that_the_cut_goes_through_is_not_left_in_half() -> None:
             if any(leaks(secret, clean) for secret in secrets(entry)):
                 left[entry] = clean.strip(".")
     assert left == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("0812 3456 7890 5m30s", "[phone] 5m30s"),
+        ("0812 3456-7890-99887766", "[phone]"),
+        ("+15000000 4111 1111 1111 1111", "[phone]"),
+        ("081234567890 081298765432", "[phone] [phone]"),
+        ("+6281234567890 (0361) 123456", "[phone] [phone]"),
+        ("4111 1111 1111 1111 12/28", "[card] 12/28"),
+        (r"Cookie: a=b\r\nAccept: */*", r"Cookie: [redacted]\r\nAccept: */*"),
+        ("x:wayan@example.com:y", "x:[email]:y"),
+        ("user[email]=someone", "user[email]=[redacted]"),
+        ("https://bali.test/?token=abc&page=2#top", "https://bali.test/?token=[redacted]&page=2#top"),
+        ("Authorization: Digest a=b", "Authorization: [redacted]"),
+        ("Authorization: Bearer a1b2c3 status=401", "Authorization: Bearer [redacted] status=401"),
+        ("password=x, page=2", "password=[redacted], page=2"),
+        ("address: Jl. Raya 8, Ubud status=200", "address: [redacted] status=200"),
+        ("198.51.100.77:54321 - GET", "198.51.100.0/24:54321 - GET"),
+        ("tokens: 5]+62 812 3456 7890", "tokens: 5][phone]"),
+        ("redis://:s3cret@cache/0", "redis://:[redacted]@cache/0"),
+        ("https://wayan:s3cret@bali.test/", "https://[redacted]@bali.test/"),
+        ("/find?q=call%20081234567890%20now&n=2", "/find?q=call%20[phone]%20now&n=2"),
+    ],
+)
+def test_what_stands_around_a_private_value_is_kept(text: str, clean: str) -> None:
+    assert redact_text(text) == clean

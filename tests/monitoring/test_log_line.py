@@ -3,6 +3,7 @@
 import enum
 import json
 import select
+import traceback
 from typing import Any
 
 import orjson
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 
 from app.monitoring.log_line import CUT, IDENTITY, LIMIT, encode
 
-PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example])
+PATIENT = settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example]
+)
 WHO = {
     "timestamp": "2026-01-01T00:00:00.000000Z",
     "level": "error",
@@ -63,6 +66,7 @@ def test_any_event_is_one_line_of_json_within_the_limit(event: dict[str, Any]) -
 
 @PATIENT
 @given(events)
+@example({f"field{number}": "x" * 500 for number in range(60)})
 def test_what_leads_from_a_line_to_its_story_survives_whatever_stands_beside_it(event: dict[str, Any]) -> None:
     line = decoded({**event, **WHO})
     assert {key: line[key] for key in WHO} == WHO
@@ -109,14 +113,14 @@ def test_a_traceback_is_cut_in_its_middle(text: str, times: int) -> None:
     assert whole.endswith(tail)
 
 
-def traceback(depth: int, message: str) -> str:
+def made_up(depth: int, message: str) -> str:
     frames = "".join(f'  File "app/module{at}.py", line {at}, in function{at}\n    call{at}()\n' for at in range(depth))
     return f"Traceback (most recent call last):\n{frames}ValueError: {message}"
 
 
 @pytest.mark.parametrize("length", [10, 9_000])
 def test_the_innermost_frames_and_the_errors_own_words_survive(length: int) -> None:
-    cut = decoded({**WHO, "exception": traceback(300, "what went wrong " + "x" * length + " to the end")})["exception"]
+    cut = decoded({**WHO, "exception": made_up(300, "what went wrong " + "x" * length + " to the end")})["exception"]
     assert cut.startswith("Traceback (most recent call last):\n")
     assert 'module299.py", line 299, in function299\n    call299()\nValueError: what went wrong xxx' in cut
     assert "function295" in cut
@@ -124,16 +128,31 @@ def test_the_innermost_frames_and_the_errors_own_words_survive(length: int) -> N
     assert cut.endswith("x to the end")
 
 
+def there(depth: int) -> None:
+    if depth:
+        back(depth - 1)
+    raise ValueError("the words " + "y" * 5_000 + "\nof the last one")
+
+
+def back(depth: int) -> None:
+    there(depth)
+
+
 def test_of_a_group_of_exceptions_too() -> None:
-    inner = traceback(200, "inner").replace("\n", "\n  |   ")
-    group = f"  + Exception Group Traceback (most recent call last):\n  |   {inner}\n  | ValueError: {'y' * 5_000} last"
-    cut = decoded({**WHO, "exception": group})["exception"]
-    assert "function199" in cut
-    assert cut.endswith("y last")
+    try:
+        there(150)
+    except ValueError as error:
+        text = "".join(traceback.format_exception(ExceptionGroup("a group", [KeyError("first"), error])))
+    cut = decoded({**WHO, "exception": text})["exception"]
+    assert len(cut) < len(text) // 3
+    assert cut.startswith("  | ExceptionGroup: a group")
+    assert 'raise ValueError("the words " + "y" * 5_000' in cut
+    assert "ValueError: the words yyy" in cut
+    assert "of the last one" in cut
 
 
 def test_a_long_field_gives_way_to_short_ones_and_the_exception_gets_the_most_room() -> None:
-    line = decoded({**WHO, "body": "b" * 9_000, "exception": traceback(200, "x"), "route": "/x", "status": 500})
+    line = decoded({**WHO, "body": "b" * 9_000, "exception": made_up(200, "x"), "route": "/x", "status": 500})
     assert (line["route"], line["status"], line["event"]) == ("/x", 500, "failed")
     assert len(line["exception"]) > 2_000
     assert 300 < len(line["body"]) < 800

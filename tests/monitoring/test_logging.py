@@ -217,12 +217,11 @@ def test_a_value_that_json_cannot_hold_costs_neither_the_caller_nor_the_line(
 
 
 def test_warnings_are_log_lines(configured: Configure) -> None:
-    lines = configured()
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        logging.captureWarnings(capture=False)
-        logging.captureWarnings(capture=True)
+        lines = configured()
         warnings.warn(f"{SECRET} is deprecated", DeprecationWarning, stacklevel=1)
+        logging.captureWarnings(capture=False)
     line = lines.only()
     assert (line["logger"], line["level"]) == ("py.warnings", "warning")
     assert "DeprecationWarning: [email] is deprecated" in line["event"]

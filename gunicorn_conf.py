@@ -88,6 +88,8 @@ def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001
             version=__version__,
             environment=settings.environment,
             timeout=settings.otel_exporter_otlp_timeout,
+            queue=settings.otel_bsp_max_queue_size,
+            batch=settings.otel_bsp_max_export_batch_size,
         )
 
 

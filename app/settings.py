@@ -101,6 +101,8 @@ class Settings(BaseSettings):
     )
     otel_exporter_otlp_endpoint: str | None = Field(None, description="collector's gRPC address, http://host:4317")
     otel_exporter_otlp_timeout: float = Field(5.0, gt=0, le=60, description="seconds for one export")
+    otel_bsp_max_queue_size: int = Field(2048, ge=1, le=1_000_000, description="spans that may wait for the collector")
+    otel_bsp_max_export_batch_size: int = Field(512, ge=1, description="spans sent at a time, at most the above")
     otel_traces_sampler_arg: float | None = Field(
         None, ge=0, le=1, description="share of traces kept; unset is 0.1 in production, else 1.0"
     )

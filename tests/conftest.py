@@ -22,6 +22,7 @@ from app.database.migrate import migrate
 from app.database.pool import Database
 from app.embedded import EmbeddedServers
 from app.main import create_app
+from app.monitoring import tracing
 from app.monitoring.sampling import RequestIds, RequestSampler
 from app.settings import Settings
 
@@ -188,6 +189,8 @@ def exporter() -> InMemorySpanExporter:
     provider = TracerProvider(sampler=RequestSampler(1.0), id_generator=RequestIds(), shutdown_on_exit=False)
     provider.add_span_processor(_Lasting(kept))
     trace.set_tracer_provider(provider)
+    # Once in a process: with another provider in its place for a while, the libraries would be bound to that one.
+    tracing.request_tracer("")
     return kept
 
 

@@ -47,6 +47,8 @@ DEFAULTS = {
     "otel_service_name": "baliblissed-backend",
     "otel_traces_exporter": None,
     "otel_exporter_otlp_endpoint": None,
+    "otel_bsp_max_queue_size": 2048,
+    "otel_bsp_max_export_batch_size": 512,
     "otel_traces_sampler_arg": None,
     "otel_exporter_otlp_timeout": 5.0,
     "otel_python_fastapi_excluded_urls": "^https?://[^/]+/(health|metrics)(/|[?]|$)",
@@ -88,6 +90,8 @@ TAKEN: list[tuple[str, str, Any]] = [
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317", "http://collector:4317"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317", "collector:4317"),
     ("OTEL_EXPORTER_OTLP_TIMEOUT", "60", 60.0),
+    ("OTEL_BSP_MAX_QUEUE_SIZE", "1", 1),
+    ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "4096", 4096),
     ("OTEL_TRACES_SAMPLER_ARG", "0", 0.0),
     ("OTEL_PYTHON_FASTAPI_EXCLUDED_URLS", "/x", "/x"),
 ]
@@ -119,6 +123,8 @@ REFUSED = [
     ("OTEL_SDK_DISABLED", "perhaps", "boolean"),
     ("OTEL_TRACES_EXPORTER", "jaeger", "'otlp', 'console' or 'none'"),
     ("OTEL_EXPORTER_OTLP_TIMEOUT", "0", "greater than 0"),
+    ("OTEL_BSP_MAX_QUEUE_SIZE", "0", "greater than or equal to 1"),
+    ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "0", "greater than or equal to 1"),
     ("OTEL_PYTHON_FASTAPI_EXCLUDED_URLS", "/a,(", "want regular expressions, comma separated"),
     ("OTEL_TRACES_SAMPLER_ARG", "1.1", "less than or equal to 1"),
 ]

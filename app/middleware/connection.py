@@ -11,7 +11,7 @@ from http import HTTPStatus
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
-from app.middleware.entry import CLIENT_CLOSED_REQUEST, FAILED, Entry, access, cut_short, detach, log
+from app.middleware.entry import CLIENT_CLOSED_REQUEST, FAILED, Entry, access, cut_short, detach, log, members
 from app.monitoring.http_metrics import NO_ROUTE, handler_of
 from app.monitoring.request_span import RequestTracer
 
@@ -84,15 +84,17 @@ class Connection(Entry):
         if self._tracer is not None and self._span is not None:
             handler = handler_of(self._scope, self._app, status)
             seconds = time.perf_counter() - self._started
-            self._tracer.end(self._span, self._scope, None if handler == NO_ROUTE else handler, status, seconds)
+            self._tracer.end(self._span, None if handler == NO_ROUTE else handler, status, seconds)
 
     def _line(self) -> None:
-        access.info(
-            "websocket",
-            request_id=self.request_id,
-            route=handler_of(self._scope, self._app, self._status),
-            status=self._status,
-            code=self._code,
-            duration_ms=round((time.perf_counter() - self._started) * 1000, 2),
-            client_ip=self.client(),
-        )
+        fields = {
+            "request_id": self.request_id,
+            "route": handler_of(self._scope, self._app, self._status),
+            "status": self._status,
+            "code": self._code,
+            "duration_ms": round((time.perf_counter() - self._started) * 1000, 2),
+            "client_ip": self.client(),
+        }
+        if self._span is not None:
+            fields |= self._span.labels()
+        access.info("websocket", members, fields, plain=self.plain())

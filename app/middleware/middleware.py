@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable, Container
 from contextlib import suppress
+from contextvars import copy_context
 
 import orjson
 from starlette.requests import ClientDisconnect
@@ -22,9 +23,11 @@ from app.middleware.entry import (
     cut_short,
     detach,
     log,
+    quoted,
     size,
 )
-from app.monitoring.http_metrics import NO_ROUTE, HttpMetrics, handler_of, known_method
+from app.monitoring.http_metrics import METHODS, NO_ROUTE, UNKNOWN_METHOD, HttpMetrics, handler_of
+from app.monitoring.redaction import sanitised_address
 from app.monitoring.request_span import RequestTracer
 
 
@@ -86,9 +89,11 @@ class _Exchange(Entry):
 
     def __init__(self, layer: ObservingMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
         self._started = time.perf_counter()
-        super().__init__(scope, receive, send)
         self._layer = layer
-        self.status = self._sent = 0
+        self._scope, self._receive, self._send = scope, receive, send
+        self._app = scope.get("app")
+        self._span = None
+        self._received = self.status = self._sent = 0
         self.whole = self._trailers = self._gone = self._done = False
 
     async def receive(self) -> Message:
@@ -122,11 +127,12 @@ class _Exchange(Entry):
     def _begin(self, message: Message) -> None:
         """Note status and size of the answer, and put the request's id into its headers."""
         headers = [(b"x-request-id", self.request_id.encode())]
-        for pair in message.get("headers", ()):
-            if pair[0] == b"content-length":
-                self._sent = size(pair[1])
-            if pair[0] != b"x-request-id":
-                headers.append(pair)
+        headers += message.get("headers", ())
+        for name, value in headers[1:]:
+            if name == b"content-length":
+                self._sent = size(value)
+            elif name == b"x-request-id":
+                headers = headers[:1] + [pair for pair in headers if pair[0] != name]
         message["headers"] = headers
         self.status = int(message["status"])
         self._trailers = message.get("trailers", False)
@@ -162,22 +168,31 @@ class _Exchange(Entry):
         seconds = time.perf_counter() - self._started
         scope, layer, span = self._scope, self._layer, self._span
         handler = handler_of(scope, self._app, status)
-        ids: dict[str, str] = {}
-        exemplar = None
+        kept, trace_id, span_id = False, "", ""
         if layer.tracer is not None and span is not None:
-            ids = span.labels()
-            if layer.tracer.end(span, scope, None if handler == NO_ROUTE else handler, status, seconds):
-                exemplar = ids
-        method = known_method(scope["method"])
+            trace_id, span_id = span.trace_id, span.span_id
+            kept = layer.tracer.end(span, None if handler == NO_ROUTE else handler, status, seconds)
+        method = scope["method"]
+        if method not in METHODS:
+            method = UNKNOWN_METHOD
         if layer.metrics is not None and handler not in layer.excluded:
-            layer.metrics.record(method, status, handler, seconds, (self._received, self._sent), exemplar)
+            exemplar = span.labels() if kept and span is not None else None
+            layer.metrics.record(method, status, handler, seconds, self._received, self._sent, exemplar)
+        client = scope.get("client")
         access.info(
             "request",
-            request_id=self.request_id,
-            method=method,
-            route=handler,
-            status=status,
-            duration_ms=round(seconds * 1000, 2),
-            client_ip=self.client(),
-            **ids,
+            _members,
+            # Texts and numbers: what is held for a moment must not hold the request.
+            (self.request_id, method, handler, status, seconds, client[0] if client else None, trace_id, span_id),
+            plain=len(copy_context()) == self._variables or self.plain(),
         )
+
+
+def _members(of: tuple[str, str, str, int, float, str | None, str, str]) -> str:
+    """The fields of a request's line as JSON. Ids have a form that needs no escapes, and so have networks."""
+    request_id, method, handler, status, seconds, client, trace_id, span_id = of
+    line = (
+        f'"request_id":"{request_id}","method":"{method}","route":{quoted(handler)},"status":{status},'
+        f'"duration_ms":{round(seconds * 1000, 2)},"client_ip":"{sanitised_address(client)}"'
+    )
+    return f'{line},"trace_id":"{trace_id}","span_id":"{span_id}"' if trace_id else line

@@ -17,38 +17,81 @@ from prometheus_fastapi_instrumentator import routing
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
+from app.monitoring.multiprocess import values
+
 Metric = TypeVar("Metric")
 UNKNOWN_METHOD = "_OTHER"
 NO_ROUTE = "none"
 METHODS = frozenset(HTTPMethod)
 
 
-class _Timer:
-    """The values of a histogram. Its own method looks for the bucket one by one, and for an exemplar."""
-
-    __slots__ = ("_bounds", "_buckets", "_sum")
-
-    def __init__(self, histogram: Any) -> None:
-        self._bounds, self._buckets, self._sum = histogram._upper_bounds, histogram._buckets, histogram._sum  # noqa: SLF001
-
-    def observe(self, seconds: float, exemplar: Exemplar | None = None) -> None:
-        self._sum.inc(seconds)
-        bucket = self._buckets[bisect_left(self._bounds, seconds)]
-        bucket.inc(1)
-        if exemplar is not None:
-            bucket.set_exemplar(exemplar)
-
-
 class _Series:
     """Where requests of one method, status and route are counted: the values behind the library's metrics."""
 
-    __slots__ = ("received", "received_bytes", "requests", "sent", "sent_bytes", "timer")
-
-    def __init__(self, total: Any, received: Any, sent: Any, duration: Any) -> None:
+    def __init__(self, total: Any, received: Any, sent: Any, duration: Any, everything: Any) -> None:
         self.requests = total._value  # noqa: SLF001
-        self.received, self.received_bytes = received._count, received._sum  # noqa: SLF001
-        self.sent, self.sent_bytes = sent._count, sent._sum  # noqa: SLF001
-        self.timer = _Timer(duration)
+        self._sizes = [received._sum, sent._sum, received._count, sent._count]  # noqa: SLF001
+        self._sums = [duration._sum, everything._sum]  # noqa: SLF001
+        self._bounds, self._buckets = duration._upper_bounds, duration._buckets  # noqa: SLF001
+        self._all_bounds, self._all_buckets = everything._upper_bounds, everything._buckets  # noqa: SLF001
+
+    def add(self, seconds: float, received: int, sent: int) -> None:
+        """Count one request."""
+        self.requests.inc(1)
+        for value, amount in zip(self._sizes, (received, sent, 1, 1), strict=True):
+            value.inc(amount)
+        for value in self._sums:
+            value.inc(seconds)
+        self.bucket(seconds).inc(1)
+        self._all_buckets[bisect_left(self._all_bounds, seconds)].inc(1)
+
+    def bucket(self, seconds: float) -> Any:
+        """The route's bucket for a duration; the library's own method looks for it one by one."""
+        return self._buckets[bisect_left(self._bounds, seconds)]
+
+
+class _SharedSeries(_Series):
+    """The same where values are in shared files: nine additions under one lock, for a quarter of what nine cost."""
+
+    _process: object = None
+
+    def add(self, seconds: float, received: int, sent: int) -> None:
+        process = values.process()
+        with process.lock:
+            if self._process is not process:
+                self._locate(process)
+            if not self._together:
+                super().add(seconds, received, sent)
+                return
+            # As SharedValue adds. The views are asked for each time: a file that has grown has another.
+            self._counter.cells[self._total] += 1.0
+            cells = self._summary.cells
+            received_bytes, sent_bytes, received_count, sent_count = self._size_cells
+            cells[received_count] += 1.0
+            cells[sent_count] += 1.0
+            if received:
+                cells[received_bytes] += received
+            if sent:
+                cells[sent_bytes] += sent
+            cells = self._histogram.cells
+            duration, everything = self._sum_cells
+            cells[duration] += seconds
+            cells[self._bucket_cells[bisect_left(self._bounds, seconds)]] += 1.0
+            cells[everything] += seconds
+            cells[self._all_bucket_cells[bisect_left(self._all_bounds, seconds)]] += 1.0
+
+    def _locate(self, process: object) -> None:
+        """Ask where this process keeps the values: in one file for each kind, unless some have found no room."""
+        self._process = process
+        self._counter, self._total = values.place(self.requests)
+        sizes = [values.place(value) for value in self._sizes]
+        times = [values.place(value) for value in (*self._sums, *self._buckets, *self._all_buckets)]
+        self._summary, self._histogram = sizes[0][0], times[0][0]
+        self._together = len({id(file) for file, _ in sizes}) == len({id(file) for file, _ in times}) == 1
+        self._size_cells = [cell for _, cell in sizes]
+        cells = [cell for _, cell in times]
+        first = 2 + len(self._buckets)
+        self._sum_cells, self._bucket_cells, self._all_bucket_cells = cells[:2], cells[2:first], cells[first:]
 
 
 class HttpMetrics:
@@ -59,7 +102,7 @@ class HttpMetrics:
         self._total = _declared(known, "http_requests_total", Counter)
         self._received = _declared(known, "http_request_size_bytes", Summary)
         self._sent = _declared(known, "http_response_size_bytes", Summary)
-        self._all = _Timer(_declared(known, "http_request_duration_highr_seconds", Histogram))
+        self._all = _declared(known, "http_request_duration_highr_seconds", Histogram)
         self._duration = _declared(known, "http_request_duration_seconds", Histogram)
         self._series: dict[tuple[str, int, str], _Series] = {}
 
@@ -69,38 +112,33 @@ class HttpMetrics:
         status: int,
         handler: str,
         seconds: float,
-        sizes: tuple[int, int],
+        received: int,
+        sent: int,
         exemplar: dict[str, str] | None = None,
     ) -> None:
         """Count one request of a known method.
 
-        `sizes` are those of the Content-Length headers of request and answer, 0 without one. The exemplar is where it
-        can be looked for: on the request's own count and on the duration of its route.
+        `received` and `sent` are what the Content-Length headers of request and answer say, 0 without one. The exemplar
+        is where it can be looked for: on the request's own count and on the duration of its route.
         """
         series = self._series.get((method, status, handler)) or self._find(method, status, handler)
-        series.received.inc(1)
-        series.sent.inc(1)
-        if sizes[0]:
-            series.received_bytes.inc(sizes[0])
-        if sizes[1]:
-            series.sent_bytes.inc(sizes[1])
-        series.requests.inc(1)
-        self._all.observe(seconds)
-        if exemplar is None:
-            series.timer.observe(seconds)
-        else:
+        series.add(seconds, received, sent)
+        if exemplar is not None:
             # The values behind the metrics, not their methods: those would look for the current trace, which is known
             # here, and check labels that are always the same two.
             now = time.time()
             series.requests.set_exemplar(Exemplar(exemplar, 1.0, now))
-            series.timer.observe(seconds, Exemplar(exemplar, seconds, now))
+            series.bucket(seconds).set_exemplar(Exemplar(exemplar, seconds, now))
 
     def _find(self, method: str, status: int, handler: str) -> _Series:
-        series = _Series(
-            self._total.labels(method, str(status), handler),
+        total = self._total.labels(method, str(status), handler)
+        kind = _SharedSeries if isinstance(total._value, values.SharedValue) else _Series  # noqa: SLF001
+        series = kind(
+            total,
             self._received.labels(handler),
             self._sent.labels(handler),
             self._duration.labels(method, handler),
+            self._all,
         )
         # What has overflowed is asked for again: the registry counts each refusal.
         if (method, str(status), handler) in self._total._metrics:  # noqa: SLF001

@@ -1,7 +1,8 @@
 """Log lines on their way to a descriptor: whoever logs never waits for whoever reads.
 
 A line is written at once where that cannot block. Where it could, or the pipe is full, it joins a bounded backlog that
-a daemon thread writes; what does not fit is dropped, counted, and told of in one line once there is room again.
+a daemon thread writes; what does not fit is dropped, counted, and told of in one line once there is room again. Lines
+that may wait a moment go out together: each write wakes whoever reads, which costs more than all else about a line.
 
 The constraint to know: a log call may come from anywhere, a finaliser in the middle of another log call included, so
 the lock is reentrant, and nothing that blocks or takes a foreign lock happens under it. A forked child starts with an
@@ -19,13 +20,17 @@ import weakref
 from collections import Counter, deque
 from collections.abc import Callable
 from itertools import islice
+from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Final
+from typing import Any, Final
 
 from app.monitoring.log_line import LIMIT
 
 MAX_LINES: Final = 8_192
 MAX_BYTES: Final = 4 * 1024 * 1024
+# Seconds that a line may wait for others, and how many are written without waiting: PIPE_BUF takes about as many.
+HOLD: Final = 0.02
+HELD_LINES: Final = 10
 # Seconds that the end of a process may take for what is still to be written.
 EXIT_DEADLINE: Final = 1.0
 # Seconds between two reports of what was dropped while nothing can be written.
@@ -39,6 +44,9 @@ class _Backlog:
         self.lock = threading.RLock()
         self.lines: deque[bytes] = deque()
         self.size = 0
+        self.held: deque[tuple[Callable[[Any], bytes], Any]] = deque()
+        self.holding = False  # the thread is about to write what is held
+        self.last_rare = 0.0
         self.writing = False  # guards against a log call from within a log call
         self.begun = False  # a part of the first line has been written
         self.torn = False  # a line broke off, so the next one needs a newline before it
@@ -84,7 +92,7 @@ class Writer:
             return
         backlog = self._backlog
         written: int | None = 0
-        if self._never_blocks and not backlog.lines and not backlog.unannounced and len(line) <= LIMIT:
+        if self._never_blocks and not (backlog.held or backlog.lines or backlog.unannounced) and len(line) <= LIMIT:
             # The usual case needs no lock: this thread's earlier lines are out, and a pipe takes all of it or nothing.
             written = self._put(line)
             if written == len(line):
@@ -93,25 +101,88 @@ class Writer:
             if written and not backlog.lines:  # a disk that is full takes a part
                 line = line[written:]
                 backlog.begun = True
-            if self._has_room(backlog, line):
-                backlog.lines.append(line)
-                backlog.size += len(line)
-            else:
-                backlog.full = True
-                _drop(backlog, "queue_full", 1)
-            if self._never_blocks:
-                self._advance(backlog)
+            for held in self._make_held(backlog):
+                self._append(backlog, held)
+            self._append(backlog, line)
+            while self._never_blocks and self._advance(backlog):
+                pass
             if backlog.lines or backlog.dropped:
                 self._call_thread(backlog)
+
+    def write_soon(self, make: Callable[[Any], bytes], of: Any) -> None:
+        """Write the line `make(of)` within HOLD seconds: at once where lines are rare, else with those that come then.
+
+        It is made when it is written: for several lines in a row that costs a fraction.
+        """
+        if not self._never_blocks or self._late:
+            self.write(make(of))
+            return
+        backlog = self._backlog
+        held = backlog.held
+        held.append((make, of))
+        if len(held) >= HELD_LINES:
+            self._release(backlog)
+        elif len(held) == 1 and not backlog.holding:
+            now = time.monotonic()
+            rare, backlog.last_rare = now - backlog.last_rare > HOLD, now
+            if rare:
+                self._release(backlog)
+            else:
+                self._hold(backlog)
+
+    def _release(self, backlog: _Backlog) -> None:
+        """Make the lines that are held and write them: as a rule with one call, which a pipe takes whole."""
+        with backlog.lock:
+            lines = self._make_held(backlog)
+            data = b"".join(lines)
+            usual = not (backlog.lines or backlog.unannounced or backlog.writing) and len(data) <= LIMIT
+            written = self._put(data) if usual else 0
+            if written == len(data):
+                return
+            for line in lines:
+                self._append(backlog, line)
+            if usual:
+                self._settle(backlog, lines, written)
+            while self._advance(backlog):
+                pass
+            if backlog.lines or backlog.dropped:
+                self._call_thread(backlog)
+
+    def _hold(self, backlog: _Backlog) -> None:
+        """Have the thread write what there is in a moment."""
+        with backlog.lock:
+            backlog.holding = True
+            self._call_thread(backlog)
+
+    def _make_held(self, backlog: _Backlog) -> list[bytes]:
+        lines = []
+        while backlog.held:
+            make, of = backlog.held.popleft()
+            try:
+                lines.append(make(of))
+            except Exception:  # noqa: BLE001 -- neither the others nor whoever logs must suffer from it
+                _drop(backlog, "write_failed", 1)
+        return lines
+
+    def _append(self, backlog: _Backlog, line: bytes) -> None:
+        if self._has_room(backlog, line):
+            backlog.lines.append(line)
+            backlog.size += len(line)
+        else:
+            backlog.full = True
+            _drop(backlog, "queue_full", 1)
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything is written, `timeout` seconds at most; whether it is."""
         backlog = self._backlog
         written: SimpleQueue[None] = SimpleQueue()
         with backlog.lock:
+            if self._never_blocks:
+                self._release(backlog)
             if not backlog.lines:
                 return True
             backlog.waiting.append(written)
+            self._call_thread(backlog)
         with contextlib.suppress(Empty):
             written.get(timeout=timeout)
         return not backlog.lines
@@ -153,6 +224,10 @@ class Writer:
         while not backlog.closed:
             backlog.calls.get()
             backlog.called = False
+            if backlog.holding:
+                time.sleep(HOLD)
+                backlog.holding = False
+                self._release(backlog)
             while backlog.lines and not backlog.closed:
                 if _is_writable(self._descriptor, _REPORT_INTERVAL):
                     # Where a write may block, nobody else writes, and nobody may have to wait for it.
@@ -164,11 +239,14 @@ class Writer:
                 while backlog.waiting and not backlog.lines:
                     backlog.waiting.pop().put(None)
 
-    def _advance(self, backlog: _Backlog) -> None:
-        """Write what one call carries whole: the first line, and those after it up to PIPE_BUF bytes together."""
+    def _advance(self, backlog: _Backlog) -> bool:
+        """Write what one call carries whole: the first line, and those after it up to PIPE_BUF bytes together.
+
+        Whether that was done, so that the next ones may follow.
+        """
         with backlog.lock:
             if backlog.writing or not backlog.lines:
-                return
+                return False
             backlog.writing = True
             batch = _first_lines(backlog.lines)
         try:
@@ -177,6 +255,7 @@ class Writer:
                 self._settle(backlog, batch, written)
         finally:
             backlog.writing = False
+        return bool(written)
 
     def _put(self, data: bytes) -> int | None:
         """How many bytes the descriptor took, or None where it refuses them for good."""
@@ -245,13 +324,16 @@ def _without_blocking(descriptor: int) -> tuple[int, bool]:
     """A descriptor of the same file, and whether writing to it never blocks.
 
     O_NONBLOCK belongs to a pipe's open description, which other programs share; a description of our own can be had
-    from /proc, unless the pipe is another user's. A regular file has no reader that could stall it.
+    from /proc, unless the pipe is another user's. A regular file and /dev/null have no reader that could stall them.
     """
-    mode = os.fstat(descriptor).st_mode
+    file = os.fstat(descriptor)
+    mode = file.st_mode
     if stat.S_ISFIFO(mode):
         with contextlib.suppress(OSError):
             flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
             return os.open(f"/proc/self/fd/{descriptor}", flags), True
+    if stat.S_ISCHR(mode) and file.st_rdev == Path(os.devnull).stat().st_rdev:
+        return descriptor, True
     return descriptor, stat.S_ISREG(mode) or not os.get_blocking(descriptor)
 
 

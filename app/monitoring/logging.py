@@ -9,14 +9,15 @@ import io
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, Literal, TextIO, cast
 
+import orjson
 import structlog
 from gunicorn.glogging import Logger as GunicornBaseLogger
-from structlog.contextvars import get_contextvars
 from structlog.types import EventDict, Processor
 
 from app.monitoring import log_chain
@@ -28,6 +29,7 @@ from app.monitoring.multiprocess.companion import no_fork
 
 Renderer = Literal["json", "console"]
 Write = Callable[[bytes], object]
+WriteSoon = Callable[[Callable[[Any], bytes], Any], object]
 
 SERVERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "gunicorn.error", "gunicorn.access")
 # Their records at INFO repeat what metrics and spans say. LOG_LEVEL can name them.
@@ -110,7 +112,7 @@ class _Direct:
 
     chain: Sequence[Any]
     stamp: log_chain.Stamp
-    write: Write
+    write_soon: WriteSoon
     levels: Levels
     _wants: dict[str, bool] = field(default_factory=dict)
 
@@ -137,23 +139,25 @@ _in_force = _InForce()
 
 
 class TrustedLogger:
-    """Writes one line for each request, past redaction and in a fifth of the time.
+    """Writes one line for each request, past redaction and in a tenth of the time.
 
     Only for events whose every field is the service's own: a template, a number, an id of a form that was checked.
-    What the application has bound to the context besides the request's id may be anything: then it takes the usual way.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._usual = get_logger(name)
 
-    def info(self, event: str, **fields: Any) -> None:
-        """Log `event`."""
+    def info(self, event: str, members: Callable[[Any], str], of: Any, *, plain: bool) -> None:
+        """Log `event` with the members of a JSON object that `members(of)` makes, such as `"status":200,"code":null`.
+
+        Unless it is `plain`, something else is bound to the context, and may be anything: then it takes the usual way.
+        """
         direct = _in_force.direct
-        if direct is None or not direct.holds() or len(get_contextvars()) > 1:
-            self._usual.info(event, **fields)
+        if direct is None or not plain or not direct.holds():
+            self._usual.info(event, **orjson.loads(f"{{{members(of)}}}"))
         elif direct.wants(self._name):
-            direct.write(encode(direct.stamp.trusted(self._name, "info", event, fields)))
+            direct.write_soon(direct.stamp.trusted, (time.time_ns(), self._name, event, members, of))
 
 
 def configure(
@@ -175,7 +179,7 @@ def configure(
     fields = {"service": service, "version": version, "environment": environment} if json else {}
     render: Processor = _render_json if json else Console(colors=output.isatty())
     chain = [*log_chain.processors(fields), render]
-    write = _way_out(output, [log_chain.Stamp(fields), render])
+    write, soon = _ways_out(output, [log_chain.Stamp(fields), render])
 
     def bound_logger(logger: Any, processors: Any, context: Any) -> Any:
         filtering: Any = structlog.make_filtering_bound_logger(levels.of(logger.name))
@@ -187,7 +191,7 @@ def configure(
         logger_factory=partial(_NamedLogger, write),
         cache_logger_on_first_use=stream is None,
     )
-    _in_force.direct = _Direct(chain, log_chain.Stamp(fields), write, levels) if json else None
+    _in_force.direct = _Direct(chain, log_chain.Stamp(fields), soon, levels) if json else None
     _configure_standard_library(_Handler(write, chain, levels))
 
 
@@ -217,12 +221,13 @@ def _render_json(_logger: Any, _method: str, event: EventDict) -> bytes:
     return encode(event)
 
 
-def _way_out(stream: TextIO, announcement: Sequence[Processor]) -> Write:
-    """What writes a line to `stream`: past it to its descriptor, or into it if it has none, as in tests."""
+def _ways_out(stream: TextIO, announcement: Sequence[Processor]) -> tuple[Write, WriteSoon]:
+    """What writes a line to `stream`, at once or soon: past it to its descriptor, or into it if it has none."""
     try:
         descriptor = stream.fileno()
     except io.UnsupportedOperation:
-        return partial(_write_text, stream)
+        write = partial(_write_text, stream)
+        return write, lambda make, of: write(make(of))
     stream.flush()
     file = os.fstat(descriptor)
     writer = _writer(descriptor, file.st_dev, file.st_ino)
@@ -233,7 +238,7 @@ def _way_out(stream: TextIO, announcement: Sequence[Processor]) -> Write:
         return line
 
     writer.announce = announce
-    return writer.write
+    return writer.write, writer.write_soon
 
 
 @cache

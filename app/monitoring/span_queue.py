@@ -9,24 +9,29 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from prometheus_client import Counter
 
 Reason = Literal["queue_full", "export_failed", "shutdown"]
+REASONS: tuple[Reason, ...] = ("queue_full", "export_failed", "shutdown")
 MOST_SPANS = 2048
+MOST_IN_BATCH = 512
 
 
 class BoundedSpanProcessor(SpanProcessor):
     """The SDK's BatchSpanProcessor, holding `most` spans at a time, those that are being sent included.
 
-    The SDK's own would drop its oldest spans and say so in the log only. `dropped` is counted by reason.
+    They are sent `batch` at a time, or every five seconds (OTEL_BSP_SCHEDULE_DELAY). The SDK's own would drop its
+    oldest spans and say so in the log only. `dropped` is counted by reason.
     """
 
-    def __init__(self, exporter: SpanExporter, dropped: Counter, most: int = MOST_SPANS) -> None:
+    def __init__(
+        self, exporter: SpanExporter, dropped: Counter, most: int = MOST_SPANS, batch: int = MOST_IN_BATCH
+    ) -> None:
         self._most = most
         # Made now, so that each reason is exposed as 0 before it first happens.
-        self._dropped = {reason: dropped.labels(reason) for reason in ("queue_full", "export_failed", "shutdown")}
+        self._dropped = {reason: dropped.labels(reason) for reason in REASONS}
         self._lock = threading.Lock()
         self._held = 0
         self._closed = False
         self._batches = BatchSpanProcessor(
-            _Accounting(exporter, self), max_queue_size=most, max_export_batch_size=min(most, 512)
+            _Accounting(exporter, self), max_queue_size=most, max_export_batch_size=min(most, batch)
         )
 
     def on_end(self, span: ReadableSpan) -> None:

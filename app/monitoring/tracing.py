@@ -28,7 +28,7 @@ from app.monitoring.catalogue import catalogue, registry
 from app.monitoring.logging import get_logger
 from app.monitoring.request_span import RequestTracer
 from app.monitoring.sampling import RequestIds, RequestSampler
-from app.monitoring.span_queue import BoundedSpanProcessor
+from app.monitoring.span_queue import MOST_IN_BATCH, MOST_SPANS, REASONS, BoundedSpanProcessor
 from app.monitoring.span_redaction import LONGEST_VALUE, RedactingExporter
 
 ExporterName = Literal["otlp", "console", "none"]
@@ -117,8 +117,15 @@ def configure(
     version: str,
     environment: str,
     timeout: float = 5.0,
+    queue: int = MOST_SPANS,
+    batch: int = MOST_IN_BATCH,
 ) -> TracerProvider:
-    """Make this process's provider and install it. Call it once, in the worker, after the fork."""
+    """Make this process's provider and install it. Call it once, in the worker, after the fork.
+
+    `queue` is how many spans may wait for the exporter, `batch` how many it gets at a time.
+    """
+    for reason in REASONS:  # exposed as 0 before it first happens, whatever becomes of the exporter
+        catalogue().spans_dropped.labels(reason)
     host = socket.gethostname()
     resource = Resource.create(
         {
@@ -143,7 +150,7 @@ def configure(
         span_limits=SpanLimits(max_attribute_length=LONGEST_VALUE),
     )
     if span_exporter is not None:
-        provider.queue = BoundedSpanProcessor(span_exporter, catalogue().spans_dropped)
+        provider.queue = BoundedSpanProcessor(span_exporter, catalogue().spans_dropped, queue, batch)
         provider.add_span_processor(provider.queue)
         registry().exemplar_source = exemplar
     # What a client can make the SDK complain of, header by header.

@@ -41,6 +41,7 @@ def requester(pipe: Connection, kind: str, count: int, ratio: float, endpoint: s
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(dir=os.environ["OVERHEAD_DIRECTORY"])
     from loadtest.benchmarks.overhead_apps import make  # noqa: PLC0415 -- prometheus-client reads the variable once
 
+    # What a reader costs is seen where gunicorn writes to a pipe.
     with Path(os.devnull).open("w") as output:
         app = make(kind, count, ratio, endpoint, output)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
-from app.monitoring.logging import SERVERS, configure
+from app.monitoring.logging import SERVERS, _in_force, configure
 
 Configure = Callable[..., "Lines"]
 TOUCHED = ("", *SERVERS, "gunicorn", "httpx", "httpcore", "library", "library.part", "library.part.x", "li", "ours")
@@ -44,6 +44,7 @@ def logging_restored() -> Iterator[None]:
     yield
     structlog.contextvars.clear_contextvars()
     structlog.configure(**structlog_kept)
+    _in_force.direct = None
     logging.captureWarnings(capture=False)
     for logger, level, handlers, propagate, disabled in kept:
         logger.setLevel(level)

@@ -137,7 +137,7 @@ def test_an_observation_falls_into_the_bucket_that_the_library_chooses(seconds: 
     recorder = HttpMetrics(ours.registry)
     for value in seconds:
         theirs.observe(value)
-        recorder.record("GET", 200, "/x", value, (0, 0))
+        recorder.record("GET", 200, "/x", value, 0, 0)
     for sample in [sample for family in theirs.collect() for sample in family.samples]:
         if not sample.name.endswith("_created"):
             assert ours.registry.get_sample_value(sample.name, sample.labels) == pytest.approx(sample.value)
@@ -152,7 +152,7 @@ def bounded(most: int) -> tuple[BoundedRegistry, HttpMetrics]:
 def test_what_overflows_is_counted_in_one_series_and_each_refusal_is_counted() -> None:
     registry, recorder = bounded(2)
     for place in ("a", "b", "c", "c", "d"):
-        recorder.record("GET", 200, f"/{place}", 0.1, (0, 0))
+        recorder.record("GET", 200, f"/{place}", 0.1, 0, 0)
     overflow = {"method": OVERFLOW, "status": OVERFLOW, "handler": OVERFLOW}
     assert registry.get_sample_value("http_requests_total", overflow) == 3
     refused = {"metric": "http_requests", "reason": "too_many_series"}
@@ -167,7 +167,7 @@ def test_what_overflows_is_counted_in_one_series_and_each_refusal_is_counted() -
 def test_odd_methods_take_no_memory() -> None:
     registry, recorder = bounded(100)
     for number in range(1000):
-        recorder.record(known_method(f"ODD{number}"), 405, "/x", 0.1, (0, 0))
+        recorder.record(known_method(f"ODD{number}"), 405, "/x", 0.1, 0, 0)
     assert (
         registry.get_sample_value("http_requests_total", {"method": "_OTHER", "status": "405", "handler": "/x"}) == 1000
     )
@@ -185,8 +185,8 @@ def test_metrics_that_nobody_has_declared_cannot_be_recorded() -> None:
 
 def test_an_exemplar_is_on_the_requests_count_and_on_its_routes_duration() -> None:
     records = Records()
-    HttpMetrics(records.registry).record("GET", 200, "/x", 0.3, (1, 2), {"trace_id": "1"})
-    HttpMetrics(records.registry).record("GET", 200, "/x", 0.3, (1, 2))
+    HttpMetrics(records.registry).record("GET", 200, "/x", 0.3, 1, 2, {"trace_id": "1"})
+    HttpMetrics(records.registry).record("GET", 200, "/x", 0.3, 1, 2)
     kept = [
         (sample.name, sample.labels.get("le"), sample.exemplar.value)
         for family in records.registry.collect()

@@ -161,6 +161,7 @@ def test_threads_together_lose_and_gain_no_span() -> None:
     assert len(house.exporter.taken) + sum(house.dropped().values()) == 1600
 
 
+@pytest.mark.usefixtures("exporter")
 def test_a_worker_that_ends_without_its_collector_counts_what_it_held(monkeypatch: pytest.MonkeyPatch) -> None:
     stuck = Slow()
     monkeypatch.setattr(tracing, "_make_exporter", lambda *_: stuck)

@@ -104,7 +104,7 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
 
 
 @pytest.fixture
-def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[TracerProvider]]:
+def installed(exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[TracerProvider]]:
     """What is installed during this test; this process's own provider stays."""
     providers: list[TracerProvider] = []
     monkeypatch.setattr(trace, "set_tracer_provider", providers.append)
@@ -167,7 +167,7 @@ async def test_a_failed_request_is_kept_only_where_somebody_takes_its_span(
     tracer = tracing.request_tracer("")
     assert tracer is not None
     scope = Wire().scope
-    assert tracer.end(tracer.begin(scope, None), scope, None, 500, 0.1) is bool(spans)
+    assert tracer.end(tracer.begin(scope, None), None, 500, 0.1) is bool(spans)
     assert len(kept.get_finished_spans()) == spans
     assert (registry().exemplar_source is not None) is bool(spans)
 

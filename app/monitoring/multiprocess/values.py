@@ -169,6 +169,17 @@ class SharedValue:
         return
 
 
+def place(value: SharedValue) -> tuple[Any, int]:
+    """Where this process keeps `value`: something whose `cells` has it, and its index there.
+
+    It holds until `process()` is another, which a fork makes it.
+    """
+    with _process.lock:
+        if value._process is not _process:  # noqa: SLF001 -- this class's own
+            value._attach()  # noqa: SLF001
+        return value._file, value._cell  # noqa: SLF001
+
+
 def install(prefix: str = "") -> None:
     """Have every metric that is made from now on write to the shared directory; nothing where there is none.
 
@@ -179,4 +190,4 @@ def install(prefix: str = "") -> None:
         _process.prefix = prefix
 
 
-__all__ = ["DIRECTORY", "Process", "SharedValue", "install", "process"]
+__all__ = ["DIRECTORY", "Process", "SharedValue", "install", "place", "process"]

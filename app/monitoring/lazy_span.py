@@ -1,0 +1,113 @@
+"""A span that costs next to nothing until somebody writes to it: then the SDK's own takes its place."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from opentelemetry.trace import Span, SpanContext, Status, StatusCode, TraceFlags, TraceState
+from opentelemetry.util.types import Attributes, AttributeValue
+
+NOT_SAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
+SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+_NO_STATE: Final = TraceState()
+
+
+class LazySpan(Span):
+    """The span of something that has begun with ids of its own and is ended by whoever began it.
+
+    `make` is asked at most once, for the SDK's span that has these ids; only where `flags` say that it is sampled.
+    """
+
+    __slots__ = ("_context", "_make", "ended", "flags", "made", "span_id", "state", "trace_id")
+
+    def __init__(
+        self,
+        trace_id: str,
+        span_id: str,
+        flags: TraceFlags,
+        state: TraceState | None,
+        make: Callable[["LazySpan"], Span],
+    ) -> None:
+        self.trace_id, self.span_id = trace_id, span_id
+        """In hexadecimal, as logs and exemplars have them."""
+        self.flags = flags
+        self.state = _NO_STATE if state is None else state
+        self.made: Span | None = None
+        self.ended = False
+        self._context: SpanContext | None = None
+        self._make = make
+
+    def get_span_context(self) -> SpanContext:
+        """What children and the calls downstream take over."""
+        context = self._context
+        if context is None:
+            context = self._context = SpanContext(
+                int(self.trace_id, 16), int(self.span_id, 16), False, self.flags, self.state
+            )
+        return context
+
+    def become(self, span: Span) -> None:
+        """Stand for `span`, which exists already and knows its own ids."""
+        self._context = context = span.get_span_context()
+        self.trace_id, self.span_id = f"{context.trace_id:032x}", f"{context.span_id:016x}"
+        self.flags, self.state = context.trace_flags, context.trace_state
+        self.made = span if span.is_recording() else None
+
+    def is_recording(self) -> bool:
+        """Whether writing to it has an effect."""
+        return self.flags & TraceFlags.SAMPLED != 0 and not self.ended
+
+    def sdk(self) -> Span | None:
+        """The SDK's span, made now if it is wanted and does not exist yet."""
+        if self.made is None and self.is_recording():
+            self.made = self._make(self)
+        return None if self.ended else self.made
+
+    def end(self, end_time: int | None = None) -> None:
+        """Nothing: whoever began it ends it."""
+
+    def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
+        """See opentelemetry.trace.Span."""
+        if (span := self.sdk()) is not None:
+            span.set_attributes(attributes)
+
+    def set_attribute(self, key: str, value: AttributeValue) -> None:
+        """See opentelemetry.trace.Span."""
+        if (span := self.sdk()) is not None:
+            span.set_attribute(key, value)
+
+    def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
+        """See opentelemetry.trace.Span."""
+        if (span := self.sdk()) is not None:
+            span.add_event(name, attributes, timestamp)
+
+    def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
+        """See opentelemetry.trace.Span."""
+        if (span := self.sdk()) is not None:
+            span.add_link(context, attributes)
+
+    def update_name(self, name: str) -> None:
+        """See opentelemetry.trace.Span."""
+        if (span := self.sdk()) is not None:
+            span.update_name(name)
+
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
+        """See opentelemetry.trace.Span."""
+        if (span := self.sdk()) is not None:
+            span.set_status(status, description)
+
+    def record_exception(
+        self,
+        exception: BaseException,
+        attributes: Attributes = None,
+        timestamp: int | None = None,
+        escaped: bool = False,  # noqa: FBT001, FBT002 -- the signature is the API's
+    ) -> None:
+        """See opentelemetry.trace.Span."""
+        if (span := self.sdk()) is not None:
+            span.record_exception(exception, attributes, timestamp, escaped)
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """What has been written, as instrumentations look for it on the SDK's spans."""
+        return getattr(self.sdk(), "attributes", None) or MappingProxyType({})

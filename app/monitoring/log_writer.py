@@ -45,6 +45,7 @@ class _Backlog:
         self.lines: deque[bytes] = deque()
         self.size = 0
         self.held: deque[tuple[Callable[[Any], bytes], Any]] = deque()
+        self.releasing = False  # what was held is on its way
         self.holding = False  # the thread is about to write what is held
         self.last_rare = 0.0
         self.writing = False  # guards against a log call from within a log call
@@ -92,7 +93,8 @@ class Writer:
             return
         backlog = self._backlog
         written: int | None = 0
-        if self._never_blocks and not (backlog.held or backlog.lines or backlog.unannounced) and len(line) <= LIMIT:
+        pending = backlog.held or backlog.releasing or backlog.lines or backlog.unannounced
+        if self._never_blocks and not pending and len(line) <= LIMIT:
             # The usual case needs no lock: this thread's earlier lines are out, and a pipe takes all of it or nothing.
             written = self._put(line)
             if written == len(line):
@@ -101,8 +103,8 @@ class Writer:
             if written and not backlog.lines:  # a disk that is full takes a part
                 line = line[written:]
                 backlog.begun = True
-            for held in self._make_held(backlog):
-                self._append(backlog, held)
+            elif backlog.held:
+                self._write_held(backlog)
             self._append(backlog, line)
             while self._never_blocks and self._advance(backlog):
                 pass
@@ -133,36 +135,37 @@ class Writer:
     def _release(self, backlog: _Backlog) -> None:
         """Make the lines that are held and write them: as a rule with one call, which a pipe takes whole."""
         with backlog.lock:
-            lines = self._make_held(backlog)
-            data = b"".join(lines)
-            usual = not (backlog.lines or backlog.unannounced or backlog.writing) and len(data) <= LIMIT
-            written = self._put(data) if usual else 0
-            if written == len(data):
-                return
-            for line in lines:
-                self._append(backlog, line)
-            if usual:
-                self._settle(backlog, lines, written)
+            self._write_held(backlog)
             while self._advance(backlog):
                 pass
             if backlog.lines or backlog.dropped:
                 self._call_thread(backlog)
+
+    def _write_held(self, backlog: _Backlog) -> None:
+        # Before anything is taken out: `write` looks at what is held first, then at this.
+        backlog.releasing = True
+        try:
+            self._write_together(backlog, _made(backlog))
+        finally:
+            backlog.releasing = False
+
+    def _write_together(self, backlog: _Backlog, lines: list[bytes]) -> None:
+        data = b"".join(lines)
+        usual = not (backlog.lines or backlog.unannounced or backlog.writing) and 0 < len(data) <= LIMIT
+        written = self._put(data) if usual else 0
+        if written == len(data):
+            return
+        for line in lines:
+            self._append(backlog, line)
+        if usual:
+            self._settle(backlog, lines, written)
 
     def _hold(self, backlog: _Backlog) -> None:
         """Have the thread write what there is in a moment."""
         with backlog.lock:
             backlog.holding = True
             self._call_thread(backlog)
-
-    def _make_held(self, backlog: _Backlog) -> list[bytes]:
-        lines = []
-        while backlog.held:
-            make, of = backlog.held.popleft()
-            try:
-                lines.append(make(of))
-            except Exception:  # noqa: BLE001 -- neither the others nor whoever logs must suffer from it
-                _drop(backlog, "write_failed", 1)
-        return lines
+            backlog.holding = backlog.thread is not None
 
     def _append(self, backlog: _Backlog, line: bytes) -> None:
         if self._has_room(backlog, line):
@@ -296,6 +299,18 @@ class Writer:
             dropped, backlog.dropped = backlog.dropped, Counter()
         for reason, lines in dropped.items():
             self.report(reason, lines)
+
+
+def _made(backlog: _Backlog) -> list[bytes]:
+    """The lines that are held."""
+    lines = []
+    while backlog.held:
+        make, of = backlog.held.popleft()
+        try:
+            lines.append(make(of))
+        except Exception:  # noqa: BLE001 -- neither the others nor whoever logs must suffer from it
+            _drop(backlog, "write_failed", 1)
+    return lines
 
 
 def _drop(backlog: _Backlog, reason: str, lines: int) -> None:

@@ -5,6 +5,7 @@ import fcntl
 import os
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from app.monitoring import log_writer
 from app.monitoring.log_line import LIMIT
 from app.monitoring.log_writer import Writer
+from tests.process.service import wait_for
 
 PATIENCE = 20.0
 F_SETPIPE_SZ = 1031  # one page is the least
@@ -83,6 +85,21 @@ def shared_pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipe]:
 
 def line(number: int, length: int = 100) -> bytes:
     return b"%08d" % number + b"x" * (length - 9) + b"\n"
+
+
+def made(of: tuple[int, int]) -> bytes:
+    """A line that is made when it is written."""
+    return line(*of)
+
+
+def taking(writes: list[bytes]) -> Callable[[bytes], int]:
+    """A descriptor that takes everything, and notes what each call brought."""
+
+    def put(data: bytes) -> int:
+        writes.append(data)
+        return len(data)
+
+    return put
 
 
 def announcements(lines: list[bytes], written: int) -> list[int]:
@@ -259,7 +276,11 @@ def test_lines_of_many_threads_stay_whole_and_in_each_threads_order(kind: str, r
 
     def log(thread: int) -> None:
         for number in range(500):
-            pipe.writer.write(line(thread * 1000 + number, 10 + number % 300))
+            one = thread * 1000 + number, 10 + number % 300
+            if number % 3:
+                pipe.writer.write_soon(made, one)
+            else:
+                pipe.writer.write(made(one))
 
     threads = [threading.Thread(target=log, args=[number]) for number in range(4)]
     for thread in threads:
@@ -283,12 +304,66 @@ def test_whatever_the_reader_does_lines_arrive_in_order_and_the_missing_ones_are
     read, written = b"", 0
     for turn in turns:
         if turn > 0:
-            pipe.writer.write(line(written, turn))
+            if turn % 2:
+                pipe.writer.write_soon(made, (written, turn))
+            else:
+                pipe.writer.write(line(written, turn))
             written += 1
         else:
             read += pipe.read(-turn)
     announcements((read + b"".join(pipe.read_all())).splitlines(), written)
     pipe.close()
+
+
+def test_a_line_that_may_wait_does_not_where_lines_are_rare(pipe: Pipe) -> None:
+    pipe.writer.write_soon(made, (1, 20))
+    assert pipe.read() == line(1, 20)
+    assert pipe.writer._backlog.thread is None
+
+
+def test_lines_that_follow_each_other_are_written_together(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_writer, "HOLD", 3600.0)
+    pipe.writer._backlog.last_rare = time.monotonic()
+    writes: list[bytes] = []
+    monkeypatch.setattr(pipe.writer, "_put", taking(writes))
+    for number in range(2 * log_writer.HELD_LINES + 1):
+        pipe.writer.write_soon(made, (number, 300))
+    size = log_writer.HELD_LINES
+    assert writes == [b"".join(line(number, 300) for number in range(at, at + size)) for at in (0, size)]
+    pipe.writer.write(line(99))  # which may not wait, and does not overtake
+    assert b"".join(writes[2:]) == line(2 * size, 300) + line(99)
+
+
+def test_a_line_that_waits_for_others_waits_in_vain_for_a_moment_only(pipe: Pipe) -> None:
+    pipe.writer._backlog.last_rare = time.monotonic()
+    pipe.writer.write_soon(made, (1, 20))
+    assert wait_for(pipe.read, "the line") == line(1, 20)
+
+
+def test_lines_that_together_are_too_long_for_a_pipe_go_out_in_parts_that_are_not(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe.writer._backlog.last_rare = time.monotonic()
+    writes: list[bytes] = []
+    monkeypatch.setattr(pipe.writer, "_put", taking(writes))
+    for number in range(log_writer.HELD_LINES):
+        pipe.writer.write_soon(made, (number, 1_000))
+    pipe.writer.flush(PATIENCE)
+    assert b"".join(writes) == b"".join(line(number, 1_000) for number in range(log_writer.HELD_LINES))
+    assert max(map(len, writes)) <= LIMIT
+    assert all(data.endswith(b"\n") for data in writes)
+
+
+def test_a_line_that_cannot_be_made_is_counted_and_the_others_are_written(pipe: Pipe) -> None:
+    def fail(_: object) -> bytes:
+        raise LookupError
+
+    pipe.writer._backlog.last_rare = time.monotonic()
+    pipe.writer.write_soon(made, (1, 20))
+    pipe.writer.write_soon(fail, None)
+    pipe.writer.write_soon(made, (2, 20))
+    assert pipe.read_all() == [line(1, 20), line(2, 20), b"dropped 1\n"]
+    wait_for(lambda: pipe.dropped == {"write_failed": 1}, "the report")
 
 
 def test_flush_waits_for_the_reader_and_no_longer_than_it_may(pipe: Pipe) -> None:

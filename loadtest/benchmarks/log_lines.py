@@ -1,8 +1,10 @@
 """What an access-log line costs, and how many a second reach the reader of a pipe: ours beside structlog's recipe.
 
+    python -m loadtest.benchmarks.log_lines     build/bench/log_lines.json
+
 Each way of logging runs in a process of its own, with this one reading its standard output. The recipe is the one that
 structlog documents for applications that keep the standard library's handlers; it redacts nothing and stops whenever
-its reader does.
+its reader does. `trusted` is the way that access lines go, past redaction, several at a time.
 """
 
 import argparse
@@ -13,17 +15,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import structlog
 
 from app.monitoring import log_chain, log_writer
-from app.monitoring.logging import configure
+from app.monitoring.logging import TrustedLogger, configure
 from app.settings import ROOT
+from loadtest.benchmarks.command import BenchmarkError, Depth, Figures, options, progress, run, table
 
-RESULT = ROOT / "build" / "bench" / "log_lines.json"
+# Lines a round, and rounds.
+SIZES = {Depth.QUICK: (5_000, 2), Depth.DEFAULT: (20_000, 5), Depth.FULL: (50_000, 11)}
 SERVICE = {"service": "baliblissed-backend", "version": "1.0.0", "environment": "production"}
 LINES_BETWEEN_FLUSHES = 1_000
 
@@ -74,27 +76,47 @@ def _recipe() -> None:
 
 WAYS: dict[str, Callable[[], None]] = {
     "ours": _ours,
+    "trusted": _ours,
     "ours_without_redaction": _ours_without_redaction,
     "standard_recipe": _recipe,
 }
 
 
-def _log(lines: int, rounds: int) -> dict[str, float]:
-    """In the process that logs: the best of `rounds`, since other programs can only add to what a line costs."""
+FIELDS = {
+    "method": "GET",
+    "route": "/api/v1/destinations/{slug}/reviews",
+    "status": 200,
+    "duration_ms": 12.34,
+    "client_ip": "203.0.113.0/24",
+}
+REQUEST_ID = "0123456789abcdef0123456789abcdef"
+
+
+def _members(duration: float) -> str:
+    return (
+        f'"request_id":"{REQUEST_ID}","method":"GET","route":"/api/v1/destinations/{{slug}}/reviews","status":200,'
+        f'"duration_ms":{duration},"client_ip":"203.0.113.0/24"'
+    )
+
+
+def _logger(way: str) -> Callable[[], object]:
+    """What writes one line."""
+    structlog.contextvars.bind_contextvars(request_id=REQUEST_ID)
+    if way == "trusted":
+        trusted = TrustedLogger("access")
+        return lambda: trusted.info("request", _members, 12.34, plain=True)
     log = structlog.get_logger("access")
-    structlog.contextvars.bind_contextvars(request_id="0123456789abcdef0123456789abcdef")
+    return lambda: log.info("request", **FIELDS)
+
+
+def _log(way: str, lines: int, rounds: int) -> dict[str, float]:
+    """In the process that logs: the best of `rounds`, since other programs can only add to what a line costs."""
+    log = _logger(way)
     caller, process, wall = [], [], []
     for _ in range(rounds + 1):
         begun = time.thread_time(), time.process_time(), time.perf_counter()
         for number in range(lines):
-            log.info(
-                "request",
-                method="GET",
-                route="/api/v1/destinations/{slug}/reviews",
-                status=200,
-                duration_ms=12.34,
-                client_ip="203.0.113.0/24",
-            )
+            log()
             if number % LINES_BETWEEN_FLUSHES == 0:
                 log_writer.flush(60)
         log_writer.flush(60)
@@ -109,7 +131,17 @@ def _log(lines: int, rounds: int) -> dict[str, float]:
 
 def _measure(way: str, lines: int, rounds: int) -> dict[str, float]:
     """What the process that logs says of itself, once every line has been read."""
-    command = [sys.executable, "-m", __spec__.name, "--way", way, "--lines", str(lines), "--rounds", str(rounds)]
+    command = [
+        sys.executable,
+        "-m",
+        "loadtest.benchmarks.log_lines",
+        "--way",
+        way,
+        "--lines",
+        str(lines),
+        "--rounds",
+        str(rounds),
+    ]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None  # noqa: S101
         assert process.stderr is not None  # noqa: S101
@@ -119,28 +151,46 @@ def _measure(way: str, lines: int, rounds: int) -> dict[str, float]:
             length += len(more)
         told: dict[str, float] = json.loads(process.stderr.read())
     if read != lines * (rounds + 1):
-        raise RuntimeError(f"{way}: {read} of {lines * (rounds + 1)} lines arrived")
+        raise BenchmarkError(f"{way}: {read} of {lines * (rounds + 1)} lines arrived")
     return told | {"bytes_per_line": round(length / read)}
 
 
-def main() -> None:
-    """Measure every way, one after the other, and write the result."""
-    parser = argparse.ArgumentParser(prog="python -m loadtest.benchmarks.log_lines", description=__doc__)
-    parser.add_argument("--lines", type=int, default=20_000, help="lines a round (default 20000)")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds, of which the best counts (default 5)")
-    parser.add_argument("--output", type=Path, default=RESULT, help="where the result goes")
+def measure(depth: Depth) -> Figures:
+    """Every way, one after the other."""
+    ways = {}
+    for way in WAYS:
+        progress(f"log lines: {way}")
+        ways[way] = _measure(way, *SIZES[depth])
+    recipe = ways["standard_recipe"]["caller_us"]
+    return {"ways": ways, "recipe_over_ours": {way: round(recipe / one["caller_us"], 2) for way, one in ways.items()}}
+
+
+def text(figures: Figures) -> str:
+    """The table."""
+    rows = [["", "caller, us", "process CPU, us", "lines/s", "bytes", "recipe over it"]]
+    for way, one in figures["ways"].items():
+        times = [f"{one['caller_us']:.1f}", f"{one['process_cpu_us']:.1f}", f"{one['lines_per_second']:,}"]
+        rows.append([way, *times, str(one["bytes_per_line"]), f"{figures['recipe_over_ours'][way]:.1f}x"])
+    return table(rows)
+
+
+def main(depth: Depth) -> int:
+    """The benchmark; returns the exit status."""
+    return run("log_lines", measure, text, depth)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = options("python -m loadtest.benchmarks.log_lines")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.way:
-        WAYS[arguments.way]()
-        json.dump(_log(arguments.lines, arguments.rounds), sys.stderr)
-        return
-    result: dict[str, Any] = {way: _measure(way, arguments.lines, arguments.rounds) for way in WAYS}
-    result["recipe_over_ours"] = round(result["standard_recipe"]["caller_us"] / result["ours"]["caller_us"], 2)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    parser.add_argument("--lines", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, help=argparse.SUPPRESS)
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
-    main()
+    given = _arguments()
+    if given.way:
+        WAYS[given.way]()
+        json.dump(_log(given.way, given.lines, given.rounds), sys.stderr)
+    else:
+        sys.exit(main(given.depth))

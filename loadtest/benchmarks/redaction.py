@@ -1,24 +1,20 @@
 """What redaction costs: microseconds of CPU for an event, and how that grows with hostile texts.
 
-    python -m loadtest.benchmarks.redaction
-
-prints the figures and writes build/bench/redaction.json. The budget is 10 us for a typical event.
+python -m loadtest.benchmarks.redaction     build/bench/redaction.json
 """
 
-import itertools
-import json
+import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from app.monitoring._redaction.text import scrub
 from app.monitoring.redaction import redact_attributes, redact_event
+from loadtest.benchmarks.command import Depth, Figures, options, run, table
 
-RESULT = Path("build/bench/redaction.json")
 BUDGET_US = 10.0
 EVENTS = 2_000
-ROUNDS = 7
+ROUNDS = {Depth.QUICK: 3, Depth.DEFAULT: 7, Depth.FULL: 21}
 SHORT = 4_096
 ROUTES = ("/api/v1/destinations", "/api/v1/destinations/{slug}", "/api/v1/inquiries", "/health/ready")
 HOSTILE = {
@@ -81,10 +77,13 @@ def with_traceback(number: int) -> dict[str, Any]:
     return {**typical(number), "exception": f"Traceback (most recent call last):\n{frames}{end}"}
 
 
-def microseconds(call: Callable[[dict[str, Any]], object], events: list[dict[str, Any]]) -> float:
+KINDS = {"typical": typical, "with secrets": with_secrets, "with a traceback": with_traceback}
+
+
+def microseconds(call: Callable[[dict[str, Any]], object], events: list[dict[str, Any]], rounds: int) -> float:
     """CPU time of `call` for one event: the best of several rounds, since others share the machine."""
     best = float("inf")
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         started = time.process_time_ns()
         for event in events:
             call(event)
@@ -92,27 +91,54 @@ def microseconds(call: Callable[[dict[str, Any]], object], events: list[dict[str
     return best / len(events) / 1_000
 
 
-def growth(piece: str) -> dict[str, float]:
+def growth(piece: str, rounds: int) -> Figures:
     """CPU time for a hostile text, and how much more four times the text takes: some 4 where time is in proportion."""
     texts = [(piece * (length // len(piece) + 1))[:length] for length in (SHORT, 4 * SHORT)]
-    short, long = (microseconds(lambda event: scrub(event["text"]), [{"text": text}]) for text in texts)
+    short, long = (microseconds(lambda event: scrub(event["text"]), [{"text": text}], rounds) for text in texts)
     return {"ns_per_character": round(long * 1_000 / (4 * SHORT), 1), "ratio_for_four_times": round(long / short, 2)}
 
 
-def main() -> None:
-    """Measure, print, write."""
-    kinds = {"typical": typical, "with_secrets": with_secrets, "with_traceback": with_traceback}
-    result: dict[str, Any] = {"budget_us": BUDGET_US, "fields": len(typical(0))}
-    for name, make in kinds.items():
+def measure(depth: Depth) -> Figures:
+    """Events of each kind, as the log and as spans have them, and hostile texts."""
+    found = {}
+    for name, make in KINDS.items():
         events = [make(number) for number in range(EVENTS if name == "typical" else EVENTS // 10)]
-        result[f"{name}_event_us"] = round(microseconds(redact_event, events), 2)
-        result[f"{name}_attributes_us"] = round(microseconds(redact_attributes, events), 2)
-    result["growth"] = {name: growth(piece) for name, piece in HOSTILE.items()}
-    for name, value in itertools.chain(list(result.items())[:-1], result["growth"].items()):
-        print(f"{name:26} {value}")
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+        calls: dict[str, Callable[[dict[str, Any]], object]] = {
+            "event_us": redact_event,
+            "attributes_us": redact_attributes,
+        }
+        found[name] = {what: round(microseconds(call, events, ROUNDS[depth]), 2) for what, call in calls.items()}
+    typical_us = found["typical"]["event_us"]
+    return {
+        "events": found,
+        "fields": len(typical(0)),
+        "growth": {name: growth(piece, ROUNDS[depth]) for name, piece in HOSTILE.items()},
+        "budgets": [
+            {"budget": "a typical event, us", "at_most": BUDGET_US, "found": typical_us, "met": typical_us <= BUDGET_US}
+        ],
+    }
+
+
+def text(figures: Figures) -> str:
+    """The tables."""
+    events = [["redaction of", "log event, us", "attributes, us"]]
+    events += [
+        [name, f"{one['event_us']:.1f}", f"{one['attributes_us']:.1f}"] for name, one in figures["events"].items()
+    ]
+    hostile = [["hostile text", "ns a character", "four times as long"]]
+    hostile += [
+        [name, f"{one['ns_per_character']:.1f}", f"{one['ratio_for_four_times']:.1f}x"]
+        for name, one in figures["growth"].items()
+    ]
+    (budget,) = figures["budgets"]
+    verdict = f"{budget['budget']}: at most {budget['at_most']:g}, {budget['found']:.1f}: "
+    return "\n".join([table(events), "", table(hostile), "", verdict + ("met" if budget["met"] else "MISSED")])
+
+
+def main(depth: Depth) -> int:
+    """The benchmark; returns the exit status."""
+    return run("redaction", measure, text, depth)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(options("python -m loadtest.benchmarks.redaction").parse_args().depth))

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 from prometheus_client import Gauge
 from purgatory import AsyncCircuitBreakerFactory
 from purgatory.domain.model import Context
@@ -190,6 +191,7 @@ class CircuitBreaker:
 
     async def watch(self, interval: float = 5.0) -> None:
         """Keep this worker's gauge at the state that all share, whoever changed it."""
-        while True:
-            await self.state()
-            await asyncio.sleep(interval)
+        with suppress_instrumentation():  # a span each time would be of a trace that nobody asked for
+            while True:
+                await self.state()
+                await asyncio.sleep(interval)

@@ -1,5 +1,6 @@
 """Spans of a request across its dependencies, and what happens to them where the collector is away."""
 
+import asyncio
 import json
 import os
 import socket
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
+import httpx
 import pytest
 from opentelemetry import trace
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
@@ -260,6 +262,30 @@ async def test_probes_and_scrapes_make_no_spans_at_all(
         spans.clear()
         assert (await client.get(path)).status_code == 200
         assert [span.name for span in spans.get_finished_spans()] == []
+
+
+async def test_a_look_at_the_breaker_that_nobody_asked_for_makes_no_spans(
+    application: Application, spans: InMemorySpanExporter
+) -> None:
+    async with application() as client:
+        await migrated()
+        assert isinstance(client._transport, httpx.ASGITransport)
+        breaker = client._transport.app.state.services.concierge.breaker  # type: ignore[attr-defined]
+        looked = asyncio.Event()
+        state = breaker.state
+
+        async def look() -> None:
+            await state()
+            looked.set()
+
+        breaker.state = look
+        spans.clear()
+        watching = asyncio.create_task(breaker.watch(0.0))
+        await looked.wait()
+        watching.cancel()
+        assert [span.name for span in spans.get_finished_spans()] == []
+        await state()
+        assert spans.get_finished_spans()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ REDACTED = "[redacted]"
 
 # A key that was cut off reaches to the end of the text.
 _PRIVATE_KEY = re.compile(
-    r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?:[^-]|-(?!----END))*+(?:-----END[A-Z0-9 ]{0,60}-{0,5})?"
+    r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?>(?:[^-]|-(?!----END))*)(?:-----END[A-Z0-9 ]{0,60}-{0,5})?"
 )
 # What follows the first letter is looked at from the second on, so that the search can skip to the first letters.
 _MADE_KEY = re.compile(
@@ -83,10 +83,10 @@ _PERSONAL_SCHEMES = (
 )
 
 _LOCAL = r"\w.%+\-!#$*^~"
-_LABEL = r"(?:[\w\-]|\\u[0-9A-Fa-f]{4})++"
+_LABEL = r"(?>(?:[\w\-]|\\u[0-9A-Fa-f]{4})+)"
 _EMAIL = re.compile(
     rf"""(?:"\w[^"\n@]{{0,62}}"|(?<![{_LOCAL}])(?<!://)(?:[oOdD]')?[{_LOCAL}]++)@
-    (?:\[[\dA-Fa-f.:]{{3,45}}\]|{_LABEL}(?:\.{_LABEL})++)""",
+    (?:\[[\dA-Fa-f.:]{{3,45}}\]|{_LABEL}(?>(?:\.{_LABEL})+))""",
     re.VERBOSE,
 )
 _TOP_LEVEL = re.compile(r"[^\W\d_]{2}|\\u")

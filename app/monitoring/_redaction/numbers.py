@@ -88,7 +88,7 @@ _LOCAL_PHONE = re.compile(rf"\d(?:{_BETWEEN}\d){{6,12}}(?!\d)")
 # Letters that may stand right before a phone number without making it a part of something else.
 _LAST_DIGITS = re.compile(r"\D*+\d++\Z")
 _LONGEST_CODE = 7
-_TIED = re.compile(r"(?:[-.]\d{1,8}(?![\w]))++")
+_TIED = re.compile(r"(?>(?:[-.]\d{1,8}(?!\w))+)")
 _LABELS = word_set("wa hp tel telp telepon phone ph p t m no call mobile mob cell fax nomor n r")
 _WORD_BEFORE = re.compile(r"(?<![^\W_])[^\W\d_]{1,16}\Z")
 _WORD_AFTER = re.compile(r"[^\W\d_]{1,16}+(?=\d)")

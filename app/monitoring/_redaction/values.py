@@ -11,25 +11,25 @@ _PREFIXED_QUOTE = re.compile(r"[bBrRuUfF]{0,2}(\\{0,16})([\"'`])")
 _OPENERS = frozenset("([{")
 # How far a call such as Secret('...') is followed; a bracket that opens the value is followed to its end.
 _LONGEST_CALL = 512
-_BRACKET = re.compile(r"[()\[\]{}]|\"(?:[^\"\\]|\\.)*+\"?|'(?:[^'\\]|\\.)*+'?", re.DOTALL)
+_BRACKET = re.compile(r"[()\[\]{}]|\"(?>(?:[^\"\\]|\\.)*)\"?|'(?>(?:[^'\\]|\\.)*)'?", re.DOTALL)
 # A delimiter ends a word where it is one: a comma inside a password is none.
 _WORD = re.compile(
-    r"""(?:[^\s\x00-\x1f\x7f-\x9f&;"'<>`|\\,()\]}]
+    r"""(?>(?:[^\s\x00-\x1f\x7f-\x9f&;"'<>`|\\,()\]}]
         | ,(?!\s|$|["'\\]|[\w.\-]{1,64}[=:])
         | [)\]}](?![\s,;.)\]}"']|$)
         | \\(?![nrtu"'\\])
-    )++""",
+    )+)""",
     re.VERBOSE,
 )
-_NUMBER = re.compile(r"[+(]{0,2}\d(?:[ .()\-+/]{0,3}\d)*+\w*+")
+_NUMBER = re.compile(r"[+(]{0,2}\d(?>(?:[ .()\-+/]{0,3}\d)*)\w*+")
 _LONG_NUMBER = 7
 _NETWORK = (
     r"(?:\[[0-9A-Fa-f:.]{2,45}\](?::\d{1,5})?"
     r"|(?=[0-9A-Fa-f]{0,4}[.:])[0-9A-Fa-f:.]{1,63}(?<![:.])(?:::)?(?:%\w{1,16})?(?:/\d{1,3})?)"
 )
-_NETWORKS = re.compile(rf"{_NETWORK}(?:,[ ]?{_NETWORK})*+")
+_NETWORKS = re.compile(rf"{_NETWORK}(?>(?:,[ ]?{_NETWORK})*)")
 # To a delimiter, the end of the line, or the next name=; blanks before it are left.
-_PHRASE = re.compile(r"(?:[^\s;|\"'<>&{}\\`]|[ \t](?![ \t]|[\w.\-]{1,32}=)|\\(?![nr\"'\\]))++")
+_PHRASE = re.compile(r"(?>(?:[^\s;|\"'<>&{}\\`]|[ \t](?![ \t]|[\w.\-]{1,32}=)|\\(?![nr\"'\\]))+)")
 _DIGEST = re.compile("(?i:digest|aws4-hmac-sha256)[ ]")
 _SCHEME = re.compile(r"(?i:(bearer|basic|token|apikey|negotiate)[ \t]{1,4})")
 # What a value may say without telling anything.

@@ -1,5 +1,6 @@
 """What a field's name says, in every spelling."""
 
+from itertools import product
 from typing import Any
 
 import pytest
@@ -68,13 +69,19 @@ def test_an_answer_to_a_question_is_kept(key: str) -> None:
     assert redact({key: True}) == {key: True}
 
 
-@pytest.mark.parametrize("key", ["password", "alamat", "Set-Cookie", "no_hp", "apiKey", "date of birth", "session id"])
+WORDS = ("{}: {}", "{}={}", "{} = '{}'")
+# Names in quotes have no blanks.
+QUOTED = ('"{}": "{}"', "('{}', '{}')", "<{}>{}</>", '\\"{}\\":\\"{}\\"')
+
+
 @pytest.mark.parametrize(
-    "form", ["{}: {}", "{}={}", "{} = '{}'", '"{}": "{}"', "('{}', '{}')", "<{}>{}</>", '\\"{}\\":\\"{}\\"']
+    ("key", "form"),
+    [
+        *product(["password", "alamat", "Set-Cookie", "no_hp", "apiKey"], WORDS + QUOTED),
+        *product(["date of birth", "session id"], WORDS),
+    ],
 )
 def test_a_private_name_in_a_text_hides_its_value(key: str, form: str) -> None:
-    if " " in key and form[0] in "('\"\\<":
-        pytest.skip("names in quotes have no blanks")
     assert "quokka" not in redact_text("start " + form.format(key, "quokka"))
 
 

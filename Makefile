@@ -31,7 +31,8 @@ soak: $(READY) ## a minute of killed, recycled and replaced workers under traffi
 	@CHAOS_SECONDS=60 $(BIN)/python -m pytest tests/process/test_chaos.py -s $(ARGS)
 
 bench: $(READY) ## measure against the libraries in the same run; results and charts in build/bench (ARGS="scrape --quick")
-	@$(BIN)/python -m loadtest.benchmarks $(ARGS)
+	@loadtest/benchmarks/wrk.sh $(PROGRAMS)/wrk
+	@PATH="$$PATH:$(CURDIR)/$(PROGRAMS)/wrk" $(BIN)/python -m loadtest.benchmarks $(ARGS)
 
 loadtest: $(READY) programs ## prove latency buckets and alerts under load (ARGS="errors --speed 1": see --help)
 	@$(BIN)/python -m loadtest $(ARGS)

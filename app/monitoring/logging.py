@@ -207,8 +207,6 @@ def _configure_standard_library(handler: _Handler) -> None:
     for name, level in levels.by_name.items():
         logging.getLogger(name).setLevel(level)
     adopt_server_loggers()
-    # One line a request is ours, with the route and the duration; uvicorn's would be a second one without them.
-    logging.getLogger("uvicorn.access").disabled = True
     logging.captureWarnings(capture=True)
 
 
@@ -271,6 +269,10 @@ def adopt_server_loggers() -> None:
         logger.handlers = []
         logger.propagate = True
         logger.setLevel(levels.get(name, logging.NOTSET))
+    # One line a request is ours, with the route and the duration; uvicorn's would be a second one without them. Where
+    # it finds no handler it does not even put one together.
+    access = logging.getLogger("uvicorn.access")
+    access.disabled, access.propagate = True, False
 
 
 class GunicornLogger(GunicornBaseLogger):  # type: ignore[misc]

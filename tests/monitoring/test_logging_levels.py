@@ -84,6 +84,8 @@ def test_the_servers_access_log_is_silent(configured: Configure) -> None:
     lines = configured()
     logging.getLogger("uvicorn.access").critical("GET / 200")
     assert lines.text == ""
+    adopt_server_loggers()  # as a worker does after uvicorn has set up its own
+    assert not logging.getLogger("uvicorn.access").hasHandlers()  # what uvicorn asks before it puts a line together
 
 
 def test_the_servers_loggers_write_through_the_root_once(configured: Configure) -> None:

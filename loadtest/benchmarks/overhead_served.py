@@ -25,6 +25,8 @@ from loadtest.programs import free_port
 
 PATIENCE = 30.0
 CONNECTIONS = 8
+# As gunicorn_conf.py has it; the others take what uvicorn's documentation names.
+WORKERS = {"full": "app.monitoring.worker.Worker"}
 ROUNDS = {Depth.QUICK: 2, Depth.DEFAULT: 5, Depth.FULL: 11}
 SECONDS = 2.0
 PATH = "/api/v1/places/tanah-lot?language=id"
@@ -46,6 +48,7 @@ def measure(depth: Depth, endpoint: str, directory: Path, kinds: Sequence[str], 
             "client": "wrk" if shutil.which("wrk") else "asyncio",
             "requests_per_second": round(median(rate for rate, _ in rounds)),
             "cpu_us": round(median(cpu for _, cpu in rounds), 1),
+            "best_cpu_us": round(min(cpu for _, cpu in rounds), 1),
             "cpu_over_bare": round(
                 median(cpu / bare for (_, cpu), (_, bare) in zip(rounds, found["bare"], strict=True)), 3
             ),
@@ -66,9 +69,10 @@ def _gunicorn(kind: str, routes: int, endpoint: str, directory: Path) -> Iterato
         "OVERHEAD_RATIO": "0.1",
         "OVERHEAD_ENDPOINT": endpoint,
     }
+    worker = WORKERS.get(kind, "uvicorn_worker.UvicornWorker")
     argv: list[str | Path] = [
         Path(sys.executable).with_name("gunicorn"),
-        "--bind", f"127.0.0.1:{port}", "--workers", "1", "--worker-class", "uvicorn_worker.UvicornWorker",
+        "--bind", f"127.0.0.1:{port}", "--workers", "1", "--worker-class", worker,
         "--keep-alive", "75", "--no-control-socket", "loadtest.benchmarks.overhead_apps:served()",
     ]  # fmt: skip
     reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)  # noqa: S607
@@ -141,8 +145,9 @@ async def _clients(port: int) -> int:
 
 def rows(served: Sequence[Figures]) -> list[list[str]]:
     """The table."""
-    found = [["", "requests/s", "CPU a request, us", "over bare"]]
+    found = [["", "requests/s", "CPU a request, us", "over bare", "at best, us", "over bare"]]
+    least = min(one["best_cpu_us"] for one in served if one["kind"] == "bare")
     for one in served:
-        rate, cpu = f"{one['requests_per_second']:,}", f"{one['cpu_us']:.0f}"
-        found.append([one["kind"], rate, cpu, f"{one['cpu_over_bare']:.2f}x"])
+        rate, cpu, best = f"{one['requests_per_second']:,}", f"{one['cpu_us']:.0f}", one["best_cpu_us"]
+        found.append([one["kind"], rate, cpu, f"{one['cpu_over_bare']:.2f}x", f"{best:.0f}", f"{best / least:.2f}x"])
     return found

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from structlog.contextvars import STRUCTLOG_KEY_PREFIX, bind_contextvars, clear_contextvars, get_contextvars
 
 from app.monitoring.logging import TrustedLogger, get_logger
-from app.monitoring.redaction import sanitised_address
+from app.monitoring.redaction import redact_text, sanitised_address
 from app.monitoring.request_span import RequestSpan, RequestTracer, attach
 
 # An id that others chose goes into logs and headers, so only a plain form is taken over.
@@ -48,7 +48,7 @@ class Entry:
         given = _only(headers, b"x-request-id") if b"x-request-id" in found else b""
         if b"content-length" in found:
             self._received = size(found[b"content-length"])
-        self.request_id = given.decode() if given and _SAFE_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+        self.request_id = (given and _taken_over(given)) or f"{random.getrandbits(128):032x}"
         scope["request_id"] = self.request_id
         # Who is at the other end of the socket, before any proxy's header is believed further in.
         scope["peer"] = scope.get("client")
@@ -78,6 +78,14 @@ def _only(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes:
     """The value of a header; nothing where it is sent twice, since nobody knows which was meant."""
     values = [value for key, value in headers if key == name]
     return values[0] if len(values) == 1 else b""
+
+
+def _taken_over(given: bytes) -> str | None:
+    """The caller's id, if it has a plain form and is nothing private: a card's or a telephone's number would be."""
+    if not _SAFE_ID.fullmatch(given):
+        return None
+    request_id = given.decode()
+    return request_id if redact_text(request_id) == request_id else None
 
 
 def _clear_context() -> bool:

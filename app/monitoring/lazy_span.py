@@ -1,6 +1,7 @@
 """A span that costs next to nothing until somebody writes to it: then the SDK's own takes its place."""
 
 from collections.abc import Callable, Mapping
+from threading import RLock
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -10,6 +11,8 @@ from opentelemetry.util.types import Attributes, AttributeValue
 NOT_SAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
 SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _NO_STATE: Final = TraceState()
+# For all of them: threads that write to the same span for the first time at once are rare.
+_making = RLock()
 
 
 class LazySpan(Span):
@@ -60,7 +63,9 @@ class LazySpan(Span):
     def sdk(self) -> Span | None:
         """The SDK's span, made now if it is wanted and does not exist yet."""
         if self.made is None and self.is_recording():
-            self.made = self._make(self)
+            with _making:
+                if self.made is None:
+                    self.made = self._make(self)
         return None if self.ended else self.made
 
     def end(self, end_time: int | None = None) -> None:

@@ -7,6 +7,7 @@ knows by itself is added after that.
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import orjson
@@ -15,7 +16,7 @@ from opentelemetry import trace
 from structlog.types import EventDict, Processor, WrappedLogger
 
 from app.monitoring.log_line import CUT, LIMIT, encode
-from app.monitoring.redaction import redact
+from app.monitoring.redaction import redact_event
 
 # Redaction reads a text as a whole, so nobody's megabyte may reach it: no line shows that much anyway.
 LONGEST_TEXT = 32_768
@@ -23,35 +24,35 @@ LONGEST_TEXT = 32_768
 BORDER = 4_096
 
 
-def processors(fields: dict[str, str]) -> list[Processor]:
-    """The chain up to the renderer; `fields` are in every line."""
+def processors(fields: dict[str, str], user_key: bytes | None = None) -> list[Processor]:
+    """The chain up to the renderer; `fields` are in every line. Without `user_key` no user's id is, in any form."""
     return [
         structlog.contextvars.merge_contextvars,  # what the request bound: request_id first of all
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,  # a traceback quotes values, so it has to be text before redaction
-        _redact,
+        partial(_redact, user_key),
         Stamp(fields),
         _trace_context,
     ]
 
 
-def _redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+def _redact(user_key: bytes | None, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     try:
         for value in event.values():
             if isinstance(value, str) and len(value) > LONGEST_TEXT:
-                return _redact_long(event)
-        redacted: EventDict = redact(event)
+                return _redact_long(event, user_key)
+        redacted: EventDict = redact_event(event, user_key=user_key)
     except Exception as error:  # noqa: BLE001 -- a log call must not fail, and nothing unredacted may leave
         return {"event": "log_event_not_readable", "error": type(error).__name__}
     return redacted
 
 
-def _redact_long(event: EventDict) -> EventDict:
+def _redact_long(event: EventDict, user_key: bytes | None) -> EventDict:
     """Redact with long texts in two parts, their beginning and their end."""
     half = LONGEST_TEXT // 2
     long = {key for key, value in event.items() if isinstance(value, str) and len(value) > LONGEST_TEXT}
     parted = {key: [value[:half], value[-half:]] if key in long else value for key, value in event.items()}
-    redacted: EventDict = redact(parted)
+    redacted: EventDict = redact_event(parted, user_key=user_key)
     for key in long & redacted.keys():
         if isinstance(redacted[key], list):
             head, tail = redacted[key]

@@ -103,6 +103,8 @@ class Writer:
             if written and not backlog.lines:  # a disk that is full takes a part
                 line = line[written:]
                 backlog.begun = True
+            elif written:  # and another thread has put its line behind that part
+                backlog.torn = True
             elif backlog.held:
                 self._write_held(backlog)
             self._append(backlog, line)
@@ -124,7 +126,7 @@ class Writer:
         held.append((make, of))
         if len(held) >= HELD_LINES:
             self._release(backlog)
-        elif len(held) == 1 and not backlog.holding:
+        elif not backlog.holding:
             now = time.monotonic()
             rare, backlog.last_rare = now - backlog.last_rare > HOLD, now
             if rare:
@@ -163,9 +165,10 @@ class Writer:
     def _hold(self, backlog: _Backlog) -> None:
         """Have the thread write what there is in a moment."""
         with backlog.lock:
-            backlog.holding = True
+            backlog.holding = True  # until the thread, which needs the lock for it, has written
             self._call_thread(backlog)
-            backlog.holding = backlog.thread is not None
+            if backlog.thread is None:
+                backlog.holding = False
 
     def _append(self, backlog: _Backlog, line: bytes) -> None:
         if self._has_room(backlog, line):
@@ -229,8 +232,9 @@ class Writer:
             backlog.called = False
             if backlog.holding:
                 time.sleep(HOLD)
-                backlog.holding = False
-                self._release(backlog)
+                with backlog.lock:
+                    backlog.holding = False
+                    self._release(backlog)
             while backlog.lines and not backlog.closed:
                 if _is_writable(self._descriptor, _REPORT_INTERVAL):
                     # Where a write may block, nobody else writes, and nobody may have to wait for it.
@@ -251,7 +255,7 @@ class Writer:
             if backlog.writing or not backlog.lines:
                 return False
             backlog.writing = True
-            batch = _first_lines(backlog.lines)
+            batch = _first_lines(backlog.lines, LIMIT - backlog.torn)
         try:
             written = self._put(b"\n" * backlog.torn + b"".join(batch))
             with backlog.lock:
@@ -318,9 +322,9 @@ def _drop(backlog: _Backlog, reason: str, lines: int) -> None:
     backlog.unannounced += lines
 
 
-def _first_lines(lines: deque[bytes]) -> list[bytes]:
+def _first_lines(lines: deque[bytes], room: int) -> list[bytes]:
     batch = [lines[0]]
-    room = LIMIT - len(lines[0])
+    room -= len(lines[0])
     for line in islice(lines, 1, None):
         room -= len(line)
         if room < 0:

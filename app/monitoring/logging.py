@@ -168,17 +168,19 @@ def configure(
     version: str,
     environment: str,
     stream: TextIO | None = None,
+    user_key: bytes | None = None,
 ) -> None:
     """Set up logging of this process; calling it again replaces the set-up.
 
     Lines go to `stream`, standard output by default. `level` has the form that app.monitoring.log_levels describes.
+    With `user_key`, a secret of 16 bytes or more, user ids become pseudonyms; without it they are replaced.
     """
     output = stream or sys.stdout
     levels = parse_levels(level)
     json = renderer == "json"
     fields = {"service": service, "version": version, "environment": environment} if json else {}
     render: Processor = _render_json if json else Console(colors=output.isatty())
-    chain = [*log_chain.processors(fields), render]
+    chain = [*log_chain.processors(fields, user_key), render]
     write, soon = _ways_out(output, [log_chain.Stamp(fields), render])
 
     def bound_logger(logger: Any, processors: Any, context: Any) -> Any:

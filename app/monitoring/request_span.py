@@ -41,12 +41,14 @@ SERVER_ERROR = 500
 _TRACE_HEADERS = frozenset({b"traceparent", b"tracestate", b"baggage"})
 # The form that nearly every caller sends; the library's parser is for the others.
 _TRACEPARENT = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-0([0-3])")
+_HOST = re.compile(r"[\w.:\[\]-]+")
 _NOTHING = Context()
 _LOW_64 = 2**64 - 1
 # Under which key a context holds its span: the API tells nobody, but can be watched.
 (_SPAN,) = trace.set_span_in_context(trace.INVALID_SPAN, Context())
 _NO_STATUS, _FAILED = Status(StatusCode.UNSET), Status(StatusCode.ERROR)
 # These do nothing when a span begins.
+_ON_ENDING = getattr(SpanProcessor, "_on_ending", None)
 _DEAF = frozenset({SpanProcessor.on_start, SimpleSpanProcessor.on_start, BatchSpanProcessor.on_start})
 
 
@@ -72,7 +74,8 @@ class RequestSpan(LazySpan):
 class RequestTracer:
     """Begins and ends the spans of requests.
 
-    `slow` is in seconds; `excluded` requests never have a span. Without `late` nothing is kept for its end.
+    `slow` is in seconds; `excluded` requests never have a span. Without `late` nothing is kept for its end, nor with a
+    provider whose sampler and ids are not those of app.monitoring.sampling.
     """
 
     def __init__(
@@ -90,7 +93,8 @@ class RequestTracer:
         self._known_ids = self._sampler is not None and isinstance(provider.id_generator, RequestIds)
         self._excluded = excluded
         self._slow = slow
-        self._late = late
+        # A sampler or ids of somebody else's would not have it that way.
+        self._late = late and self._known_ids
 
     def begin(self, scope: Scope, traceparent: bytes | None) -> RequestSpan:
         """What is known of the request before it is handled; `attach` makes it the parent of what follows."""
@@ -129,7 +133,10 @@ class RequestTracer:
         if not self._known_ids:
             return False
         processors = getattr(self._processor, "_span_processors", (self._processor,))
-        return all(type(processor).on_start in _DEAF for processor in processors)
+        return all(
+            type(processor).on_start in _DEAF and getattr(type(processor), "_on_ending", None) is _ON_ENDING
+            for processor in processors
+        )
 
     def end(self, span: RequestSpan, handler: str | None, status: int, seconds: float) -> bool:
         """End the span, after `seconds`; one that was not begun is made now if the request failed or was slow.
@@ -172,7 +179,8 @@ class RequestTracer:
         )
 
     def _end_sdk(self, made: Span, span: RequestSpan, handler: str | None, status: int, ended: int) -> None:
-        if handler is not None:
+        # A name that the application has given stays.
+        if handler is not None and getattr(made, "name", None) == _name(span.scope):
             made.update_name(f"{_name(span.scope)} {handler}")
         if span.error is not None:
             made.record_exception(span.error)
@@ -197,7 +205,9 @@ class RequestTracer:
     def _excludes(self, scope: Scope) -> bool:
         """Whether the request's URL is one of OTEL_PYTHON_FASTAPI_EXCLUDED_URLS."""
         host = next((value for name, value in scope["headers"] if name == b"host"), b"-")
-        url = f"{scope.get('scheme', 'http')}://{host.decode('latin-1')}{scope['path']}"
+        name = host.decode("latin-1")
+        # What a client writes there must not look like a path.
+        url = f"{scope.get('scheme', 'http')}://{name if _HOST.fullmatch(name) else '-'}{scope['path']}"
         return self._excluded.url_disabled(url)
 
 

@@ -6,12 +6,12 @@ URLs whose query is encoded, addresses that are servers', and values that the SD
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, overload
 from urllib.parse import parse_qsl, quote, urlencode
 
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
-from opentelemetry.trace import Link, Status
+from opentelemetry.trace import Link, SpanContext, Status, TraceState
 
 from app.monitoring.redaction import REDACTED, redact, redact_text
 
@@ -53,12 +53,12 @@ class _RedactedSpan(ReadableSpan):
     def __init__(self, span: ReadableSpan) -> None:
         super().__init__(
             name=_text(span.name),
-            context=span.get_span_context(),
-            parent=span.parent,
+            context=_context(span.get_span_context()),
+            parent=_context(span.parent),
             resource=span.resource,
             attributes=_attributes(span.attributes),
             events=[Event(_text(event.name), _attributes(event.attributes), event.timestamp) for event in span.events],
-            links=[Link(link.context, _attributes(link.attributes)) for link in span.links],
+            links=[Link(_context(link.context), _attributes(link.attributes)) for link in span.links],
             kind=span.kind,
             status=Status(span.status.status_code, span.status.description and _text(span.status.description)),
             start_time=span.start_time,
@@ -78,6 +78,18 @@ class _RedactedSpan(ReadableSpan):
     @property
     def dropped_links(self) -> int:
         return self._original.dropped_links
+
+
+@overload
+def _context(context: SpanContext) -> SpanContext: ...
+@overload
+def _context(context: SpanContext | None) -> SpanContext | None: ...
+def _context(context: SpanContext | None) -> SpanContext | None:
+    """The same without those entries of tracestate, which any caller may send, that hold something private."""
+    if context is None or not context.trace_state:
+        return context
+    kept = [(key, value) for key, value in context.trace_state.items() if _text(f"{key}={value}") == f"{key}={value}"]
+    return SpanContext(context.trace_id, context.span_id, context.is_remote, context.trace_flags, TraceState(kept))
 
 
 def redact_query(query: str) -> str:
@@ -112,7 +124,7 @@ def _field(key: str, value: str | float) -> Any:
     # http.request.header.authorization is as private as an authorization is.
     if isinstance(value, str) and key in _SERVERS:
         return _text(value)
-    redacted = _by_name(key.rpartition(".")[2], value)
+    redacted = _by_name(key, value)
     return _without_loose_end(value, redacted) if isinstance(value, str) else redacted
 
 

@@ -41,7 +41,7 @@ def _ours() -> None:
 
 
 def _ours_without_redaction() -> None:
-    mock.patch.object(log_chain, "redact", lambda event: event).start()
+    mock.patch.object(log_chain, "redact_event", lambda event: event).start()
     _ours()
 
 

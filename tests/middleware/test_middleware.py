@@ -67,6 +67,17 @@ async def ignore(_message: Message) -> None:
     """Send to nobody."""
 
 
+PRIVATE_IDS = ["4111111111111111", "081234567890", "078-05-1120", "sk-proj-abcdefghijklmnopqrstuvwx"]
+
+
+@pytest.mark.parametrize("given", PRIVATE_IDS)
+async def test_an_id_that_is_private_is_not_taken_over(client: httpx.AsyncClient, given: str) -> None:
+    with capture_logs() as lines:
+        answer = await client.get("/show/x", headers={"X-Request-ID": given})
+    assert given not in answer.headers["X-Request-ID"]
+    assert given not in str(lines)
+
+
 @pytest.mark.parametrize("given", ["a", "abc-1.2_3", "Z" * 64, "0"])
 async def test_a_plain_request_id_is_taken_over(client: httpx.AsyncClient, given: str) -> None:
     answer = await client.get("/show/x", headers={"X-Request-ID": given})
@@ -221,7 +232,7 @@ def test_an_address_is_cut_to_its_network(address: str | None, network: str) -> 
 @given(address=st.ip_addresses())
 def test_no_whole_address_is_ever_logged(address: Any) -> None:
     network = ipaddress.ip_network(sanitised_address(str(address)))
-    meant = getattr(address, "ipv4_mapped", None) or address
+    meant = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None) or address
     assert network.prefixlen == (24 if meant.version == 4 else 48)
     assert meant in network
 

@@ -1,6 +1,9 @@
 """A request's span that nobody writes to is what the SDK would have made; whoever writes to it finds the SDK's own."""
 
+import asyncio
 import json
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -160,3 +163,71 @@ async def test_a_path_and_a_query_are_kept_up_to_what_one_value_may_be() -> None
     records = Records()
     span = await ask(records, answers(200), query_string=b"q=" + b"x" * 100_000)
     assert len(str((span.attributes or {})["url.query"])) == 16_384
+
+
+async def test_threads_that_write_at_once_write_to_one_span() -> None:
+    records = Records()
+    begun = threading.Barrier(4)
+
+    def write(span: LazySpan, number: int) -> None:
+        begun.wait()
+        span.set_attribute(f"of.{number}", number)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        span = trace.get_current_span()
+        assert isinstance(span, LazySpan)
+        make, makes = span._make, []
+
+        def slowly(one: LazySpan) -> Any:
+            makes.append(one)
+            time.sleep(0.01)
+            return make(one)
+
+        span._make = slowly
+        await asyncio.gather(*(asyncio.to_thread(write, span, number) for number in range(4)))
+        assert len(makes) == 1
+        await answers(200)(scope, receive, send)
+
+    attributes = dict((await ask(records, app)).attributes or {})
+    assert [attributes[f"of.{number}"] for number in range(4)] == [0, 1, 2, 3]
+
+
+class Route:
+    """What the router notes."""
+
+    path = "/trips/{trip}"
+
+
+@pytest.mark.parametrize(("given", "name"), [(None, "GET /trips/{trip}"), ("booking", "booking")])
+async def test_a_name_that_the_application_gives_stays(given: str | None, name: str) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["route"] = Route()
+        trace.get_current_span().set_attribute("trip", 7)
+        if given is not None:
+            trace.get_current_span().update_name(given)
+        await answers(200)(scope, receive, send)
+
+    assert (await ask(Records(), app)).name == name
+
+
+class Ending(SpanProcessor):
+    """One that looks at spans just before they end, as the SDK lets it."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def _on_ending(self, span: Span) -> None:
+        self.seen.append(span.name)
+
+
+async def test_a_processor_that_looks_at_endings_sees_them() -> None:
+    records = Records()
+    ending = Ending()
+    records.provider.add_span_processor(ending)
+    assert [(await ask(records, answers(200))).name] == ending.seen
+
+
+async def test_a_host_that_looks_like_an_excluded_path_excludes_nothing() -> None:
+    records = Records(ratio=0.0, excluded_urls=r"^https?://[^/]+/(health|metrics)(/|[?]|$)")
+    found = await kept(records, answers(503), (b"host", b"x/health/"))
+    assert len(found) == 1

@@ -455,3 +455,41 @@ def test_without_a_thread_to_be_had_lines_go_out_with_later_ones(pipe: Pipe, mon
     pipe.writer.write(line(60))
     read += pipe.read()
     assert read == b"".join(line(number) for number in range(61))
+
+
+def test_a_thread_that_is_quicker_than_whoever_calls_it_leaves_nothing_behind(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = pipe.writer._call_thread
+
+    def call_and_fall_asleep(backlog: Any) -> None:
+        call(backlog)
+        time.sleep(3 * log_writer.HOLD)
+
+    monkeypatch.setattr(pipe.writer, "_call_thread", call_and_fall_asleep)
+    for number in range(3):
+        pipe.writer._backlog.last_rare = time.monotonic()
+        pipe.writer.write_soon(made, (number, 20))
+        assert wait_for(pipe.read, "the line") == line(number, 20)
+
+
+def test_lines_of_two_threads_that_saw_each_others_are_written_with_the_next(pipe: Pipe) -> None:
+    pipe.writer._backlog.held.append((made, (0, 20)))  # whose thread has found two, as has the other
+    pipe.writer._backlog.last_rare = time.monotonic()
+    pipe.writer.write_soon(made, (1, 20))
+    assert wait_for(pipe.read, "the lines") == line(0, 20) + line(1, 20)
+
+
+def test_a_newline_that_closes_a_torn_line_is_within_what_a_pipe_takes_whole(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes: list[bytes] = []
+    monkeypatch.setattr(pipe.writer, "_put", taking(writes))
+    backlog = pipe.writer._backlog
+    with backlog.lock:
+        backlog.torn = True
+        backlog.lines.extend(line(number, LIMIT // 4) for number in range(4))
+        backlog.size = LIMIT
+    pipe.writer.flush(PATIENCE)
+    assert b"".join(writes) == b"\n" + b"".join(line(number, LIMIT // 4) for number in range(4))
+    assert max(map(len, writes)) <= LIMIT

@@ -134,10 +134,10 @@ def test_of_a_very_long_text_what_stands_at_the_cut_is_not_shown(configured: Con
 def test_an_event_that_cannot_be_redacted_is_not_written_and_does_no_harm(
     configured: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(value: object) -> object:
-        raise RuntimeError(value)
+    def fail(event: object, **_: object) -> object:
+        raise RuntimeError(event)
 
-    monkeypatch.setattr(log_chain, "redact", fail)
+    monkeypatch.setattr(log_chain, "redact_event", fail)
     lines = configured()
     get_logger("ours").info("event", value=SECRET)
     line = lines.only()

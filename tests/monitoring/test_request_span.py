@@ -300,6 +300,12 @@ async def test_an_excluded_request_has_no_span_and_its_children_none(
     assert not handler.current.trace_flags.sampled
 
 
+def test_with_the_sampler_of_another_provider_nothing_is_kept_for_its_end() -> None:
+    provider = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
+    tracer = RequestTracer(provider, parse_excluded_urls(""))
+    assert tracer.end(tracer.begin(Wire().scope, None), "/x", 503, 9.0) is False
+
+
 @pytest.mark.parametrize(("sampler", "spans"), [(ALWAYS_ON, 1), (ALWAYS_OFF, 0)])
 async def test_the_sampler_of_another_provider_decides_itself(clock: Clock, sampler: Sampler, spans: int) -> None:
     records = Records()

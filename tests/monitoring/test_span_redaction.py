@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    TraceState,
+    set_span_in_context,
+)
 from structlog.testing import capture_logs
 
 from app.monitoring import span_redaction
@@ -107,6 +117,30 @@ HARMLESS: dict[str, Any] = {
     "no": False,
     "zero": 0,
 }
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_instructions", "gen_ai.completion"),
+        *("session.id", "enduser.id", "user.id", "api.key", "aws.secret.key", "card.number", "phone.number"),
+        "date.of.birth",
+    ],
+)
+def test_a_name_with_dots_is_read_as_a_whole(key: str) -> None:
+    _, span = exported(lambda tracer: tracer.start_span("x", attributes={key: "quokka"}).end())
+    assert dict(span.attributes or {}) == {key: "[redacted]"}
+
+
+def test_what_a_caller_writes_into_tracestate_does_not_leave() -> None:
+    state = TraceState([("a", EMAIL), ("vendor", "t61rcWkgMzE")])
+    caller = SpanContext(1, 2, is_remote=True, trace_flags=TraceFlags(1), trace_state=state)
+    context = set_span_in_context(NonRecordingSpan(caller))
+    _, span = exported(lambda tracer: tracer.start_span("x", context).end())
+    assert span.context is not None
+    assert span.parent is not None
+    assert dict(span.context.trace_state) == dict(span.parent.trace_state) == {"vendor": "t61rcWkgMzE"}
+    assert span.parent.is_remote
 
 
 def test_what_is_harmless_stays_as_it_is() -> None:

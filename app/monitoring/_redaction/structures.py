@@ -11,7 +11,6 @@ from functools import lru_cache
 from typing import Any
 
 from app.monitoring._redaction.characters import with_gutter
-from app.monitoring._redaction.checks import is_card
 from app.monitoring._redaction.credentials import REDACTED
 from app.monitoring._redaction.identity import is_sanitised_user, sanitised_list, sanitised_user
 from app.monitoring._redaction.keys import LONGEST_KEY, Kind, field
@@ -137,9 +136,11 @@ class _Copy:
 
     @staticmethod
     def _number(value: float | None) -> Any:
-        """Numbers stay, but for one that is a payment card's."""
-        is_private = isinstance(value, int) and _CARDS_BEGIN <= value < _CARDS_END and is_card([str(int(value))])
-        return "[card]" if is_private else value
+        """Numbers stay, but for one that is a payment card's or a NIK. A telephone's is as long as many a duration."""
+        if not isinstance(value, int) or not _CARDS_BEGIN <= value < _CARDS_END:
+            return value
+        text = redact_text(str(int(value)))
+        return text if text in ("[card]", "[nik]") else value
 
     def _structure(self, value: Any, depth: int) -> Any:
         fields = fields_of(value)

@@ -71,7 +71,7 @@ def value_of(text: str, name: Name) -> tuple[int, str]:
 def _replacement(value: str, found: Field) -> str:
     """What is written in place of `value`."""
     low = value.strip().lower()
-    if low in _EMPTY or not low:
+    if low in _EMPTY or not low or (len(low) == 1 and not low.isalnum()):  # unexpected token: ')'
         return value
     if found.kind is Kind.CLIENT:
         return sanitised_list(value) or value

@@ -32,6 +32,7 @@ KEY = b"a key of the deployment"
         ("fe80::1%eth0", "fe80::/48"),
         ("::1", "::/48"),
         ("::ffff:198.51.100.7", "198.51.100.0/24"),
+        ("2002:c633:6407::1", "198.51.100.0/24"),  # 6to4
         (None, "local"),
         ("", "local"),
         ("/run/app.sock", "local"),
@@ -48,7 +49,7 @@ def test_an_address_is_cut_to_its_network(address: str | None, network: str) -> 
 @given(st.ip_addresses())
 def test_no_whole_address_is_kept(address: Any) -> None:
     network = ipaddress.ip_network(sanitised_address(str(address)))
-    inner = getattr(address, "ipv4_mapped", None) or address
+    inner = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None) or address
     assert network.prefixlen == (24 if inner.version == 4 else 48)
     assert inner in network
 

@@ -47,9 +47,9 @@ _LOW_64 = 2**64 - 1
 # Under which key a context holds its span: the API tells nobody, but can be watched.
 (_SPAN,) = trace.set_span_in_context(trace.INVALID_SPAN, Context())
 _NO_STATUS, _FAILED = Status(StatusCode.UNSET), Status(StatusCode.ERROR)
-# These do nothing when a span begins.
-_ON_ENDING = getattr(SpanProcessor, "_on_ending", None)
-_DEAF = frozenset({SpanProcessor.on_start, SimpleSpanProcessor.on_start, BatchSpanProcessor.on_start})
+# These do nothing before a span has ended.
+_DEAF = (SpanProcessor, SimpleSpanProcessor, BatchSpanProcessor)
+_DEAF_TO = frozenset((name, getattr(kind, name, None)) for kind in _DEAF for name in ("on_start", "_on_ending"))
 
 
 class RequestSpan(LazySpan):
@@ -134,8 +134,9 @@ class RequestTracer:
             return False
         processors = getattr(self._processor, "_span_processors", (self._processor,))
         return all(
-            type(processor).on_start in _DEAF and getattr(type(processor), "_on_ending", None) is _ON_ENDING
+            (name, getattr(type(processor), name, None)) in _DEAF_TO
             for processor in processors
+            for name in ("on_start", "_on_ending")
         )
 
     def end(self, span: RequestSpan, handler: str | None, status: int, seconds: float) -> bool:

@@ -20,7 +20,7 @@ run: $(READY) ## start the service on several workers with its own PostgreSQL an
 	exec $(BIN)/gunicorn -c gunicorn_conf.py
 
 PROGRAMS := build/programs
-test soak loadtest: export PATH := $(CURDIR)/$(PROGRAMS)/usr/bin:$(PATH)
+test soak loadtest: export PATH := $(CURDIR)/$(PROGRAMS)/usr/bin:$(PATH):$(CURDIR)/$(PROGRAMS)/go/bin
 # Two processes with servers of their own: most tests wait for a service. ARGS="-n 0" runs them one after the other.
 test: $(READY) programs ## run every test, with branch coverage (ARGS=... go to pytest)
 	@tests/telemetry/collector.sh $(PROGRAMS) >/dev/null || true # the tests that need it give its reason

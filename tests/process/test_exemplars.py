@@ -11,7 +11,6 @@ from typing import Any
 
 import httpx
 import pytest
-from opentelemetry.instrumentation.utils import suppress_instrumentation
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.alerts.programs import require
@@ -94,8 +93,7 @@ def test_without_sampling_an_exemplar_leads_to_a_request_that_failed_or_was_slow
     environment = {"OTEL_TRACES_EXPORTER": "console", "OTEL_TRACES_SAMPLER_ARG": "0", **addresses}
     trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
     upstream = f"http://127.0.0.1:{free_port()}/v1"
-    # Another test may have instrumented this process's client, which would then ask for its own traces to be kept.
-    with service(tmp_path, AI_BASE_URL=upstream, **environment) as running, suppress_instrumentation():
+    with service(tmp_path, AI_BASE_URL=upstream, **environment) as running:
         for _ in range(REQUESTS):
             assert running.answers("/api/v1/destinations/tanah-lot")
         assert running.total("http_requests_total", handler="/api/v1/destinations/{slug}") == REQUESTS

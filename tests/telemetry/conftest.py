@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from anyio.from_thread import start_blocking_portal
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 from redis.asyncio import Redis
 
 from loadtest.fake_ai import FakeAI, fake_ai
@@ -63,7 +64,12 @@ def observed(program: Path, lasting_addresses: dict[str, str], tmp_path_factory:
             # Both conventions at once, so that whatever either of them sends is seen.
             "OTEL_SEMCONV_STABILITY_OPT_IN": "http/dup,database/dup",
         }
-        with upstream() as ai, service(directory, AI_BASE_URL=ai.url, **environment) as running:
+        # Another test may have instrumented this process's clients: the service would take their spans for its parents.
+        with (
+            suppress_instrumentation(),
+            upstream() as ai,
+            service(directory, AI_BASE_URL=ai.url, **environment) as running,
+        ):
             wait_for(lambda: running.answers(traffic.CATALOGUE), "the catalogue")
             traffic.ask(running, ai, seen)
             seen.exit_status = running.stop()

@@ -43,7 +43,6 @@ _TRACE_HEADERS = frozenset({b"traceparent", b"tracestate", b"baggage"})
 _TRACEPARENT = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-0([0-3])")
 _HOST = re.compile(r"[\w.:\[\]-]+")
 _NOTHING = Context()
-_LOW_64 = 2**64 - 1
 # Under which key a context holds its span: the API tells nobody, but can be watched.
 (_SPAN,) = trace.set_span_in_context(trace.INVALID_SPAN, Context())
 _NO_STATUS, _FAILED = Status(StatusCode.UNSET), Status(StatusCode.ERROR)
@@ -102,7 +101,7 @@ class RequestTracer:
             return self._begin_called(scope)
         bits = random.getrandbits(192)
         flags = NOT_SAMPLED
-        if (self._sampler is None or bits & _LOW_64 < self._sampler.bound) and not self._excludes(scope):
+        if (self._sampler is None or self._sampler.keeps(bits)) and not self._excludes(scope):
             flags = SAMPLED
         ids = f"{bits:048x}"
         return self._new(ids[16:], ids[:16], flags, None, _NOTHING, scope)

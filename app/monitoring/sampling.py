@@ -5,7 +5,6 @@ that sees the trace decides alike. What a span's ids and sampling shall be is ha
 holds for the one span that is started inside it.
 """
 
-import random
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from opentelemetry.sdk.trace.sampling import (
     SamplingResult,
     TraceIdRatioBased,
 )
-from opentelemetry.trace import Link, SpanContext, SpanKind, TraceState
+from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.util.types import Attributes
 
 _LOW_64_BITS = TraceIdRatioBased.TRACE_ID_LIMIT
@@ -76,7 +75,7 @@ class RequestSampler(Sampler):
         self.bound = TraceIdRatioBased.get_bound_for_rate(ratio)
 
     def keeps(self, trace_id: int) -> bool:
-        """Whether a trace that begins here is kept."""
+        """Whether a trace that begins here is kept; only the low 64 bits of its id count."""
         return trace_id & _LOW_64_BITS < self.bound
 
     def should_sample(
@@ -97,10 +96,3 @@ class RequestSampler(Sampler):
     def get_description(self) -> str:
         """For the SDK's records."""
         return f"RequestSampler{{bound={self.bound}}}"
-
-
-def new_ids(parent: SpanContext | None) -> Ids:
-    """Ids for the span of a request; `parent` is the caller's span."""
-    if parent is not None:
-        return Ids(parent.trace_id, random.getrandbits(64) or 1)
-    return Ids(random.getrandbits(128) or 1, random.getrandbits(64) or 1)

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from app.monitoring._redaction.text import scrub
-from app.monitoring.redaction import redact_attributes, redact_event
+from app.monitoring.redaction import redact_event
+from app.monitoring.span_redaction import _attributes
 from loadtest.benchmarks.command import Depth, Figures, options, run, table
 
 BUDGET_US = 10.0
@@ -105,7 +106,7 @@ def measure(depth: Depth) -> Figures:
         events = [make(number) for number in range(EVENTS if name == "typical" else EVENTS // 10)]
         calls: dict[str, Callable[[dict[str, Any]], object]] = {
             "event_us": redact_event,
-            "attributes_us": redact_attributes,
+            "attributes_us": _attributes,
         }
         found[name] = {what: round(microseconds(call, events, ROUNDS[depth]), 2) for what, call in calls.items()}
     typical_us = found["typical"]["event_us"]

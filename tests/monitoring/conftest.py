@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import structlog
 
 from app.monitoring.logging import SERVERS, _in_force, configure
+from tests.monitoring.piped import Pipe
 
 Configure = Callable[..., "Lines"]
 TOUCHED = ("", *SERVERS, "gunicorn", "httpx", "httpcore", "library", "library.part", "library.part.x", "li", "ours")
@@ -63,3 +65,25 @@ def configured(logging_restored: None) -> Configure:
         return Lines(stream)
 
     return set_up
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    made = Pipe()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def shared_pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipe]:
+    """A pipe of which no description of one's own can be had, as where another user made it."""
+
+    def refuse(*_: Any) -> int:
+        raise PermissionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refuse)
+        made = Pipe()
+    yield made
+    made.read()
+    made.close()

@@ -1,13 +1,9 @@
 """Whoever logs does not wait for whoever reads; what is lost is counted and told of."""
 
-import contextlib
 import fcntl
 import os
 import socket
 import threading
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -17,89 +13,7 @@ from hypothesis import strategies as st
 from app.monitoring import log_writer
 from app.monitoring.log_line import LIMIT
 from app.monitoring.log_writer import Writer
-from tests.process.service import wait_for
-
-PATIENCE = 20.0
-F_SETPIPE_SZ = 1031  # one page is the least
-
-
-class Pipe:
-    """A pipe of one page with a writer on it."""
-
-    def __init__(self, make: Callable[..., Writer] = Writer, **options: Any) -> None:
-        self.read_end, self.write_end = os.pipe()
-        fcntl.fcntl(self.write_end, F_SETPIPE_SZ, 4096)
-        os.set_blocking(self.read_end, False)
-        self.dropped: Counter[str] = Counter()
-        options.setdefault("announce", lambda lines: b"dropped %d\n" % lines)
-        self.writer = make(self.write_end, report=self._report, **options)
-
-    def _report(self, reason: str, lines: int) -> None:
-        self.dropped[reason] += lines
-
-    def read(self, most: int = 1 << 20) -> bytes:
-        """What there is now."""
-        read = b""
-        with contextlib.suppress(BlockingIOError):
-            while len(read) < most and (more := os.read(self.read_end, most - len(read))):
-                read += more
-        return read
-
-    def read_all(self) -> list[bytes]:
-        """Everything that was written and is still to be: reads until the writer has nothing left."""
-        read = b""
-        while not self.writer.flush(0.01):
-            read += self.read()
-        return (read + self.read()).splitlines(keepends=True)
-
-    def close(self) -> None:
-        thread = self.writer._backlog.thread
-        self.writer.close(0)
-        if thread is not None:
-            thread.join(PATIENCE)  # its descriptor's number may be another file's soon
-        os.close(self.read_end)
-        os.close(self.write_end)
-
-
-@pytest.fixture
-def pipe() -> Iterator[Pipe]:
-    made = Pipe()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def shared_pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipe]:
-    """A pipe of which no description of one's own can be had, as where another user made it."""
-
-    def refuse(*_: Any) -> int:
-        raise PermissionError
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "open", refuse)
-        made = Pipe()
-    yield made
-    made.read()
-    made.close()
-
-
-def line(number: int, length: int = 100) -> bytes:
-    return b"%08d" % number + b"x" * (length - 9) + b"\n"
-
-
-def made(of: tuple[int, int]) -> bytes:
-    """A line that is made when it is written."""
-    return line(*of)
-
-
-def taking(writes: list[bytes]) -> Callable[[bytes], int]:
-    """A descriptor that takes everything, and notes what each call brought."""
-
-    def put(data: bytes) -> int:
-        writes.append(data)
-        return len(data)
-
-    return put
+from tests.monitoring.piped import F_SETPIPE_SZ, PATIENCE, Pipe, line, made
 
 
 def announcements(lines: list[bytes], written: int) -> list[int]:
@@ -315,57 +229,6 @@ def test_whatever_the_reader_does_lines_arrive_in_order_and_the_missing_ones_are
     pipe.close()
 
 
-def test_a_line_that_may_wait_does_not_where_lines_are_rare(pipe: Pipe) -> None:
-    pipe.writer.write_soon(made, (1, 20))
-    assert pipe.read() == line(1, 20)
-    assert pipe.writer._backlog.thread is None
-
-
-def test_lines_that_follow_each_other_are_written_together(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_writer, "HOLD", 3600.0)
-    pipe.writer._backlog.last_rare = time.monotonic()
-    writes: list[bytes] = []
-    monkeypatch.setattr(pipe.writer, "_put", taking(writes))
-    for number in range(2 * log_writer.HELD_LINES + 1):
-        pipe.writer.write_soon(made, (number, 300))
-    size = log_writer.HELD_LINES
-    assert writes == [b"".join(line(number, 300) for number in range(at, at + size)) for at in (0, size)]
-    pipe.writer.write(line(99))  # which may not wait, and does not overtake
-    assert b"".join(writes[2:]) == line(2 * size, 300) + line(99)
-
-
-def test_a_line_that_waits_for_others_waits_in_vain_for_a_moment_only(pipe: Pipe) -> None:
-    pipe.writer._backlog.last_rare = time.monotonic()
-    pipe.writer.write_soon(made, (1, 20))
-    assert wait_for(pipe.read, "the line") == line(1, 20)
-
-
-def test_lines_that_together_are_too_long_for_a_pipe_go_out_in_parts_that_are_not(
-    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pipe.writer._backlog.last_rare = time.monotonic()
-    writes: list[bytes] = []
-    monkeypatch.setattr(pipe.writer, "_put", taking(writes))
-    for number in range(log_writer.HELD_LINES):
-        pipe.writer.write_soon(made, (number, 1_000))
-    pipe.writer.flush(PATIENCE)
-    assert b"".join(writes) == b"".join(line(number, 1_000) for number in range(log_writer.HELD_LINES))
-    assert max(map(len, writes)) <= LIMIT
-    assert all(data.endswith(b"\n") for data in writes)
-
-
-def test_a_line_that_cannot_be_made_is_counted_and_the_others_are_written(pipe: Pipe) -> None:
-    def fail(_: object) -> bytes:
-        raise LookupError
-
-    pipe.writer._backlog.last_rare = time.monotonic()
-    pipe.writer.write_soon(made, (1, 20))
-    pipe.writer.write_soon(fail, None)
-    pipe.writer.write_soon(made, (2, 20))
-    assert pipe.read_all() == [line(1, 20), line(2, 20), b"dropped 1\n"]
-    wait_for(lambda: pipe.dropped == {"write_failed": 1}, "the report")
-
-
 def test_flush_waits_for_the_reader_and_no_longer_than_it_may(pipe: Pipe) -> None:
     assert pipe.writer.flush(0)
     for number in range(100):
@@ -455,41 +318,3 @@ def test_without_a_thread_to_be_had_lines_go_out_with_later_ones(pipe: Pipe, mon
     pipe.writer.write(line(60))
     read += pipe.read()
     assert read == b"".join(line(number) for number in range(61))
-
-
-def test_a_thread_that_is_quicker_than_whoever_calls_it_leaves_nothing_behind(
-    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    call = pipe.writer._call_thread
-
-    def call_and_fall_asleep(backlog: Any) -> None:
-        call(backlog)
-        time.sleep(3 * log_writer.HOLD)
-
-    monkeypatch.setattr(pipe.writer, "_call_thread", call_and_fall_asleep)
-    for number in range(3):
-        pipe.writer._backlog.last_rare = time.monotonic()
-        pipe.writer.write_soon(made, (number, 20))
-        assert wait_for(pipe.read, "the line") == line(number, 20)
-
-
-def test_lines_of_two_threads_that_saw_each_others_are_written_with_the_next(pipe: Pipe) -> None:
-    pipe.writer._backlog.held.append((made, (0, 20)))  # whose thread has found two, as has the other
-    pipe.writer._backlog.last_rare = time.monotonic()
-    pipe.writer.write_soon(made, (1, 20))
-    assert wait_for(pipe.read, "the lines") == line(0, 20) + line(1, 20)
-
-
-def test_a_newline_that_closes_a_torn_line_is_within_what_a_pipe_takes_whole(
-    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    writes: list[bytes] = []
-    monkeypatch.setattr(pipe.writer, "_put", taking(writes))
-    backlog = pipe.writer._backlog
-    with backlog.lock:
-        backlog.torn = True
-        backlog.lines.extend(line(number, LIMIT // 4) for number in range(4))
-        backlog.size = LIMIT
-    pipe.writer.flush(PATIENCE)
-    assert b"".join(writes) == b"\n" + b"".join(line(number, LIMIT // 4) for number in range(4))
-    assert max(map(len, writes)) <= LIMIT

@@ -1,5 +1,7 @@
 """The decision is made once, from the trace id alone, as everybody else makes it."""
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +18,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from app.monitoring.sampling import Ids, RequestIds, RequestSampler, forced, new_ids
+from app.monitoring.sampling import Ids, RequestIds, RequestSampler, forced
 
 TRACE_IDS = st.integers(1, 2**128 - 1)
 BOUNDARIES = [1, 2**63, 2**64 - 1, 2**64, 2**64 + 1, 2**128 - 1, round(0.1 * 2**64) - 1, round(0.1 * 2**64)]
@@ -34,7 +36,7 @@ def test_a_trace_is_kept_where_trace_id_ratio_based_keeps_it(trace_id: int, rati
 @pytest.mark.parametrize("ratio", [0.0, 0.1, 0.5, 1.0])
 def test_the_share_that_is_kept_is_the_ratio(ratio: float) -> None:
     sampler = RequestSampler(ratio)
-    kept = sum(sampler.keeps(new_ids(None).trace_id) for _ in range(20_000))
+    kept = sum(sampler.keeps(random.getrandbits(128)) for _ in range(20_000))
     assert kept == pytest.approx(20_000 * ratio, abs=400)  # seven standard deviations
 
 
@@ -62,7 +64,7 @@ def test_a_forced_span_is_kept_with_its_ids_and_only_that_one(trace_id: int, spa
 def test_a_forced_span_keeps_the_parent_and_tracestate_of_its_caller() -> None:
     caller = SpanContext(7, 8, is_remote=True, trace_state=TraceState([("vendor", "value")]))
     provider = TracerProvider(sampler=RequestSampler(0.0), id_generator=RequestIds(), shutdown_on_exit=False)
-    with forced(new_ids(caller)):
+    with forced(Ids(caller.trace_id, 9)):
         span = provider.get_tracer("test").start_span("x", set_span_in_context(NonRecordingSpan(caller), ROOT))
     context = span.get_span_context()
     assert (context.trace_id, context.trace_state) == (7, caller.trace_state)

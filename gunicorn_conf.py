@@ -100,7 +100,8 @@ def child_exit(server: Any, worker: Any) -> None:
 
 
 @master.never_raises
-def on_exit(server: Any) -> None:  # noqa: ARG001
+def on_exit(server: Any) -> None:
     """In the master, after the last worker."""
+    master.account_for_killed(server)
     master.stop_exporter()
     embedded.stop()

@@ -1,7 +1,8 @@
-"""The gunicorn worker: uvicorn_worker with the defects mended that matter to a service that is stopped and recycled.
+"""The gunicorn worker: uvicorn_worker with its defects in stopping and recycling mended.
 
-uvicorn_worker does not hand graceful_timeout to uvicorn, stops its heartbeat while it drains, ignores SIGQUIT, dies
-of the SIGTERM that it was to handle (so no exit hook runs), and serves on when its master has been killed.
+uvicorn_worker does not pass graceful_timeout to uvicorn, stops its heartbeat while it drains, ignores SIGQUIT, dies
+of the SIGTERM that it should handle (so no exit hook runs), loses signals that arrive before it serves, and serves on
+when its master has been killed.
 """
 
 import asyncio
@@ -21,6 +22,36 @@ from app.monitoring.multiprocess.master import MAX_REQUESTS, STOPPED
 HEARTBEAT = 1.0
 # Share of graceful_timeout for requests in flight; the rest is for telemetry, pools and the exit itself.
 DRAIN_SHARE = 0.7
+STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
+
+
+class _Fork:
+    """Blocks stop signals from the fork of a worker until the worker has handlers of its own.
+
+    The child starts with the master's handlers, which only put a signal into the master's queue: one that arrives
+    before `init_signals` would be lost, and the worker killed at the end of graceful_timeout.
+    """
+
+    of_worker = False
+    mask: set[int] = set()  # noqa: RUF012 -- there is one fork at a time
+
+    @classmethod
+    def before(cls) -> None:
+        if cls.of_worker:
+            cls.mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+    @classmethod
+    def after_in_parent(cls) -> None:
+        if cls.of_worker:
+            cls.of_worker = False
+            signal.pthread_sigmask(signal.SIG_SETMASK, cls.mask)
+
+    @classmethod
+    def after_in_child(cls) -> None:
+        cls.of_worker = False
+
+
+os.register_at_fork(before=_Fork.before, after_in_parent=_Fork.after_in_parent, after_in_child=_Fork.after_in_child)
 
 
 class _Server(Server):
@@ -46,23 +77,35 @@ class Worker(UvicornWorker):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        _Fork.of_worker = True
         adopt_server_loggers()
         self.config.timeout_graceful_shutdown = max(1, int(self.cfg.graceful_timeout * DRAIN_SHARE))
+
+    def init_signals(self) -> None:
+        """Handle stop signals while the worker boots and ends; uvicorn handles them only while it serves."""
+        super().init_signals()
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._leave)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+    def _leave(self, *_: object) -> None:
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the exit
+        self._note_exit(STOPPED)
+        sys.exit(0)
 
     async def _serve(self) -> None:
         self.config.app = self.wsgi
         server = _Server(config=self.config)
-
-        def stop() -> None:
-            server.should_exit = True
-
-        asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, stop)
+        # Not by the event loop, which leaves the default action behind when it closes: an end with a core dump.
+        signal.signal(signal.SIGQUIT, server.handle_exit)
         heartbeat = asyncio.create_task(self._heartbeat(server))
         try:
             # The bare sockets: gunicorn's wrappers report that they were closed twice.
             await server.serve(sockets=[listener.sock for listener in self.sockets])
         finally:
             heartbeat.cancel()
+            signal.signal(signal.SIGQUIT, self._leave)
         if not server.started:
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
         self._note_exit(STOPPED if server.should_exit else MAX_REQUESTS)

@@ -42,7 +42,13 @@ def free_port() -> int:
 class Service:
     """One started service. `output` is what it printed so far, unless that goes to the descriptor `stdout`."""
 
-    def __init__(self, directory: Path, environment: dict[str, str], stdout: int | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        environment: dict[str, str],
+        stdout: int | None = None,
+        configuration: Path = Path("gunicorn_conf.py"),
+    ) -> None:
         self.port, self.metrics_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.metrics_url = f"http://127.0.0.1:{self.metrics_port}/metrics"
@@ -61,7 +67,7 @@ class Service:
         }
         with self._log.open("wb") as output:
             self.process = subprocess.Popen(
-                [Path(sys.executable).with_name("gunicorn"), "-c", "gunicorn_conf.py"],
+                [Path(sys.executable).with_name("gunicorn"), "-c", configuration],
                 cwd=ROOT,
                 env=self.environment,
                 stdout=output if stdout is None else stdout,
@@ -121,7 +127,7 @@ class Service:
     def exits(self, reason: str) -> float:
         """How many workers have ended for `reason`, after the service's end.
 
-        A worker that outstays GRACEFUL_TIMEOUT is killed without a word in the log, and is none of those that stopped.
+        A worker that outstays GRACEFUL_TIMEOUT is killed and counts as such; gunicorn does not log it.
         """
         return self.left("baliblissed_worker_exits_total", reason=reason)
 
@@ -162,9 +168,15 @@ def _alive(process: psutil.Process) -> bool:
 
 
 @contextmanager
-def service(directory: Path, stdout: int | None = None, /, **environment: str) -> Iterator[Service]:
-    """A service that is ready; whatever is left of it is ended afterwards."""
-    started = Service(directory, environment, stdout)
+def service(
+    directory: Path,
+    stdout: int | None = None,
+    configuration: Path = Path("gunicorn_conf.py"),
+    /,
+    **environment: str,
+) -> Iterator[Service]:
+    """Start a service and wait until it is ready; afterwards end whatever is left of it."""
+    started = Service(directory, environment, stdout, configuration)
     family: list[psutil.Process] = []
     try:
         started.wait_until_ready()

@@ -159,6 +159,20 @@ def after_exit(server: Any, worker: Any) -> None:
     catalogue().worker_exits.labels(reason).inc()
 
 
+def account_for_killed(server: Any, timeout: float = 2.0) -> None:
+    """Wait up to `timeout` seconds for the workers that gunicorn killed at its end, and run `child_exit` for each.
+
+    gunicorn sends SIGKILL and reaps once, without waiting: whoever has not ended by then would go uncounted.
+    """
+    deadline = time.monotonic() + timeout
+    while server.WORKERS and time.monotonic() < deadline:
+        for pid, worker in list(server.WORKERS.items()):
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                del server.WORKERS[pid]
+                server.cfg.child_exit(server, worker)
+        time.sleep(0.01)
+
+
 def take_ports_and_directory(*, api: Address, metrics: Address, directory: Path) -> None:
     """Bind the metrics port, make sure of the API's, and claim the metrics directory; raises StartError."""
     if "GUNICORN_PID" in os.environ:

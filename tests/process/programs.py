@@ -83,21 +83,29 @@ for number in range(int(sys.argv[1])):
 log.info("started")
 """
 
-# Children are forked while threads log and hold what locks there are.
+# Children are forked while threads log and hold what locks there are. For each child a thread writes so many lines and
+# no more: threads that wrote until the last fork would write the longer, the busier the machine.
 FORKS = """
-stop = threading.Event()
+CHILDREN, THREADS, LINES = 40, 4, 60
+turns = [threading.Semaphore(0) for _ in range(THREADS)]
+writing = threading.Semaphore(0)
 
 def chatter(number):
-    lines = 0
-    while not stop.is_set():
-        log.info("parent", thread=number, number=lines)
+    for line in range(CHILDREN * LINES):
+        if line % LINES == 0:
+            turns[number].acquire()
+        if line % LINES == 5:
+            writing.release()
+        log.info("parent", thread=number, number=line)
         logging.getLogger("library").warning("parent")
-        lines += 1
 
-threads = [threading.Thread(target=chatter, args=[number]) for number in range(4)]
+threads = [threading.Thread(target=chatter, args=[number]) for number in range(THREADS)]
 for thread in threads:
     thread.start()
-for child in range(40):
+for child in range(CHILDREN):
+    for turn in turns:
+        turn.release()
+    writing.acquire()  # one writes, the others are about to
     pid = os.fork()
     if pid == 0:
         for number in range(5):
@@ -106,7 +114,8 @@ for child in range(40):
         os._exit(0 if flush(60) else 1)
     if os.waitpid(pid, 0)[1]:
         log.error("child_failed", child=child)
-stop.set()
+    for _ in turns[1:]:
+        writing.acquire()
 for thread in threads:
     thread.join()
 log.info("all ended")

@@ -1,6 +1,8 @@
 """The real command, `gunicorn -c gunicorn_conf.py`, in a process of its own on free ports."""
 
+import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -33,10 +35,15 @@ def wait_for(condition: Callable[[], Any], what: str, patience: float = PATIENCE
 
 
 def free_port() -> int:
-    """A port that nothing listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a port that nothing listens on now.
+
+    It lies below the range from which the kernel takes the ports of clients and of port 0, so that none of them can
+    take it before the server that it is meant for.
+    """
+    while True:
+        port = secrets.choice(range(10_000, 32_768))
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 class Service:
@@ -184,10 +191,13 @@ def service(
         yield started
     finally:
         family += [process for process in _family_of(started) if process not in family]
-        started.stop()
-        for process in family:
-            if _alive(process):
-                process.kill()
+        try:
+            started.stop()
+        finally:
+            for process in family:
+                if _alive(process):
+                    process.kill()
+            started.process.wait()
 
 
 def _family_of(started: Service) -> list[psutil.Process]:

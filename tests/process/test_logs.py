@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,26 @@ import pytest
 
 from tests.process import programs
 from tests.process.service import PATIENCE, ROOT, service, wait_for
+from tests.processes import started
 
 F_SETPIPE_SZ = 1031
 PIPE_BUF = 4096
 
 
-def start(program: str, *arguments: object, **options: Any) -> subprocess.Popen[bytes]:
-    """A Python process that runs `program`, with pipes for what is not given."""
-    command = [sys.executable, "-c", programs.SET_UP + program, *map(str, arguments)]
+Start = Callable[..., "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a Python process that runs `program`, with pipes for what is not given; it ends with the test."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=ROOT, **{**pipes, **options})
+    with contextlib.ExitStack() as ended:
+
+        def start(program: str, *arguments: object, **options: Any) -> "subprocess.Popen[bytes]":
+            command = [sys.executable, "-c", programs.SET_UP + program, *map(str, arguments)]
+            return ended.enter_context(started(command, cwd=ROOT, **{**pipes, **options}))
+
+        yield start
 
 
 def read_to_the_end(descriptor: int) -> bytes:
@@ -74,7 +84,7 @@ def pipe() -> Iterator[Pipe]:
             os.close(descriptor)
 
 
-def test_lines_of_eight_processes_on_one_pipe_do_not_mix() -> None:
+def test_lines_of_eight_processes_on_one_pipe_do_not_mix(start: Start) -> None:
     read_end, write_end = os.pipe()
     each = 2_500
     writers = [start(programs.MANY_LINES, number, each, stdout=write_end) for number in range(8)]
@@ -95,7 +105,7 @@ def test_lines_of_eight_processes_on_one_pipe_do_not_mix() -> None:
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket"])
-def test_while_nobody_reads_the_event_loop_turns_and_the_backlog_is_bounded(kind: str) -> None:
+def test_while_nobody_reads_the_event_loop_turns_and_the_backlog_is_bounded(start: Start, kind: str) -> None:
     read_end, write_end = os.pipe() if kind == "pipe" else [end.detach() for end in socket.socketpair()]
     process = start(programs.STALLED_READER, stdout=write_end)
     os.close(write_end)
@@ -126,7 +136,7 @@ def test_while_nobody_reads_the_event_loop_turns_and_the_backlog_is_bounded(kind
     [("", 0), ("sys.exit(3)", 3), ("raise ValueError", 1), ("os.kill(os.getpid(), signal.SIGKILL)", -9)],
     ids=["end of the program", "sys.exit", "exception", "crash"],
 )
-def test_what_is_queued_at_the_end_is_written(end: str, status: int) -> None:
+def test_what_is_queued_at_the_end_is_written(start: Start, end: str, status: int) -> None:
     process = start(programs.END, f"import signal\n{end}")
     assert process.stderr is not None
     assert process.stderr.readline() == b"logged\n", "nobody has read so far"
@@ -142,14 +152,14 @@ def test_what_is_queued_at_the_end_is_written(end: str, status: int) -> None:
         assert 100 < len(numbers) < 3_000, "what was in the pipe outlives the process"
 
 
-def test_the_end_does_not_wait_for_a_reader_that_never_comes() -> None:
+def test_the_end_does_not_wait_for_a_reader_that_never_comes(start: Start) -> None:
     process = start(programs.END, "")
     assert process.wait(PATIENCE) == 0
     process.communicate()
 
 
 @pytest.mark.parametrize("threads", [0, 2, 4, 8])
-def test_finalisers_and_threads_that_log_do_not_hang_the_end_of_the_interpreter(threads: int) -> None:
+def test_finalisers_and_threads_that_log_do_not_hang_the_end_of_the_interpreter(start: Start, threads: int) -> None:
     process = start(programs.LAST_WORDS, threads)
     output, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, errors) == (0, b"")
@@ -159,7 +169,9 @@ def test_finalisers_and_threads_that_log_do_not_hang_the_end_of_the_interpreter(
         assert [line["logger"] for line in lines] == ["test", "test", "library"]
 
 
-def test_children_forked_from_a_process_whose_threads_log_can_log_and_repeat_nothing_of_their_parents() -> None:
+def test_children_forked_while_threads_log_can_log_and_repeat_no_line(
+    start: Start,
+) -> None:
     process = start(programs.FORKS)
     output, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, errors) == (0, b"")

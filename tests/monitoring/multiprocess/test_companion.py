@@ -16,6 +16,7 @@ import pytest
 from app.monitoring.multiprocess import companion
 from app.monitoring.multiprocess.companion import Companion, CompanionError
 from tests.process.service import ROOT, gone, wait_for
+from tests.processes import started
 
 OWNER = """
 import os, signal, sys
@@ -133,19 +134,18 @@ def test_a_companion_has_a_session_of_its_own() -> None:
 
 def test_a_companion_ends_with_its_owner_though_a_forked_child_lives_on(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(tmp_path)))}
-    owner = subprocess.Popen([sys.executable, "-c", OWNER], env=environment, stdout=subprocess.PIPE)
-    assert owner.stdout is not None
-    helper_pid, child_pid, descriptor = map(int, owner.stdout.readline().split())
-    child, companion_process = psutil.Process(child_pid), psutil.Process(helper_pid)
-    try:
-        assert descriptor == -1
-        owner.kill()
-        owner.wait()
-        wait_for(lambda: gone([companion_process]), "the companion's end")
-        assert not gone([child])
-    finally:
-        child.kill()
-        owner.stdout.close()
+    with started([sys.executable, "-c", OWNER], env=environment, stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        helper_pid, child_pid, descriptor = map(int, owner.stdout.readline().split())
+        child, companion_process = psutil.Process(child_pid), psutil.Process(helper_pid)
+        try:
+            assert descriptor == -1
+            owner.kill()
+            owner.wait()
+            wait_for(lambda: gone([companion_process]), "the companion's end")
+            assert not gone([child])
+        finally:
+            child.kill()
 
 
 def test_what_is_closed_in_children_stays_open_in_the_owner() -> None:

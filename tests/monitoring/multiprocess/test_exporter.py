@@ -16,6 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 from app.monitoring.catalogue import Catalogue
 from app.monitoring.multiprocess import exporter
+from tests import processes
 from tests.process.service import ROOT, free_port, total, wait_for
 
 COMMAND = [sys.executable, "-m", "app.monitoring.multiprocess.exporter"]
@@ -290,15 +291,10 @@ def test_it_ends_with_its_standard_input_where_it_is_told_to(directory: Path) ->
 
 def test_a_socket_that_is_handed_over_is_served(directory: Path) -> None:
     with exporter.listen("127.0.0.1", 0) as listener:
-        process = subprocess.Popen(
-            [*COMMAND, "--fd", str(listener.fileno())], env=environment(directory), pass_fds=[listener.fileno()]
-        )
-        try:
+        command = [*COMMAND, "--fd", str(listener.fileno())]
+        with processes.started(command, env=environment(directory), pass_fds=[listener.fileno()]):
             port = listener.getsockname()[1]
             assert httpx.get(f"http://127.0.0.1:{port}/health", timeout=30).text == "ok\n"
-        finally:
-            process.terminate()
-            process.wait()
 
 
 def test_help_names_every_option() -> None:

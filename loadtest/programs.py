@@ -1,7 +1,9 @@
 """Programs that the campaign starts, and ends again by their process ids."""
 
 import asyncio
+import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -69,10 +71,15 @@ def find(*names: str) -> str:
 
 
 def free_port() -> int:
-    """A port of the loopback that nothing listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a port of the loopback that nothing listens on now.
+
+    It lies below the range from which the kernel takes the ports of clients and of port 0, so that none of them can
+    take it before the server that it is meant for.
+    """
+    while True:
+        port = secrets.choice(range(10_000, 32_768))
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 async def until(reached: Callable[[], object], patience: float, programs: Sequence[Program] = ()) -> bool:

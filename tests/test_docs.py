@@ -13,8 +13,9 @@ import httpx
 import pytest
 
 from app.settings import ROOT, Settings
+from loadtest.programs import free_port
 from tests.alerts.programs import run
-from tests.process.service import free_port, total, wait_for
+from tests.process.service import total, wait_for
 
 DEFAULTS_BY_MACHINE = {"web_concurrency", "prometheus_multiproc_dir", "data_directory"}
 

@@ -13,7 +13,8 @@ import httpx
 import pytest
 import yaml
 
-from tests.process.service import free_port, wait_for
+from loadtest.programs import free_port
+from tests.process.service import wait_for
 
 JOB = "the-service"
 

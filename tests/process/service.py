@@ -1,10 +1,7 @@
 """The real command, `gunicorn -c gunicorn_conf.py`, in a process of its own on free ports."""
 
-import contextlib
 import os
-import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +15,7 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.monitoring.multiprocess.aggregate import Aggregate
+from loadtest.programs import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 30.0
@@ -32,18 +30,6 @@ def wait_for(condition: Callable[[], Any], what: str, patience: float = PATIENCE
             return value
         time.sleep(0.02)
     raise AssertionError(f"waited {patience:g} s in vain for {what}")
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on now.
-
-    It lies below the range from which the kernel takes the ports of clients and of port 0, so that none of them can
-    take it before the server that it is meant for.
-    """
-    while True:
-        port = secrets.choice(range(10_000, 32_768))
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
 
 
 class Service:

@@ -13,9 +13,10 @@ import httpx
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from loadtest.programs import free_port
 from tests.alerts.programs import require
 from tests.dashboards.prometheus import Prometheus, prometheus
-from tests.process.service import Service, free_port, service, wait_for
+from tests.process.service import Service, service, wait_for
 
 OPENMETRICS = {"accept": "application/openmetrics-text; version=1.0.0"}
 BUCKETS = 'http_request_duration_seconds_bucket{handler="/api/v1/destinations/{slug}"}'

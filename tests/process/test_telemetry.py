@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from tests.process.service import free_port, service, wait_for
+from loadtest.programs import free_port
+from tests.process.service import service, wait_for
 
 
 def test_without_a_collector_the_service_starts_serves_and_stops_with_one_warning(

@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 
 from app.settings import ROOT
-from tests.process.service import PATIENCE, free_port, wait_for
+from loadtest.programs import free_port
+from tests.process.service import PATIENCE, wait_for
 
 SHIPPED = ROOT / "monitoring" / "otel-collector" / "config.yaml"
 CHANGES = Path(__file__).with_name("gateway.yaml")

@@ -16,8 +16,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 from app.monitoring.catalogue import Catalogue
 from app.monitoring.multiprocess import exporter
+from loadtest.programs import free_port
 from tests import processes
-from tests.process.service import ROOT, free_port, total, wait_for
+from tests.process.service import ROOT, total, wait_for
 
 COMMAND = [sys.executable, "-m", "app.monitoring.multiprocess.exporter"]
 COUNTING = """

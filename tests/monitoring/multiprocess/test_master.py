@@ -21,7 +21,8 @@ from app.monitoring.multiprocess import master
 from app.monitoring.multiprocess.companion import Companion
 from app.monitoring.multiprocess.exporter import DEFAULT_LOGGING, listen
 from app.monitoring.multiprocess.master import StartError
-from tests.process.service import free_port, wait_for
+from loadtest.programs import free_port
+from tests.process.service import wait_for
 
 NOWHERE = "tests.monitoring.multiprocess.test_exporter:nowhere"
 

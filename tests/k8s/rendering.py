@@ -1,8 +1,11 @@
 """The manifests as they reach a cluster: rendered by kustomize itself."""
 
 import os
+import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,8 @@ from app.settings import ROOT
 
 Manifest = dict[str, Any]
 OVERLAYS = ROOT / "k8s" / "overlays"
+NAME = "baliblissed-backend"
+UNITS = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 MODULE, VERSION = "sigs.k8s.io/kustomize/kustomize/v5", "v5.7.1"
 BUILD_TIMEOUT = 600.0
 
@@ -55,3 +60,42 @@ def render(directory: Path) -> list[Manifest]:
     # Deprecated fields are reported here, and nowhere else.
     assert not built.stderr, built.stderr
     return [manifest for manifest in yaml.safe_load_all(built.stdout) if manifest]
+
+
+@cache
+def rendered(overlay: str) -> tuple[Manifest, ...]:
+    return tuple(render(OVERLAYS / overlay))
+
+
+def one(overlay: str, kind: str, name: str = NAME) -> Manifest:
+    """The one object of that kind and name; a generated name carries a hash behind it."""
+    named = re.compile(rf"{re.escape(name)}(-[a-z0-9]{{10}})?")
+    found = [
+        item for item in rendered(overlay) if item["kind"] == kind and named.fullmatch(str(item["metadata"]["name"]))
+    ]
+    assert len(found) == 1, f"{len(found)} objects {kind}/{name} in {overlay}"
+    return found[0]
+
+
+def pod_spec(overlay: str, name: str = NAME) -> Manifest:
+    spec: Manifest = one(overlay, "Deployment", name)["spec"]["template"]["spec"]
+    return spec
+
+
+def backend(overlay: str) -> Manifest:
+    container: Manifest
+    (container,) = pod_spec(overlay)["containers"]
+    return container
+
+
+def deployments(overlay: str) -> Iterator[Manifest]:
+    return (item for item in rendered(overlay) if item["kind"] == "Deployment")
+
+
+def bytes_of(quantity: str) -> int:
+    number, unit = re.fullmatch(r"(\d+)([KMG]i)?", quantity).groups(default="")  # type: ignore[union-attr]
+    return int(number) * UNITS[unit]
+
+
+def seconds_until_failure(probe: Manifest) -> int:
+    return int(probe["periodSeconds"]) * int(probe["failureThreshold"])

@@ -3,11 +3,11 @@
 import base64
 import inspect
 import re
-from collections.abc import Iterator
 from decimal import Decimal
-from functools import cache
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
@@ -21,11 +21,18 @@ from app.monitoring.multiprocess.companion import Companion
 from app.monitoring.worker import DRAIN_SHARE
 from app.settings import ROOT, SECRET_VARIABLES, Settings
 from tests.deploy.conftest import gunicorn
-from tests.k8s.rendering import OVERLAYS, Manifest, render
+from tests.k8s.rendering import (
+    NAME,
+    backend,
+    bytes_of,
+    deployments,
+    one,
+    pod_spec,
+    rendered,
+    seconds_until_failure,
+)
 
-NAME = "baliblissed-backend"
 KUBERNETES = ("1.34", kubernetes_validate.latest_version())
-UNITS = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 # What PostgreSQL takes by default, less those it keeps for superusers.
 POSTGRES_CONNECTIONS = 100 - 3
 # Each process of the service maps about 70 MiB after some traffic, 25 of them its own; there is room to grow.
@@ -34,36 +41,6 @@ BYTES_A_PROCESS = 60 * 2**20
 BYTES_A_HISTOGRAM_SERIES = 2_800
 
 pytestmark = pytest.mark.parametrize("overlay", ["development", "production"])
-
-
-@cache
-def rendered(overlay: str) -> tuple[Manifest, ...]:
-    return tuple(render(OVERLAYS / overlay))
-
-
-def one(overlay: str, kind: str, name: str = NAME) -> Manifest:
-    """The one object of that kind and name; a generated name carries a hash behind it."""
-    named = re.compile(rf"{re.escape(name)}(-[a-z0-9]{{10}})?")
-    found = [
-        item for item in rendered(overlay) if item["kind"] == kind and named.fullmatch(str(item["metadata"]["name"]))
-    ]
-    assert len(found) == 1, f"{len(found)} objects {kind}/{name} in {overlay}"
-    return found[0]
-
-
-def pod_spec(overlay: str, name: str = NAME) -> Manifest:
-    spec: Manifest = one(overlay, "Deployment", name)["spec"]["template"]["spec"]
-    return spec
-
-
-def backend(overlay: str) -> Manifest:
-    container: Manifest
-    (container,) = pod_spec(overlay)["containers"]
-    return container
-
-
-def deployments(overlay: str) -> Iterator[Manifest]:
-    return (item for item in rendered(overlay) if item["kind"] == "Deployment")
 
 
 def variables(overlay: str) -> dict[str, str]:
@@ -86,15 +63,6 @@ def settings(overlay: str) -> Settings:
     return Settings(**values)
 
 
-def bytes_of(quantity: str) -> int:
-    number, unit = re.fullmatch(r"(\d+)([KMG]i)?", quantity).groups(default="")  # type: ignore[union-attr]
-    return int(number) * UNITS[unit]
-
-
-def seconds_until_failure(probe: Manifest) -> int:
-    return int(probe["periodSeconds"]) * int(probe["failureThreshold"])
-
-
 def test_every_object_is_valid_by_the_schemas_of_the_oldest_and_the_newest_kubernetes(overlay: str) -> None:
     for version in KUBERNETES:
         for manifest in rendered(overlay):
@@ -115,6 +83,7 @@ def test_every_pod_keeps_the_restricted_standard_and_more(overlay: str) -> None:
         assert security["runAsNonRoot"] is True
         assert security["seccompProfile"] == {"type": "RuntimeDefault"}
         assert spec["automountServiceAccountToken"] is False
+        assert spec["enableServiceLinks"] is False, "variables such as REDIS_PORT would stand beside the settings"
         assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
         assert all("hostPath" not in volume for volume in spec["volumes"])
         for container in spec["containers"]:
@@ -180,7 +149,13 @@ def test_ports_are_the_settings_and_the_services_lead_to_them_by_name(overlay: s
             (name, ports[name], name)
         ]
         assert spec["selector"].items() <= labels.items()
-    assert one(overlay, "Service", f"{NAME}-metrics")["spec"]["clusterIP"] == "None"
+    metrics = one(overlay, "Service", f"{NAME}-metrics")["spec"]
+    assert metrics["clusterIP"] == "None"
+    assert metrics["publishNotReadyAddresses"] is True, "a pod that is not ready is the one to look at"
+
+
+def test_a_changed_value_of_the_configuration_changes_its_name_and_so_rolls_out(overlay: str) -> None:
+    assert one(overlay, "ConfigMap")["metadata"]["name"] != NAME
 
 
 def test_gunicorn_takes_its_port_workers_and_times_from_the_pod_s_variables(overlay: str, tmp_path: Path) -> None:
@@ -218,6 +193,14 @@ def test_readiness_waits_longer_than_the_checks_take(overlay: str) -> None:
     assert probe["timeoutSeconds"] <= probe["periodSeconds"]
 
 
+def test_the_document_says_when_each_probe_gives_up(overlay: str) -> None:
+    document = (ROOT / "docs" / "deploy-kubernetes.md").read_text()
+    for name in ("startup", "liveness", "readiness"):
+        probe = backend(overlay)[f"{name}Probe"]
+        row = f"| {name} | `{probe['httpGet']['path']}` | {seconds_until_failure(probe)} s |"
+        assert row in document, row
+
+
 def test_a_hung_worker_is_replaced_before_liveness_ends_its_siblings(overlay: str) -> None:
     assert seconds_until_failure(backend(overlay)["livenessProbe"]) > settings(overlay).worker_timeout
 
@@ -252,6 +235,13 @@ def test_a_rollout_never_has_fewer_pods_and_the_autoscaler_alone_counts_them(ove
     assert resource["name"] == "cpu"
     assert resource["container"] == backend(overlay)["name"]
     assert "cpu" in backend(overlay)["resources"]["requests"], "utilisation is a share of the request"
+    assert scaler["behavior"]["scaleDown"]["stabilizationWindowSeconds"] >= 60, "a lull ends no pod"
+
+
+def test_production_keeps_serving_while_one_pod_is_evicted(overlay: str) -> None:
+    fewest = one(overlay, "HorizontalPodAutoscaler")["spec"]["minReplicas"]
+    evicted = one(overlay, "PodDisruptionBudget")["spec"]["maxUnavailable"]
+    assert fewest > evicted or overlay == "development"
 
 
 def test_all_pods_that_may_run_at_once_fit_the_connections_of_postgresql(overlay: str) -> None:
@@ -275,6 +265,9 @@ def test_pods_spread_over_nodes_and_zones(overlay: str) -> None:
     ]
     selector = one(overlay, "Deployment")["spec"]["selector"]
     assert all(constraint["labelSelector"] == selector for constraint in constraints)
+    # The old revision's pods do not count in a rollout, and a cluster with one zone runs all of them.
+    assert all(constraint["matchLabelKeys"] == ["pod-template-hash"] for constraint in constraints)
+    assert all(constraint["whenUnsatisfiable"] == "ScheduleAnyway" for constraint in constraints)
 
 
 def test_what_is_written_at_run_time_is_in_memory_and_bounded(overlay: str) -> None:
@@ -327,6 +320,39 @@ def test_the_backend_reaches_dns_its_stores_and_the_collector(overlay: str) -> N
     }
     needed = {(53, "UDP"), (53, "TCP"), (5432, "TCP"), (6379, "TCP"), (4317, "TCP")}
     assert ports == (needed | {(443, "TCP")} if overlay == "production" else needed)
+
+
+def test_traces_leave_for_the_collector_in_its_namespace_and_for_nowhere_else(overlay: str) -> None:
+    (rule,) = [rule for rule in one(overlay, "NetworkPolicy")["spec"]["egress"] if "to" in rule]
+    assert rule["to"] == [
+        {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}},
+            "podSelector": {"matchLabels": {"app.kubernetes.io/name": "opentelemetry-collector"}},
+        }
+    ]
+    endpoint = urlsplit(settings(overlay).otel_exporter_otlp_endpoint or "")
+    if overlay == "production":
+        assert endpoint.hostname == "opentelemetry-collector.monitoring.svc"
+        assert [port["port"] for port in rule["ports"]] == [endpoint.port]
+    else:
+        assert not endpoint.hostname
+
+
+def test_the_way_to_the_ai_upstream_leads_to_public_addresses_only(overlay: str) -> None:
+    policies = [item for item in rendered(overlay) if item["metadata"]["name"] == f"{NAME}-ai-upstream"]
+    assert len(policies) == (1 if overlay == "production" else 0)
+    for policy in policies:
+        assert policy["spec"]["podSelector"] == one(overlay, "Deployment")["spec"]["selector"]
+        ((peer,),) = (rule["to"] for rule in policy["spec"]["egress"])
+        closed = [ip_network(network) for network in peer["ipBlock"]["except"]]
+        # A node, a pod, a carrier's network, and a cloud's metadata service with the keys of the node.
+        for address in ("10.1.2.3", "172.16.0.1", "192.168.1.1", "100.64.0.1", "169.254.169.254"):
+            assert any(ip_address(address) in network for network in closed), address
+
+
+def test_only_proxies_in_private_networks_are_believed(overlay: str) -> None:
+    for network in settings(overlay).forwarded_allow_ips.split(","):
+        assert ip_network(network).is_private, network
 
 
 def test_the_document_names_what_the_secret_must_hold(overlay: str) -> None:

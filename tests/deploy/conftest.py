@@ -1,10 +1,12 @@
 """What ships for an engine, as its own programs read it: the compose file through the real `docker-compose config`."""
 
+import http.server
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ SECRETS = {"POSTGRES_PASSWORD": "a-password", "GRAFANA_ADMIN_PASSWORD": "another
 STANDIN = Path("tests/deploy/compose.standin.yaml")
 Run = subprocess.CompletedProcess[str]
 Service = dict[str, Any]
+Answering = Callable[[int], tuple[int, list[str]]]
 
 
 def run(*command: str | Path, environment: Mapping[str, str] | None = None, timeout: float = 60) -> Run:
@@ -96,3 +99,32 @@ def production(image_environment: dict[str, str], monkeypatch: pytest.MonkeyPatc
                 monkeypatch.setenv(name, value)
 
     return set_environment
+
+
+@pytest.fixture
+def answering() -> Iterator[Answering]:
+    """Starts a server that answers everything with one status; returns its port and the paths it was asked for."""
+    servers = []
+
+    def start(status: int) -> tuple[int, list[str]]:
+        paths: list[str] = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                paths.append(self.path)
+                self.send_response(status)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Keep quiet."""
+
+        server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        return server.server_port, paths
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()

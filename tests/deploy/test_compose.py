@@ -1,6 +1,8 @@
 """docker-compose.yaml as docker-compose reads it, against the settings, the image and the files it mounts."""
 
+import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,11 @@ import pytest
 import yaml
 
 from app import __version__
-from app.api.health import router
+from app.api import health
+from app.monitoring.health import GRACE
 from app.monitoring.multiprocess.companion import Companion
 from app.settings import ROOT, Settings, load_settings
-from tests.deploy.conftest import COMPOSE, SECRETS, STANDIN, Service, compose_config, gunicorn, run
+from tests.deploy.conftest import COMPOSE, SECRETS, STANDIN, Answering, Service, compose_config, gunicorn, run
 
 Services = dict[str, Service]
 WATCHING = {"otel-collector", "jaeger", "prometheus", "alertmanager", "grafana"}
@@ -80,6 +83,35 @@ def test_no_service_has_more_rights_or_room_than_it_needs(services: Services) ->
         assert int(service["mem_limit"]) > 0, name
         assert service["pids_limit"] > 0, name
         assert service["logging"]["options"]["max-size"], name
+        assert int(service["logging"]["options"]["max-file"]) <= 5, name
+
+
+def test_every_service_comes_back_after_a_crash_and_a_reboot(services: Services) -> None:
+    assert {service["restart"] for service in services.values()} == {"unless-stopped"}
+
+
+def test_redis_stays_below_its_limit_drops_what_is_oldest_and_answers_the_network(services: Services) -> None:
+    command, limit = services["redis"]["command"], int(services["redis"]["mem_limit"])
+    given = dict(zip(command[1::2], command[2::2], strict=True))
+    assert int(given["--maxmemory"].removesuffix("mb")) * 2**20 <= 0.75 * limit
+    assert given["--maxmemory-policy"] == "allkeys-lru"
+    assert given["--protected-mode"] == "no", "without a password it would answer its own container only"
+
+
+def test_postgresql_has_connections_for_every_worker_and_time_to_stop(services: Services) -> None:
+    defaults = Settings.model_fields
+    command = services["postgres"]["command"]
+    most = int(command[command.index("-c") + 1].removeprefix("max_connections="))
+    workers = 16  # of a large machine, in the one container there is
+    assert most - 3 >= workers * defaults["database_pool_size"].default
+    assert duration(services["postgres"]["stop_grace_period"]) >= 30, "a killed server recovers before it answers"
+
+
+def duration(text: str) -> int:
+    """Seconds in a duration as docker-compose prints it, such as 1m0s."""
+    found = re.fullmatch(r"(?:(\d+)m)?(?:(\d+)s)?", text)
+    assert found, text
+    return 60 * int(found[1] or 0) + int(found[2] or 0)
 
 
 def test_all_are_in_one_network(compose: dict[str, Any], services: Services) -> None:
@@ -135,7 +167,7 @@ def test_a_password_for_the_url_can_be_encoded_apart() -> None:
 
 
 def test_the_backend_can_write_to_its_metrics_and_temporary_directories_only(
-    services: Services, image_environment: dict[str, str]
+    services: Services, image_environment: dict[str, str], dockerfile: list[tuple[str, str]]
 ) -> None:
     backend = services["backend"]
     places = {mount.partition(":")[0] for mount in backend["tmpfs"]}
@@ -143,6 +175,10 @@ def test_the_backend_can_write_to_its_metrics_and_temporary_directories_only(
     assert places == {image_environment["PROMETHEUS_MULTIPROC_DIR"], "/tmp"}  # noqa: S108 -- in the container
     assert "volumes" not in backend
     assert all("size=" in mount for mount in backend["tmpfs"]), "memory without a limit"
+    (metrics,) = (mount for mount in backend["tmpfs"] if mount.startswith("/run/metrics:"))
+    user, _, group = dict(dockerfile)["USER"].partition(":")
+    assert {"mode=0700", f"uid={user}", f"gid={group}"} <= set(metrics.partition(":")[2].split(","))
+    assert backend["ulimits"]["nofile"] == {"soft": 16384, "hard": 16384}, "one a connection"
 
 
 def test_ports_and_times_are_those_of_gunicorn(
@@ -162,7 +198,45 @@ def test_the_backend_is_healthy_when_it_is_ready(services: Services) -> None:
     program = services["backend"]["healthcheck"]["test"][-1]
     assert "'/health/ready'" in program
     assert f", {Settings().port}, " in program
-    assert "/health/ready" in {getattr(route, "path", None) for route in router.routes}
+    assert "/health/ready" in {getattr(route, "path", None) for route in health.router.routes}
+
+
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
+def test_the_backend_s_health_check_says_what_readiness_says(
+    services: Services, answering: Answering, status: int, code: int
+) -> None:
+    (python, *arguments) = services["backend"]["healthcheck"]["test"][1:]
+    assert python == "python"
+    port, paths = answering(status)
+    done = run(sys.executable, *(argument.replace(f", {Settings().port}, ", f", {port}, ") for argument in arguments))
+    assert done.returncode == code
+    assert paths == ["/health/ready"]
+
+
+def test_the_backend_s_health_check_waits_longer_than_readiness_may_take(services: Services) -> None:
+    check = services["backend"]["healthcheck"]
+    (own,) = re.findall(r", timeout=(\d+)\)", check["test"][-1])
+    slowest = max(health.DATABASE_TIMEOUT, health.REDIS_TIMEOUT, health.AI_TIMEOUT, health.LOCAL_TIMEOUT)
+    assert slowest + GRACE < int(own) < duration(check["timeout"])
+
+
+def test_postgres_is_asked_by_tcp_and_not_by_the_socket_of_its_set_up(services: Services) -> None:
+    check = services["postgres"]["healthcheck"]["test"]
+    assert check[1] == "pg_isready"
+    assert "--host=127.0.0.1" in check
+
+
+@pytest.mark.parametrize(("said", "code"), [("PONG", 0), ("LOADING Redis is loading the dataset in memory", 1)])
+def test_redis_is_healthy_when_it_answers_and_not_while_it_loads(
+    services: Services, tmp_path: Path, said: str, code: int
+) -> None:
+    client = tmp_path / "redis-cli"  # which ends with 0 whatever Redis has said
+    client.write_text(f"#!/bin/sh\necho '{said}'\n")
+    client.chmod(0o755)
+    (shell, command) = services["redis"]["healthcheck"]["test"]
+    assert shell == "CMD-SHELL"
+    environment = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    assert run("/bin/sh", "-c", command, environment=environment).returncode == code
 
 
 def test_prometheus_scrapes_the_metrics_port_and_reaches_alertmanager(services: Services) -> None:
@@ -222,6 +296,23 @@ def test_every_volume_has_a_name_and_a_user(compose: dict[str, Any], services: S
         if volume["type"] == "volume"
     }
     assert used == compose["volumes"].keys()
+
+
+def test_what_is_kept_is_written_to_a_volume(services: Services) -> None:
+    places = {
+        name: [volume["target"] for volume in service["volumes"] if volume["type"] == "volume"]
+        for name, service in services.items()
+        if name in {"postgres", "prometheus", "alertmanager", "grafana"}
+    }
+    assert places == {
+        # The image of 18 keeps its data in a directory of the release below this one: a mount further down stays empty.
+        "postgres": ["/var/lib/postgresql"],
+        "prometheus": ["/prometheus"],
+        "alertmanager": ["/alertmanager"],
+        "grafana": ["/var/lib/grafana"],
+    }
+    assert "--storage.tsdb.path=/prometheus" in services["prometheus"]["command"]
+    assert "--storage.path=/alertmanager" in services["alertmanager"]["command"]
 
 
 def test_the_stand_ins_keep_commands_limits_and_health_checks(services: Services) -> None:

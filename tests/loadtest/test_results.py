@@ -82,6 +82,19 @@ async def test_a_scenario_that_breaks_off_is_not_played_and_the_ones_before_it_a
     assert len(summary["scenarios"]) == 1
 
 
+@pytest.mark.parametrize(("passed", "status"), [(True, 0), (False, command.FAILED)])
+async def test_a_campaign_ends_with_its_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, passed: bool, status: int
+) -> None:
+    async def run(*_: Any) -> Result:
+        return result(passed)
+
+    monkeypatch.setattr(command, "run", run)
+    assert await command.campaign(["healthy"], tmp_path, Options()) == status
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["complete"], summary["passed"]) == (True, passed)
+
+
 def test_a_timeline_keeps_the_first_moment_of_each_state() -> None:
     timeline = Timeline()
     for moment, states in enumerate([set(), {"pending"}, {"pending"}, {"firing"}, {"firing"}, set(), set()]):

@@ -14,8 +14,6 @@ from app.api.problems import RateLimited
 from app.cache.connection import RedisAway, RedisGate
 from app.monitoring.catalogue import Catalogue
 
-IPV4 = 4
-
 
 class Limiter:
     """Counts requests of clients against named limits such as {"inquiries": "30/minute"}."""
@@ -60,10 +58,17 @@ def limited(name: str) -> Callable[[Request], Awaitable[None]]:
 
 
 def _client(request: Request) -> str:
-    """Whom a request is counted for: the address, or an IPv6 client's /64, which is one customer's to choose from."""
+    """Whom a request is counted for: the address, or an IPv6 client's /64, which is one customer's to choose from.
+
+    A socket that listens on all addresses sees an IPv4 client as ::ffff:a.b.c.d, and all of those are in one /64.
+    """
     host = request.client.host if request.client else "local"
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return host
-    return host if address.version == IPV4 else str(ipaddress.ip_network((address, 64), strict=False))
+    if isinstance(address, ipaddress.IPv4Address):
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((address, 64), strict=False))

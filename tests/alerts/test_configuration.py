@@ -103,6 +103,13 @@ def test_critical_alerts_are_told_sooner_and_silence_warnings() -> None:
     }
 
 
+def test_people_are_told_of_the_end_of_an_alert_and_a_heartbeat_has_none() -> None:
+    resolved = {
+        one["name"]: [hook["send_resolved"] for hook in one["webhook_configs"]] for one in alertmanager()["receivers"]
+    }
+    assert resolved == {"alerts": [True], "heartbeat": [False]}
+
+
 def test_a_heartbeat_is_repeated_at_every_interval() -> None:
     (heartbeat,) = [child for child in alertmanager()["route"]["routes"] if child["receiver"] == "heartbeat"]
     assert seconds(heartbeat["repeat_interval"]) < seconds(heartbeat["group_interval"])

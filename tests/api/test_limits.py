@@ -49,6 +49,17 @@ async def test_requests_past_the_limit_are_refused_and_counted(
     assert refused(name) == before + 1
 
 
+@pytest.mark.parametrize("redis", [{}, {"redis_url": AWAY}], ids=["Redis there", "Redis away"])
+async def test_a_refused_client_is_told_when_the_window_has_moved_on(
+    application: Application, redis: dict[str, str]
+) -> None:
+    # Without Redis a window ends at a multiple of its length: this one does not end while the test runs.
+    async with application(rate_limit_writes="1/90 year", **redis) as client:
+        assert await send(client, REVIEWS) == [201]
+        answer = await client.post(REVIEWS, json=BODIES[REVIEWS])
+    assert int(answer.headers["Retry-After"]) > 86_400
+
+
 async def test_invalid_requests_count_too(application: Application) -> None:
     async with application(rate_limit_writes="2/day") as client:
         statuses = [(await client.post(INQUIRIES, json={})).status_code for _ in range(3)]
@@ -78,6 +89,13 @@ async def test_the_addresses_of_one_ipv6_network_are_counted_together(applicatio
         assert await send(client, REVIEWS, X_Forwarded_For="2001:db8:1:2::1") == [201]
         assert await send(client, REVIEWS, X_Forwarded_For="2001:db8:1:2:ffff::9") == [429]
         assert await send(client, REVIEWS, X_Forwarded_For="2001:db8:1:3::1") == [201]
+
+
+async def test_ipv4_clients_of_an_ipv6_socket_are_counted_apart(application: Application) -> None:
+    async with application(rate_limit_writes="1/day") as client:
+        assert await send(client, REVIEWS, 2, X_Forwarded_For="::ffff:198.51.100.7") == [201, 429]
+        assert await send(client, REVIEWS, 1, X_Forwarded_For="::ffff:198.51.100.8") == [201]
+        assert await send(client, REVIEWS, 1, X_Forwarded_For="198.51.100.7") == [429]
 
 
 async def test_a_trusted_proxys_word_on_the_address_is_believed(application: Application) -> None:

@@ -96,6 +96,41 @@ async def test_an_error_of_a_statement_is_the_statements(database: Database) -> 
     await database.ping()
 
 
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("25006", "ReadOnlySQLTransactionError"),  # a standby in the middle of a failover
+        ("28P01", "InvalidPasswordError"),  # a password that is being changed
+        ("40P01", "DeadlockDetectedError"),
+        ("53100", "DiskFullError"),
+        ("53300", "TooManyConnectionsError"),
+        ("57014", "QueryCanceledError"),
+        ("57P01", "AdminShutdownError"),
+        ("58030", "PostgresIOError"),
+    ],
+)
+async def test_an_error_of_the_server_is_no_error_of_the_statement(database: Database, code: str, error: str) -> None:
+    with pytest.raises(DatabaseUnavailable, match=error):
+        await execute(database, f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{code}'; END $$")
+    await database.ping()
+
+
+async def test_a_connection_that_ends_between_two_statements_is_unavailable(small: Database, database_url: str) -> None:
+    async def hold() -> None:
+        async with small.connection() as connection:
+            pid = await connection.fetchval("SELECT pg_backend_pid()")
+            other = await asyncpg.connect(database_url)
+            await other.execute("SELECT pg_terminate_backend($1)", pid)
+            await other.close()
+            while not connection.is_closed():  # noqa: ASYNC110 -- the driver sets no event
+                await asyncio.sleep(0.01)
+            await connection.fetchval("SELECT 1")
+
+    with pytest.raises(DatabaseUnavailable, match="InterfaceError"):
+        await asyncio.wait_for(hold(), 10)
+    await small.ping()
+
+
 async def test_a_table_that_is_not_there_yet_is_unavailable(empty_database_url: str) -> None:
     database = Database(empty_database_url)
     await database.open()

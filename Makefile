@@ -9,7 +9,7 @@ UV_ENV = UV_SYSTEM_CERTS=1 UV_NO_PROGRESS=1 $$(index=$$($(BIN)/pip config get gl
 COMPILE = env $(UV_ENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak bench loadtest test-image test-k8s check dashboards format lock programs collector clean
+.PHONY: help run test soak bench loadtest test-image test-k8s image-requirements k8s-requirements check dashboards format lock programs collector clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,13 +43,19 @@ programs:
 collector: ## find or build the OpenTelemetry Collector of tests/telemetry (three minutes, once; OTELCOL=... names one)
 	@tests/telemetry/collector.sh $(PROGRAMS)
 
-test-image: $(READY) ## build the image and run it and compose on a real container engine (root, apt, docker.io, debootstrap)
+# What is missing is said first, before the environment is set up.
+test-image: image-requirements $(READY) ## build the image and run it and compose on a real container engine (root, apt, docker.io, debootstrap)
 	@tests/deploy/images/build.sh packages
 	@DEPLOY_TESTS=1 $(BIN)/python -m pytest tests/deploy/test_image.py $(ARGS)
 
-test-k8s: $(READY) ## apply overlays/development to the cluster that KUBECONFIG names, and tear it down again
-	@test -n "$$KUBECONFIG" || { echo "KUBECONFIG is not set: want the configuration of a cluster to test on"; exit 1; }
+test-k8s: k8s-requirements $(READY) ## apply overlays/development to the cluster that KUBECONFIG names, and tear it down again
 	@$(BIN)/python -m pytest tests/k8s/test_cluster.py $(ARGS)
+
+image-requirements:
+	@tests/deploy/images/build.sh require
+
+k8s-requirements:
+	@tests/k8s/require.sh
 
 dashboards: $(READY) ## write the Grafana dashboards from their generator
 	@$(BIN)/python -m monitoring.grafana.generator

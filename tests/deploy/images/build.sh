@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # A container engine and images where no registry can be reached: what tests/deploy/test_image.py runs on.
+#   build.sh require says what is missing that `packages` does not install, and how to get it; fails where anything is
 #   build.sh host    prints the DOCKER_HOST of the engine that answers (empty: the machine's own); fails where none does
 #   build.sh up      starts an engine unless DOCKER_HOST or the default socket answers; prints DOCKER_HOST for it
 #   build.sh images  makes the base image (debootstrap), the backend image and the stand-ins; what is there stays
@@ -9,8 +10,36 @@
 # The engine is this checkout's own: own socket, own data below build/, no bridge and no packet filter rules of its own,
 # so it stands beside any other engine. Its containers reach the loopback address and one another, nothing else.
 set -euo pipefail
-cd "$(dirname "$0")/../../.."
+cd "${BASH_SOURCE[0]%/*}/../../.."
 root=$PWD
+
+require() { # with bash alone: where this is asked, nothing else need be there
+  local missing=0 line program package why
+  lacks() { # what, why, command
+    printf '%s (%s). Get it: %s\n' "$1" "$2" "$3" >&2
+    missing=1
+  }
+  [ "$EUID" = 0 ] || lacks "not root" "an engine is started, and a base image is made with mounts" "sudo make test-image"
+  # With apt and root `packages` gets them.
+  command -v apt-get >/dev/null || while read -r program package why; do
+    command -v "$program" >/dev/null || lacks "$program is not on PATH, and there is no apt-get to install it" "$why" \
+      "apt-get install $package, or what your distribution calls it"
+  done <<END
+docker docker.io it builds and runs the images
+dockerd docker.io it is the engine, which is started where none answers
+debootstrap debootstrap it makes the base image, since none is pulled
+END
+  if [ -n "${DOCKER_HOST:-}" ] && command -v docker >/dev/null && ! docker info >/dev/null 2>&1; then
+    lacks "no engine answers at DOCKER_HOST=$DOCKER_HOST" "it builds and runs the images" \
+      "start it, or unset DOCKER_HOST: where none answers, one of this checkout's own is started"
+  fi
+  return $missing
+}
+
+if [ "${1:-}" = require ]; then
+  require
+  exit
+fi
 data=$root/build/deploy/engine
 # Sockets have short paths, so they do not live below the checkout.
 runtime=${TMPDIR:-/tmp}/bali-engine-$(printf %s "$root" | cksum | cut -d ' ' -f 1)
@@ -63,7 +92,11 @@ up() {
     setsid dockerd --bridge=none --iptables=false --ip6tables=false \
       --data-root "$data" --exec-root "$runtime/exec" --pidfile "$runtime/docker.pid" --host "$DOCKER_HOST" \
       >"$runtime/docker.log" 2>&1 </dev/null &
-    await 60 docker info || { tail -n 20 "$runtime/docker.log" >&2; exit 1; }
+    await 60 docker info || {
+      echo "no engine answers, and dockerd does not start. The end of its log, $runtime/docker.log:" >&2
+      tail -n 20 "$runtime/docker.log" >&2
+      exit 1
+    }
   fi
   host
 }
@@ -117,5 +150,5 @@ clean() {
 
 case ${1:-} in
   packages | host | up | images | clean | down) "$1" ;;
-  *) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from app.database.pool import FIRST_RETRY_DELAY, LONGEST_RETRY_DELAY, Database, DatabaseUnavailable
+from app.monitoring.backoff import Backoff
 from app.monitoring.logging import get_logger
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -105,13 +106,13 @@ def _row(item: dict[str, Any]) -> list[Any]:
 
 async def migrate_when_reachable(database: Database) -> None:
     """Migrate as soon as the database can be reached, however long that takes."""
-    delay = FIRST_RETRY_DELAY
+    backoff = Backoff(FIRST_RETRY_DELAY, LONGEST_RETRY_DELAY)
     while True:
+        backoff.started()
         try:
             applied = await migrate(database)
         except DatabaseUnavailable:
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, LONGEST_RETRY_DELAY)
+            await asyncio.sleep(backoff.ended())
         except Exception:
             # The pod stays unready, so a rolling update stops here; ending the worker would mend nothing.
             log.exception("migration_failed")

@@ -15,12 +15,12 @@ import os
 import platform
 import socket
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, ParamSpec
 
+from app.monitoring.backoff import Backoff
 from app.monitoring.catalogue import MAX_SERIES_PER_METRIC, catalogue
 from app.monitoring.logging import get_logger
 from app.monitoring.multiprocess.companion import Companion, close_in_children, no_fork
@@ -75,8 +75,14 @@ class ExporterSupervisor:
     """Runs the exporter on a socket that this process has bound, and starts it again when it ends."""
 
     def __init__(
-        self, listener: socket.socket, collectors: Sequence[str], log: Mapping[str, str], max_series: int
+        self,
+        listener: socket.socket,
+        collectors: Sequence[str],
+        log: Mapping[str, str],
+        max_series: int,
+        backoff: Backoff | None = None,
     ) -> None:
+        self._backoff = backoff or Backoff(FIRST_RESTART_DELAY, LONGEST_RESTART_DELAY)
         self._listener = close_in_children(listener)
         self._arguments = ["--fd", str(listener.fileno()), "--end-with-stdin", "--logging", json.dumps(log)]
         self._arguments += ["--max-series", str(max_series)]
@@ -93,18 +99,16 @@ class ExporterSupervisor:
         return self._companion.pid
 
     def _start(self) -> Companion:
+        self._backoff.started()
         module = "app.monitoring.multiprocess.exporter"
         return Companion(module, *self._arguments, pass_fds=[self._listener.fileno()])
 
     def _keep_alive(self) -> None:
-        delay = FIRST_RESTART_DELAY
         while not self._stopping.is_set():
-            started = time.monotonic()
             self._companion.wait()
-            if time.monotonic() - started > LONGEST_RESTART_DELAY:
-                delay = FIRST_RESTART_DELAY  # it had been well
             if self._stopping.is_set():
                 return
+            delay = self._backoff.ended()
             try:
                 with no_fork():
                     get_logger("exporter").error("exporter_ended", pid=self.pid, restart_in_seconds=delay)
@@ -113,7 +117,6 @@ class ExporterSupervisor:
                         self._restart()
             except Exception:  # noqa: BLE001 -- whatever it was, the next attempt may succeed
                 get_logger("exporter").exception("exporter_not_started")
-            delay = min(delay * 2, LONGEST_RESTART_DELAY)
 
     def _restart(self) -> None:
         if self._stopping.is_set():

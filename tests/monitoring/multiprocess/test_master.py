@@ -16,6 +16,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from app.monitoring.backoff import Backoff
 from app.monitoring.catalogue import registry
 from app.monitoring.multiprocess import master
 from app.monitoring.multiprocess.companion import Companion
@@ -242,6 +243,24 @@ def test_an_exporter_that_cannot_start_is_tried_again_until_it_is_stopped(
     events = [line["event"] for line in lines]
     assert events.count("exporter_not_started") == 1
     assert events.count("exporter_ended") >= 2
+
+
+def test_an_exporter_that_had_run_long_is_started_again_at_once(
+    shared: Path, companions: list[Companion], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    backoff = Backoff(0.001, 60.0, clock=lambda: now)
+    with listen("127.0.0.1", 0) as listener, capture_logs() as lines:
+        supervisor = master.ExporterSupervisor(listener, [], DEFAULT_LOGGING, 100, backoff)
+        for seconds in (0, 60, 61, 1):
+            before = counted("exporter_restarts_total")
+            now += seconds
+            os.kill(supervisor.pid, signal.SIGKILL)
+            wait_for(lambda restarts=before: counted("exporter_restarts_total") > restarts, "another exporter")
+        supervisor.stop()
+        supervisor._thread.join(30)
+    delays = [line["restart_in_seconds"] for line in lines if line["event"] == "exporter_ended"]
+    assert delays == [0.001, 0.002, 0.001, 0.002]
 
 
 def test_a_stop_during_a_restart_ends_the_exporter_that_was_being_started(

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -50,6 +51,11 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def counted(name: str, **labels: str) -> float:
     """The value of one of our series now."""
     return registry().get_sample_value(f"baliblissed_{name}", labels) or 0.0
+
+
+def restarted(before: float) -> bool:
+    """Whether an exporter was started again since there were `before` restarts."""
+    return counted("exporter_restarts_total") > before
 
 
 def server(live: int, configured: int) -> SimpleNamespace:
@@ -256,7 +262,7 @@ def test_an_exporter_that_had_run_long_is_started_again_at_once(
             before = counted("exporter_restarts_total")
             now += seconds
             os.kill(supervisor.pid, signal.SIGKILL)
-            wait_for(lambda restarts=before: counted("exporter_restarts_total") > restarts, "another exporter")
+            wait_for(partial(restarted, before), "another exporter")
         supervisor.stop()
         supervisor._thread.join(30)
     delays = [line["restart_in_seconds"] for line in lines if line["event"] == "exporter_ended"]

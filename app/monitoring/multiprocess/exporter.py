@@ -75,6 +75,9 @@ class Handler(BaseHTTPRequestHandler):
         if encoding:
             self.send_header("Content-Encoding", encoding)
         self.send_header("Content-Length", str(len(body)))
+        if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
+            # A body is never read: on a connection that stays open it would be taken for the next request.
+            self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)

@@ -32,8 +32,12 @@ AWAY = (
     asyncpg.InvalidAuthorizationSpecificationError,  # a password is being changed
     asyncpg.InvalidCatalogNameError,
     asyncpg.ReadOnlySQLTransactionError,  # a standby, in the middle of a failover
+    # The server has ended a session that took too long.
     asyncpg.IdleInTransactionSessionTimeoutError,
-    asyncpg.DeadlockDetectedError,
+    asyncpg.TransactionTimeoutError,
+    asyncpg.LockNotAvailableError,  # lock_timeout
+    asyncpg.TransactionRollbackError,  # a deadlock, a serialization failure
+    asyncpg.InvalidCachedStatementError,  # a migration has changed the table under a transaction
     asyncpg.UndefinedTableError,  # the migrations have not run yet
 )
 

@@ -1,15 +1,17 @@
-# Every command of the project. Needs make and a system Python >= 3.11 with venv and pip; the rest is set up in .venv.
-PYTHON ?= python3
+# Every command of the project. Needs make and a Python 3.11 to 3.14 with venv and pip; the rest is set up in .venv.
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+INTERPRETER := $(VENV)/.python
+# Without PYTHON, the interpreter that .venv was made with as long as it can be found, else python3.
+PYTHON ?= $(or $(shell test -e $(INTERPRETER) && name=$$(head -n 1 $(INTERPRETER)) && command -v "$$name" >/dev/null && echo "$$name"),python3)
 LOCK := requirements-dev.lock
 # The installer trusts the machine's certificates and asks the index that pip is configured for.
 UV_ENV = UV_SYSTEM_CERTS=1 UV_NO_PROGRESS=1 $$(index=$$($(BIN)/pip config get global.index-url 2>/dev/null) && echo "UV_DEFAULT_INDEX=$$index")
 COMPILE = env $(UV_ENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak bench loadtest test-image test-k8s image-requirements k8s-requirements check dashboards format lock programs collector clean
+.PHONY: help run test soak bench loadtest test-image test-k8s image-requirements k8s-requirements check dashboards format lock programs collector clean FORCE
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,11 +79,17 @@ lock: $(READY) ## recompile the lock files from pyproject.toml (UPGRADE=1 takes 
 clean: ## remove the environment, the development data and the results
 	rm -rf $(VENV) .data build
 
-# The stamp is written last, so an interrupted set-up starts again; it is older than a changed lock, so that one does too.
-$(READY): requirements-setup.lock requirements.lock $(LOCK)
-	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
-	@echo "setting up $(VENV) from $(LOCK) (once; again only when a lock changes)"
-	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+# Checks PYTHON before anything is made, and makes an empty .venv where there is none, where PYTHON is another interpreter
+# than before or the set-up was interrupted. Otherwise the file keeps its time, and nothing else is done.
+$(INTERPRETER): FORCE
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: name a Python 3.11 to 3.14 with PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -I tools/interpreter.py $(VENV) $(PYTHON)
+FORCE:
+
+# The stamp is away meanwhile and written last, so an interrupted set-up starts again.
+$(READY): $(INTERPRETER) requirements-setup.lock requirements.lock $(LOCK)
+	@rm -f $@
+	@echo "setting up $(VENV) from $(LOCK) (once; again only when a lock or the interpreter changes)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes -r requirements-setup.lock
 	@env $(UV_ENV) $(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode $(LOCK) requirements-setup.lock \
 	  || { echo "the quick installer failed, pip takes over"; \

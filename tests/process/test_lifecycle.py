@@ -30,7 +30,7 @@ def test_ctrl_c_in_a_terminal_ends_the_embedded_servers_too(tmp_path: Path, scra
     with service(tmp_path, ENVIRONMENT="development", DATA_DIRECTORY=str(scratch / "ctrl-c")) as running:
         family = running.family()
         names = {process.name() for process in family}
-        assert {"postgres", "redis-server"} <= names
+        assert {"postgres", "valkey-server"} <= names
         assert running.answers("/api/v1/destinations")
         os.killpg(running.process.pid, signal.SIGINT)
         assert running.process.wait(30) == 0

@@ -36,10 +36,9 @@ class MetricsManager:
     def __init__(self, disk: Path = Path("/"), cgroup: Path = CGROUP) -> None:
         self._disk = disk
         self._cgroup = cgroup
-        psutil.cpu_percent()  # the first call only starts the measurement
 
     def collect(self, metrics: Catalogue) -> None:
-        """Take the figures now. CPU is the mean since the call before."""
+        """Take the figures now. CPU is the mean since the call before, at first since the import."""
         metrics.system_cpu.set(psutil.cpu_percent() / 100)
         used, limit = memory(self._cgroup)
         metrics.system_memory_used.set(used)

@@ -317,3 +317,16 @@ async def test_what_comes_after_the_end_changes_nothing() -> None:
     wire = Wire()
     wire.hang_up()
     assert await end(app, wire) == (["request"], 200, None)
+
+
+async def test_a_client_that_has_gone_is_said_to_the_application_which_may_stop() -> None:
+    sent = []
+
+    async def endless(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send(dict(START))
+        for number in range(10):
+            await send(dict(PART))
+            sent.append(number)
+
+    assert await end(endless, Wire(spec="2.4", breaks_at=3)) == (["request"], 499, None)
+    assert sent == [0, 1]

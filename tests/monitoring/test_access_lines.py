@@ -60,3 +60,11 @@ async def test_what_an_earlier_request_in_the_same_context_has_bound_is_in_no_li
     await Wire("/x").run(ObservingMiddleware(binding()))
     assert [line.get("booking") for line in lines.all()] == [7, 8, None]
     assert not [line for line in lines.all() if "left" in line]
+
+
+@pytest.mark.parametrize(("level", "written"), [("INFO", 1), ("INFO,access=WARNING", 0), ("WARNING,access=INFO", 1)])
+async def test_the_level_of_access_lines_holds_for_both_ways(configured: Configure, level: str, written: int) -> None:
+    lines = configured(level=level)
+    for bound in ({}, {"booking": 7}):
+        await Wire("/x").run(ObservingMiddleware(binding(**bound)))
+    assert [line["logger"] for line in lines.all()] == ["access"] * 2 * written

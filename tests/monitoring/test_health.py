@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from structlog.testing import capture_logs
 
 from app.monitoring import health
-from app.monitoring.health import Check, CheckFailed, run_checks, timestamp
+from app.monitoring.health import Check, CheckFailed, Remembered, run_checks, timestamp
 
 SECRET = "password=hunter2"
 
@@ -205,3 +207,64 @@ def test_a_timestamp_is_utc_to_the_second() -> None:
     before = datetime.now(UTC).replace(microsecond=0)
     text = timestamp()
     assert before <= datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC) <= datetime.now(UTC)
+
+
+async def test_what_a_check_asks_makes_no_spans_of_its_own() -> None:
+    async def run() -> dict[str, Any]:
+        return {"instrumented": is_instrumentation_enabled()}
+
+    _, body = await run_checks([Check("database", run, 1.0)], "1")
+    assert body["checks"]["database"]["instrumented"] is False
+
+
+async def test_the_time_of_an_answer_is_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([5.0, 5.25])
+    monkeypatch.setattr(health, "time", SimpleNamespace(perf_counter=lambda: next(times)))
+    _, body = await run_checks([passes()], "1")
+    assert body["checks"]["good"]["response_ms"] == 250.0
+
+
+class Asked:
+    """A slow question; `answer` lets it be answered."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        self.answer = asyncio.Event()
+
+    async def __call__(self) -> dict[str, Any]:
+        self.times += 1
+        await self.answer.wait()
+        return {"time": self.times}
+
+
+async def test_a_remembered_answer_is_not_asked_for_again_until_it_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, clock = Asked(), SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(health, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    remembered = Remembered(asked, 30.0, 60.0)
+    asked.answer.set()
+    assert [await remembered() for _ in range(3)] == [{"time": 1}] * 3
+    clock.now += 59.9
+    assert await remembered() == {"time": 1}
+    asked.answer.clear()
+    clock.now += 0.1
+    assert await remembered() == {"time": 1}, "the old one, while the new one is on its way"
+    asked.answer.set()
+    await asyncio.wait({remembered._renewal} if remembered._renewal else ())
+    assert (await remembered(), asked.times) == ({"time": 2}, 2)
+
+
+async def test_one_who_is_not_waited_for_leaves_the_answer_to_the_next() -> None:
+    asked = Asked()
+    remembered = Remembered(asked, 30.0, 60.0)
+    first = asyncio.create_task(remembered())
+    while not asked.times:
+        await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.wait({first})
+    asked.answer.set()
+    assert (await remembered(), asked.times) == ({"time": 1}, 1)
+
+
+async def test_a_remembered_answer_that_never_comes_is_a_failure() -> None:
+    with pytest.raises(CheckFailed, match=r"no answer within 0\.01 s"):
+        await Remembered(Asked(), 0.01, 60.0)()

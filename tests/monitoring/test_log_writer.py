@@ -163,6 +163,7 @@ def test_lines_that_were_refused_are_announced_when_one_is_taken_again() -> None
         writer.write(line(number))
     assert writer.flush(PATIENCE)
     assert writer.taken == line(5) + b"dropped 5\n"
+    assert writer._backlog.size == 0
     pipe.close()
 
 

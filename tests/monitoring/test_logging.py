@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import time
 import warnings
 from datetime import UTC, datetime
 
@@ -322,3 +323,28 @@ def test_dropped_lines_are_counted_once_there_is_a_catalogue() -> None:
     before = counted()
     count_dropped("queue_full", 3)
     assert counted() == before + 3
+
+
+def test_a_time_is_utc_wherever_the_service_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        monkeypatch.setenv("TZ", "Asia/Makassar")
+        time.tzset()
+        assert log_chain.Stamp({})._time(1_700_000_000_000_005_999) == "2023-11-14T22:13:20.000005Z"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_a_count_that_fails_costs_the_writers_thread_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue().log_lines_dropped, "labels", None)
+    count_dropped("queue_full", 3)
+
+
+def test_a_new_set_up_writes_behind_what_the_old_one_has_still_to_write(configured: Configure) -> None:
+    read_end, write_end = os.pipe()
+    with os.fdopen(read_end), os.fdopen(write_end, "w") as stream:
+        writers = []
+        for _ in range(2):
+            configured(stream=stream)
+            writers.append(get_logger("ours").bind()._logger._write.__self__)  # type: ignore[attr-defined]
+    assert writers[0] is writers[1]

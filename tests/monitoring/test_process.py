@@ -5,6 +5,7 @@ import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -13,6 +14,7 @@ from structlog.testing import capture_logs
 
 from app.monitoring import process
 from app.monitoring.catalogue import Catalogue, build_catalogue
+from app.monitoring.multiprocess import values
 from app.monitoring.process import ProcessFigures
 from tests.process.service import service, wait_for
 
@@ -108,3 +110,20 @@ def test_each_place_has_its_figures_and_a_successor_takes_them_over(tmp_path: Pa
         assert places("process_cpu_seconds_total") == everybody
         assert running.total("baliblissed_worker_boots_total") == 6
         assert running.total("baliblissed_build_info", environment="production") == 1
+
+
+def test_series_that_found_no_room_are_counted_and_said_once(
+    own: CollectorRegistry, metrics: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, figures, counted = SimpleNamespace(refused=0), ProcessFigures("3"), []
+    monkeypatch.setattr(values, "process", lambda: here)
+    with capture_logs() as lines:
+        for refused in (0, 2, 2, 5):
+            here.refused = refused
+            figures.collect(metrics)
+            counted.append(own.get_sample_value("baliblissed_metrics_series_lost_total"))
+    assert counted == [0, 2, 2, 5]
+    assert [(line["event"], line["worker"], line["series"]) for line in lines] == [
+        ("series_lost", "3", 2),
+        ("series_lost", "3", 3),
+    ]

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from app.monitoring import _redaction
+from app.monitoring._redaction import text as texts
 from app.monitoring._redaction.characters import escape
 from app.monitoring._redaction.text import scrub
 from app.monitoring.redaction import LONGEST_TEXT, redact, redact_text
@@ -190,3 +191,22 @@ def test_a_million_characters_cost_no_more_than_what_is_kept(piece: str, tally: 
     assert len(redact_text(text)) <= LONGEST_TEXT
     assert len(str(redact({text: [text, text.encode()]}))) < 10 * LONGEST_TEXT
     assert tally[0] <= 6 * LONGEST_TEXT * 1_000
+
+
+def test_texts_that_were_looked_through_are_remembered_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(texts, "_clean", set())
+    for number in range(3 * texts._MOST_CLEAN):
+        redact_text(f"harmless {number}")
+        assert len(texts._clean) <= texts._MOST_CLEAN
+
+
+def test_of_bytes_no_more_is_read_than_is_shown() -> None:
+    class Counted(bytes):
+        def __getitem__(self, part: Any) -> Any:
+            found = super().__getitem__(part)
+            read.append(len(found))
+            return found
+
+    read: list[int] = []
+    redact({"body": Counted(10_000_000)})
+    assert read == [LONGEST_TEXT + 1]

@@ -349,8 +349,7 @@ def _without_blocking(descriptor: int) -> tuple[int, bool]:
     mode = file.st_mode
     if stat.S_ISFIFO(mode):
         with contextlib.suppress(OSError):
-            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
-            return os.open(f"/proc/self/fd/{descriptor}", flags), True
+            return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK), True
     if stat.S_ISCHR(mode) and file.st_rdev == Path(os.devnull).stat().st_rdev:
         return descriptor, True
     return descriptor, stat.S_ISREG(mode) or not os.get_blocking(descriptor)

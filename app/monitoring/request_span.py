@@ -114,7 +114,7 @@ class RequestTracer:
         flags = caller.trace_flags
         if not flags.sampled or self._excludes(scope):
             flags = TraceFlags(flags & TraceFlags.RANDOM_TRACE_ID)
-        span_id = f"{random.getrandbits(64) or 1:016x}"
+        span_id = f"{random.getrandbits(64):016x}"
         return self._new(f"{caller.trace_id:032x}", span_id, flags, caller.trace_state, parent, scope)
 
     def _new(
@@ -144,7 +144,6 @@ class RequestTracer:
         Whether the trace is kept.
         """
         if not span.is_recording():
-            span.ended = True
             if not self._late or (status < SERVER_ERROR and seconds < self._slow) or self._excludes(span.scope):
                 return False
             span.reason = "error" if status >= SERVER_ERROR else "slow"

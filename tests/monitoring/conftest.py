@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 import structlog
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from app.monitoring.logging import SERVERS, _in_force, configure
 from tests.monitoring.piped import Pipe
@@ -87,3 +90,14 @@ def shared_pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipe]:
     yield made
     made.read()
     made.close()
+
+
+@pytest.fixture
+def installed(exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[TracerProvider]]:
+    """What is installed during this test; this process's own provider stays."""
+    providers: list[TracerProvider] = []
+    monkeypatch.setattr(trace, "set_tracer_provider", providers.append)
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: providers[-1])
+    yield providers
+    for provider in providers:
+        provider.shutdown()

@@ -47,6 +47,7 @@ class Pipe:
         self.writer.close(0)
         if thread is not None:
             thread.join(PATIENCE)  # its descriptor's number may be another file's soon
+            assert not thread.is_alive(), "a writer that was closed must not wait for its reader"
         os.close(self.read_end)
         os.close(self.write_end)
 

@@ -111,6 +111,7 @@ async def test_whatever_the_application_writes_is_in_the_span() -> None:
     records = Records()
     other = SpanContext(7, 8, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
     seen: list[SpanContext] = []
+    recording: list[bool] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         span = trace.get_current_span()
@@ -127,9 +128,10 @@ async def test_whatever_the_application_writes_is_in_the_span() -> None:
         assert span.attributes["trip"] == 7
         await answers(200)(scope, receive, send)
         span.set_attribute("late", 1)
-        assert not span.is_recording()
+        recording.append(span.is_recording())
 
     span = await ask(records, app)
+    assert recording == [False]
     attributes = dict(span.attributes or {})
     assert (attributes["trip"], attributes["guests"], attributes["pets"]) == (7, 2, (1, 2))
     assert "late" not in attributes
@@ -249,3 +251,19 @@ async def test_a_host_that_looks_like_an_excluded_path_excludes_nothing() -> Non
     with capture_logs():
         await wire.run(ObservingMiddleware(answers(503), **records.layer()))
     assert len(records.spans()) == 1
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1.0])
+async def test_what_is_written_after_the_end_makes_no_second_span(ratio: float) -> None:
+    records, found = Records(ratio=ratio, slow=0.0), []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await answers(200)(scope, receive, send)
+        span = trace.get_current_span()
+        assert isinstance(span, LazySpan)
+        span.set_attribute("late", 1)
+        # Compared outside: what is raised here is a background task's error to the layer.
+        found.append((span.is_recording(), span.sdk()))
+
+    await ask(records, app)
+    assert found == [(False, None)]

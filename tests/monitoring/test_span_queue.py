@@ -23,6 +23,7 @@ class Slow(SpanExporter):
     def __init__(self, result: SpanExportResult | Exception = SpanExportResult.SUCCESS) -> None:
         self.result = result
         self.taken: list[str] = []
+        self.ended = False
         self.busy = threading.Event()
         self.free = threading.Event()
 
@@ -35,7 +36,7 @@ class Slow(SpanExporter):
         return self.result
 
     def shutdown(self) -> None:
-        """Nothing to end."""
+        self.ended = True
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002
         return True
@@ -116,7 +117,7 @@ def test_what_ends_after_the_end_is_counted(house: House) -> None:
     house.end("a")
     house.provider.shutdown()
     house.end("b", "c")
-    assert house.exporter.taken == ["a"]
+    assert (house.exporter.taken, house.exporter.ended) == (["a"], True)
     assert house.dropped() == {**NONE, "shutdown": 2}
 
 
@@ -179,3 +180,9 @@ def test_a_worker_that_ends_without_its_collector_counts_what_it_held(monkeypatc
     assert tracing.shutdown(0.05) is False
     assert registry().get_sample_value(name, labels) == before + 5
     stuck.free.set()
+
+
+def test_what_ends_once_the_queue_is_given_up_is_counted(house: House) -> None:
+    house.queue.give_up()
+    house.end("late")
+    assert house.dropped() == {**NONE, "shutdown": 1}

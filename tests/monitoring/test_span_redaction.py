@@ -264,3 +264,10 @@ def test_the_end_and_a_flush_are_passed_on() -> None:
     assert exporter.force_flush(7) is True
     exporter.shutdown()
     assert exporter.export([ReadableSpan("x")]) is SpanExportResult.FAILURE
+
+
+@pytest.mark.parametrize("key", ["http.target", "http.url", "url.full", "url.original"])
+def test_the_query_of_every_url_is_redacted(key: str) -> None:
+    url = f"http://host/a?to={quote(EMAIL, safe='')}&day=1"
+    _, span = exported(lambda tracer: tracer.start_span("x", attributes={key: url}).end())
+    assert (span.attributes or {})[key] == "http://host/a?to=[email]&day=1"

@@ -105,17 +105,6 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
         return trace_service_pb2.ExportTraceServiceResponse()
 
 
-@pytest.fixture
-def installed(exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[TracerProvider]]:
-    """What is installed during this test; this process's own provider stays."""
-    providers: list[TracerProvider] = []
-    monkeypatch.setattr(trace, "set_tracer_provider", providers.append)
-    monkeypatch.setattr(trace, "get_tracer_provider", lambda: providers[-1])
-    yield providers
-    for provider in providers:
-        provider.shutdown()
-
-
 @pytest.fixture(autouse=True)
 def _may_warn() -> Iterator[None]:
     """No warning was given yet."""

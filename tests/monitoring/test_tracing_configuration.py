@@ -1,0 +1,74 @@
+"""What `tracing.configure` hands to the SDK, and what it keeps the SDK from doing."""
+
+import logging
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from prometheus_client import CollectorRegistry
+
+from app.monitoring import tracing
+from app.monitoring.catalogue import build_catalogue, registry
+from app.monitoring.span_queue import REASONS
+from app.monitoring.span_redaction import LONGEST_VALUE
+from tests.monitoring.test_tracing import COMMON, SEND_ONE, Inner
+from tests.process.service import ROOT
+
+
+def test_one_value_is_kept_up_to_a_length_that_can_be_redacted(installed: list[TracerProvider]) -> None:
+    provider = tracing.configure(exporter="console", **COMMON)
+    span = provider.get_tracer("test").start_span("x", attributes={"note": "x" * 100_000})
+    assert isinstance(span, ReadableSpan)
+    assert len(str((span.attributes or {})["note"])) == LONGEST_VALUE
+
+
+@pytest.mark.parametrize("name", ["none", "otlp"])
+def test_every_reason_for_a_dropped_span_is_exposed_as_0(
+    installed: list[TracerProvider], monkeypatch: pytest.MonkeyPatch, name: tracing.ExporterName
+) -> None:
+    own = CollectorRegistry()
+    made = build_catalogue(own)
+    monkeypatch.setattr(tracing, "catalogue", lambda: made)
+    tracing.configure(exporter=name, **COMMON)
+    values = [own.get_sample_value("baliblissed_spans_dropped_total", {"reason": reason}) for reason in REASONS]
+    assert values == [0, 0, 0]
+
+
+def test_the_queue_and_its_exporter_are_as_large_and_as_patient_as_they_are_told(
+    installed: list[TracerProvider], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: dict[str, Any] = {}
+
+    class Exporter(Inner):
+        def __init__(self, **options: Any) -> None:
+            super().__init__()
+            made.update(options)
+
+    monkeypatch.setattr("opentelemetry.exporter.otlp.proto.grpc.trace_exporter.OTLPSpanExporter", Exporter)
+    monkeypatch.setattr(registry(), "exemplar_source", None)
+    common = {**COMMON, "endpoint": "http://collector:4317"}
+    provider = tracing.configure(exporter="otlp", timeout=1.5, queue=3, batch=2, **common)
+    assert made == {"endpoint": "http://collector:4317", "timeout": 1.5}
+    assert isinstance(provider, tracing.WorkerTracerProvider)
+    assert provider.queue is not None
+    assert provider.queue._most == 3
+    assert provider.queue._batches._batch_processor._max_export_batch_size == 2
+
+
+def test_the_end_of_the_interpreter_waits_for_no_collector() -> None:
+    """Where nobody has called `shutdown`, its deadline does not hold."""
+    script = SEND_ONE.replace(
+        'print("sent", tracing.shutdown(20.0))', "print(trace.get_tracer_provider()._atexit_handler)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "none", ""], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "None\n"
+
+
+def test_the_sdks_own_lines_about_a_failed_export_are_not_written(installed: list[TracerProvider]) -> None:
+    tracing.configure(exporter="otlp", **COMMON)
+    for name in ("opentelemetry.exporter.otlp.proto.grpc.exporter", "opentelemetry.sdk._shared_internal"):
+        assert not logging.getLogger(name).isEnabledFor(logging.ERROR)

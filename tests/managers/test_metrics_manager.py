@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -101,3 +102,18 @@ def test_the_exporters_entry_collects_again_each_time(registry: CollectorRegistr
     metrics.system_disk_size.set(0)
     collect(metrics)
     assert value(registry, "disk_size_bytes") == size > 0
+
+
+def test_memory_of_the_host_that_can_be_had_is_not_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = SimpleNamespace(total=100, available=30, used=50, free=10)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: host)
+    assert memory(tmp_path) == (70, 100)
+
+
+def test_the_first_figure_of_the_cpu_is_one(
+    registry: CollectorRegistry, metrics: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = iter([25.0, 50.0])
+    monkeypatch.setattr(psutil, "cpu_percent", lambda: next(figures))
+    MetricsManager().collect(metrics)
+    assert value(registry, "cpu_usage_ratio") == 0.25

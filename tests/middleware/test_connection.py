@@ -183,3 +183,19 @@ async def test_a_handshake_that_fails_is_kept_where_nothing_else_is() -> None:
     assert span.attributes is not None
     assert (span.name, span.attributes["sampling.kept_because"]) == ("GET /ws/boom", "error")
     assert span.attributes["error.type"] == "LookupError"
+
+
+async def test_a_websocket_leaves_no_span_to_whoever_runs_next_in_its_context() -> None:
+    await Socket("/ws/closed").run(ObservingMiddleware(application(), **Records().layer()))
+    assert trace.get_current_span() is trace.INVALID_SPAN
+
+
+async def test_a_handshake_whose_answer_cannot_be_sent_has_failed() -> None:
+    async def gone(message: Message) -> None:
+        raise OSError(message["type"])
+
+    records, socket = Records(), Socket("/ws/closed")
+    socket.send = gone  # type: ignore[method-assign]
+    lines, _ = await socket.run(ObservingMiddleware(application(), **records.layer()))
+    (span,) = records.spans()
+    assert (span.attributes or {})["http.response.status_code"] == lines[-1]["status"] != 101

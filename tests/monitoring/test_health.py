@@ -229,10 +229,12 @@ class Asked:
 
     def __init__(self) -> None:
         self.times = 0
+        self.begun = asyncio.Event()
         self.answer = asyncio.Event()
 
     async def __call__(self) -> dict[str, Any]:
         self.times += 1
+        self.begun.set()
         await self.answer.wait()
         return {"time": self.times}
 
@@ -257,8 +259,7 @@ async def test_one_who_is_not_waited_for_leaves_the_answer_to_the_next() -> None
     asked = Asked()
     remembered = Remembered(asked, 30.0, 60.0)
     first = asyncio.create_task(remembered())
-    while not asked.times:
-        await asyncio.sleep(0)
+    await asked.begun.wait()
     first.cancel()
     await asyncio.wait({first})
     asked.answer.set()

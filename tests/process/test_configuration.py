@@ -24,6 +24,19 @@ gunicorn_conf.tracing.configure = lambda **options: given.update(options)
 gunicorn_conf.post_fork(None, SimpleNamespace(place=0))
 print(json.dumps(given))
 """
+START = """
+import json
+import gunicorn_conf
+given = []
+for module, *names in (
+    (gunicorn_conf.master, "take_ports_and_directory", "note_build", "preload", "start_exporter"),
+    (gunicorn_conf.embedded, "start_missing", "wait_until_ready"),
+):
+    for name in names:
+        setattr(module, name, lambda *given_, name=name, **by_name: given.append([name, given_, by_name]) or {})
+gunicorn_conf.on_starting(None)
+print(json.dumps(given, default=str))
+"""
 CONFIGURATION = """
 import json
 import gunicorn_conf
@@ -32,7 +45,7 @@ print(json.dumps({name: value for name, value in vars(gunicorn_conf).items() if 
 """
 
 
-def told(script: str, **environment: str) -> dict[str, Any]:
+def told(script: str, **environment: str) -> Any:
     """What `script` prints in an environment."""
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -42,8 +55,7 @@ def told(script: str, **environment: str) -> dict[str, Any]:
         text=True,
         check=True,
     )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    return json.loads(done.stdout)
 
 
 def test_gunicorn_gets_what_the_settings_say() -> None:
@@ -104,3 +116,24 @@ def test_the_tracing_of_a_worker_gets_what_the_settings_say() -> None:
 
 def test_a_worker_whose_sdk_is_switched_off_has_no_tracing() -> None:
     assert told(TRACING_OF_A_WORKER, OTEL_SDK_DISABLED="true") == {}
+
+
+def test_a_start_takes_the_directory_first_and_starts_the_exporter_last() -> None:
+    found = told(START, MAX_SERIES_PER_METRIC="123", PROMETHEUS_MULTIPROC_DIR="/run/metrics", METRICS_PORT="9123")
+    assert [name for name, *_ in found] == [
+        "take_ports_and_directory",
+        "note_build",
+        "start_missing",
+        "preload",
+        "wait_until_ready",
+        "start_exporter",
+    ]
+    given = {name: (by_place, by_name) for name, by_place, by_name in found}
+    assert given["take_ports_and_directory"][1] == {
+        "api": ["127.0.0.1", 8000],
+        "metrics": ["127.0.0.1", 9123],
+        "directory": "/run/metrics",
+    }
+    assert given["note_build"][0][1] == "production"
+    collectors, logging, max_series = given["start_exporter"][0]
+    assert (collectors, logging["renderer"], max_series) == (["app.managers.metrics:collect"], "json", 123)

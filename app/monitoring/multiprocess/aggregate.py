@@ -81,15 +81,14 @@ class Aggregate:
 
     def _fold(self, folder: Folder) -> None:
         """Fold who has ended since; a full directory must not cost the scrape."""
+        before = folder.folded
         try:
-            if not folder.in_charge():
-                return
-            folded = folder.fold(self.reader)
+            if folder.in_charge():
+                folder.fold(self.reader)
         except OSError as error:
             log.warning("dead_not_folded", error=str(error))
-            return
-        if folded:
-            catalogue().exporter_folds.inc(folded)
+        if folder.folded > before:
+            catalogue().exporter_folds.inc(folder.folded - before)
             self.reader.refresh()
 
     def _count_refused(self) -> None:

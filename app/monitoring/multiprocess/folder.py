@@ -77,8 +77,8 @@ class Folder:
             archives.replace(self._directory, archive, self._files)
             reader.adopt(archive)
             reader.seen(stamp(self._directory))
+            self.folded += len(new)  # also where their files cannot be removed
         self._remove(now, reader.archive.folded & dead)
-        self.folded += len(new)
         return len(new)
 
     def _with(self, reader: Reader, now: Listing, new: set[str]) -> Archive:

@@ -63,7 +63,7 @@ class Gauges:
 
     def __init__(self, families: dict[str, Family], max_series: int) -> None:
         self.refused: dict[str, int] = {}
-        """The most label sets that found no place at a time, by metric."""
+        """Label sets that found no place when the metric was last put together."""
         self.archived: dict[str, set[Labels]] = {}
         """Label sets in the archive, by metric."""
         self._families = families
@@ -102,7 +102,7 @@ class Gauges:
                     family.gauge_lines = lines
                     family.changed()
         for name, gauge in merged.items():
-            self.refused[name] = max(gauge.refused, self.refused.get(name, 0))
+            self.refused[name] = gauge.refused
 
     def remains(self, raw: Iterable[bytes], keys: Iterable[Key]) -> list[bytes]:
         """The keys under which a file's gauges go to the archive: of no more label sets than are shown."""

@@ -1,23 +1,30 @@
 """One exposition, from the shared directory or from a registry of this process; forty at once are one."""
 
+import errno
 import gzip
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from structlog.testing import capture_logs
 
 from app.monitoring.catalogue import registry
 from app.monitoring.multiprocess.aggregate import Flights, directory, exposition, of_directory
+from app.monitoring.multiprocess.archive import Files
+from app.monitoring.multiprocess.directory import claim
 from app.monitoring.multiprocess.reader import DirectoryGoneError
 from tests.monitoring.multiprocess.simulated import OPENMETRICS, Scene, samples, series
 from tests.process.service import total, wait_for
 
 HITS = series("hits_total")
+FOLDS = "baliblissed_exporter_folded_processes_total"
 # Made here, in single-process mode, for the same reason as the catalogue in simulated.py.
 REFUSED = registry().refused.labels("hits", "too_many_series")
+REFUSED_GAUGE = registry().refused.labels("depth", "too_many_series")
 
 
 @pytest.fixture
@@ -213,3 +220,84 @@ def test_threads_that_scrape_and_collect_at_once_see_totals_that_never_fall(scen
         stop.set()
         assert all(scraper.result(30) for scraper in scrapers)
     assert samples(aggregate.exposition("")[0].decode()) == {HITS: 51}
+
+
+def test_gauges_that_pass_the_limit_are_counted_once(scene: Scene) -> None:
+    aggregate = scene.aggregate(max_series=2)
+    before = REFUSED_GAUGE._value.get()
+    for number in range(5):
+        with scene.worker().at_work():
+            Gauge("depth", "Depth.", ("number",), registry=None, multiprocess_mode="max").labels(number).set(1)
+        aggregate.refresh()
+    assert REFUSED_GAUGE._value.get() == before + 3
+
+
+def test_what_passes_the_limit_in_the_next_service_is_counted_from_its_beginning(scene: Scene) -> None:
+    aggregate = scene.aggregate(max_series=1)
+    before = REFUSED._value.get()
+    for _ in range(2):
+        with claim(scene.directory):
+            worker = scene.worker()
+            with worker.at_work():
+                hits = Counter("hits", "Hits.", ("number",), registry=None)
+                for number in range(3):
+                    hits.labels(number).inc()
+            aggregate.refresh()
+            worker.die()
+    assert REFUSED._value.get() == before + 4
+
+
+def test_the_limit_of_a_reader_in_a_worker_is_the_registrys(
+    single: CollectorRegistry, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry(), "max_series", 2)
+    with scene.worker().at_work():
+        hits = Counter("hits", "Hits.", ("number",), registry=None)
+        for number in range(4):
+            hits.labels(number).inc()
+    found = samples(exposition("", single)[0].decode())
+    assert found[series("hits_total", number="__overflow__")] == 2
+
+
+def test_what_is_counted_between_the_reading_and_the_fold_is_in_the_same_scrape(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aggregate, worker = scene.aggregate(), scene.worker()
+
+    def count(amount: float) -> None:
+        with worker.at_work():
+            Counter("hits", "Hits.", registry=None).inc(amount)
+
+    def last_moment() -> bool:
+        count(3)
+        worker.die()
+        return True
+
+    count(2)
+    assert aggregate.folder is not None
+    monkeypatch.setattr(aggregate.folder, "in_charge", last_moment)
+    assert samples(aggregate.exposition("")[0].decode()) == {HITS: 5}
+
+
+def test_a_fold_is_counted_once_though_the_files_cannot_be_removed(scene: Scene) -> None:
+    class Stuck(Files):
+        @staticmethod
+        def remove(path: Path) -> None:
+            raise OSError(errno.EIO, f"Input/output error: {path.name}")
+
+    worker = scene.worker()
+    with worker.at_work():
+        Counter("hits", "Hits.", registry=None).inc(2)
+    worker.die()
+    aggregate = scene.aggregate()
+    assert aggregate.folder is not None
+    aggregate.folder._files = Stuck
+    before = registry().get_sample_value(FOLDS) or 0
+    with capture_logs() as lines:
+        for _ in range(3):
+            assert samples(aggregate.exposition("")[0].decode()) == {HITS: 2}
+    assert registry().get_sample_value(FOLDS) == before + 1
+    assert [line["event"] for line in lines] == ["dead_not_folded"] * 3
+    aggregate.folder._files = Files
+    assert samples(aggregate.exposition("")[0].decode()) == {HITS: 2}
+    assert registry().get_sample_value(FOLDS) == before + 1

@@ -3,13 +3,16 @@
 import errno
 import fcntl
 import os
+import stat
 from pathlib import Path
 
 import pytest
 from prometheus_client import Counter
 
+from app.monitoring.catalogue import registry
+from app.monitoring.multiprocess import archive
 from app.monitoring.multiprocess.archive import Files
-from app.monitoring.multiprocess.directory import FOLDING_LOCK
+from app.monitoring.multiprocess.directory import ARCHIVE, FOLDING_LOCK
 from app.monitoring.multiprocess.folder import Folder
 from app.monitoring.multiprocess.presence import SUFFIX
 from app.monitoring.multiprocess.reader import LONGEST_MAKING
@@ -130,3 +133,41 @@ def test_what_a_process_that_died_while_it_announced_itself_has_left_is_removed_
             os.utime(path, (long_ago, long_ago))
         keeper.fold()
         assert [path.exists() for path in (left, new, held, other)] == [False, True, True, True]
+
+
+def test_a_bad_file_is_left_to_whoever_is_in_charge(scene: Scene) -> None:
+    first, second = scene.aggregate(), scene.aggregate()
+    first.refresh()
+    bad = scene.directory / "counter_1-00000000.db"
+    bad.write_bytes(b"\x7f" * 4096)
+    second.refresh()
+    assert bad.exists()
+    first.refresh()
+    assert not bad.exists()
+
+
+def test_a_second_bad_file_of_the_same_name_is_counted_too(scene: Scene) -> None:
+    aggregate, worker, name = scene.aggregate(), scene.worker(), "baliblissed_exporter_unreadable_files_total"
+    before = registry().get_sample_value(name) or 0
+    for number in (1, 2):
+        (scene.directory / f"counter_{worker.identity}.db").write_bytes(b"\x7f" * 4096)
+        aggregate.refresh()
+        assert registry().get_sample_value(name) == before + number
+
+
+def test_whoever_has_written_the_archive_does_not_read_it_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper = scene.keeper()
+    keeper.fold()
+    counting(scene, 2).die()
+    monkeypatch.setattr(archive, "decode", None)
+    assert keeper.scrape() == {HITS: 2}
+
+
+def test_nobody_else_may_read_the_archive(scene: Scene) -> None:
+    before = os.umask(0)
+    try:
+        counting(scene, 2).die()
+        scene.keeper().fold()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((scene.directory / ARCHIVE).stat().st_mode) == 0o600

@@ -301,3 +301,23 @@ def test_a_fold_is_counted_once_though_the_files_cannot_be_removed(scene: Scene)
     aggregate.folder._files = Files
     assert samples(aggregate.exposition("")[0].decode()) == {HITS: 2}
     assert registry().get_sample_value(FOLDS) == before + 1
+
+
+def test_scrapes_and_folds_leave_no_descriptor_open(scene: Scene) -> None:
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    aggregate, other = scene.aggregate(), scene.aggregate()
+    counts = set()
+    with claim(scene.directory):
+        for _ in range(5):
+            worker = scene.worker()
+            with worker.at_work():
+                Counter("hits", "Hits.", registry=None).inc(2)
+            for one in (aggregate, other):
+                one.exposition(OPENMETRICS)
+            worker.die()
+            for one in (aggregate, other):
+                one.refresh()
+            counts.add(descriptors())
+    assert len(counts) == 1

@@ -116,6 +116,7 @@ def test_a_copy_can_change_while_the_original_stays() -> None:
     archive.add("counter", [b"a"], [(1.0, 0.0)])
     content = archive.encode()
     copy = archive.copy()
+    copy.take_exemplars([(b"a", Exemplar({"trace_id": "1"}, 1.0, 5.0))])
     copy.add("counter", [b"a", b"b"], [(2.0, 0.0), (5.0, 0.0)])
     copy.show("1-00000000", "gauge_all", [b"c"], [(1.0, 0.0)])
     assert archive.encode() == content

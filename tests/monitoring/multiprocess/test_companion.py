@@ -72,6 +72,7 @@ def helper(*arguments: str, **options: list[int]) -> Iterator[Companion]:
 def test_the_owner_reads_what_the_companion_announces(mode: str) -> None:
     started = Companion("helper", mode)
     assert started.read_line(30) == b"ready\n"
+    assert started._lifeline.gettimeout() is None, "whoever waits for its end afterwards has no time-out"
     started.stop(30)
     assert started._process.returncode == 0
 

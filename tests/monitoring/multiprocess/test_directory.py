@@ -2,9 +2,11 @@
 
 import os
 import re
+import stat
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client import Counter
@@ -153,6 +155,20 @@ def test_usage_is_the_disk_that_is_held_and_not_the_length(tmp_path: Path) -> No
     assert 8192 <= held < 1024 * 1024
     room = os.statvfs(tmp_path)
     assert 0 < free <= room.f_blocks * room.f_frsize
+
+
+def test_room_that_is_kept_for_root_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=7, f_bfree=9, f_frsize=512, f_bsize=4096))
+    assert usage(tmp_path)[2] == 7 * 512
+
+
+def test_a_directory_that_is_made_is_nobody_elses(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        claim(tmp_path / "metrics").close()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "metrics").stat().st_mode) == 0o700
 
 
 def test_a_file_that_vanishes_meanwhile_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

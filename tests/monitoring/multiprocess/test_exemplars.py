@@ -16,6 +16,8 @@ from app.monitoring.multiprocess.directory import SET_ASIDE
 from app.monitoring.multiprocess.exemplars import PAYLOAD, pack, unpack
 from app.monitoring.multiprocess.mapped import NoRoomError
 from app.monitoring.multiprocess.reader import Reader, listing
+from app.monitoring.multiprocess.series import exemplar_text
+from app.monitoring.multiprocess.source import ExemplarSource
 from tests.monitoring.multiprocess.simulated import OPENMETRICS, Scene, exemplars, series, text
 
 HITS = series("hits_total")
@@ -211,3 +213,20 @@ def test_a_garbled_file_of_exemplars_costs_only_them(scene: Scene) -> None:
             assert "hits_total 2.0\n" in body
     assert not file.exists()
     assert [name.name.partition(".")[0] for name in (scene.directory / SET_ASIDE).iterdir()] == [worker.identity]
+
+
+@pytest.mark.parametrize("beyond", [0, 1, 8, PAYLOAD])
+def test_labels_that_are_too_long_do_not_spoil_the_next_record(scene: Scene, beyond: int) -> None:
+    writer, path = module.Writer(scene.directory, "1-00000000"), str(scene.directory / "1-00000000.exemplars")
+    first, second = (json.dumps([name, f"{name}_total", {}, ""]).encode() for name in ("first", "second"))
+    near = Exemplar({"a": "near"}, 1.0, 1.0)
+    long = Exemplar({"a": "x" * (module.MOST_TEXT - len('{"a":""}') + beyond)}, 2.0, 2.0)
+    for key in (first, second):
+        writer.write(key, near)
+    writer.write(first, long)
+    writer.close()
+    assert dict(ExemplarSource(path).refresh()) == {first: near if beyond else long, second: near}
+
+
+def test_an_exemplar_of_an_infinite_value_is_written_as_openmetrics_has_it() -> None:
+    assert exemplar_text(Exemplar({"a": "b"}, math.inf, 1.5)) == ' # {a="b"} +Inf 1.5'

@@ -9,12 +9,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from app.monitoring.catalogue import Catalogue
+from app.monitoring.catalogue import Catalogue, build_catalogue
 from app.monitoring.multiprocess import exporter
 from loadtest.programs import free_port
 from tests import processes
@@ -343,3 +346,14 @@ def test_a_collector_that_cannot_be_loaded_ends_it_with_one_line(directory: Path
 def test_collectors_run_again_without_a_scrape(directory: Path) -> None:
     with running(directory, "--collect", COUNTING_COLLECTOR, command=HURRIED) as started:
         wait_for(lambda: total(started.scrape().text, "baliblissed_hook_errors_total", hook="test") > 3, "collectors")
+
+
+def test_the_duration_of_a_scrape_is_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, times = CollectorRegistry(), iter([5.0, 5.25])
+    made = build_catalogue(own)
+    monkeypatch.setattr(exporter, "catalogue", lambda: made)
+    monkeypatch.setattr(exporter, "time", SimpleNamespace(perf_counter=lambda: next(times)))
+    aggregate = SimpleNamespace(exposition=lambda _accept, **_: (b"body", "text/plain"))
+    server: Any = SimpleNamespace(_aggregate=aggregate)
+    assert exporter.Exporter.scrape(server, "", pack=False) == (b"body", "text/plain")
+    assert own.get_sample_value("baliblissed_exporter_scrape_duration_seconds_sum") == 0.25

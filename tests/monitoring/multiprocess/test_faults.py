@@ -91,6 +91,7 @@ SPOILT = {
     "random bytes": lambda path: path.write_bytes(b"\x7f" * 4096),
     "negative length": header(-8),
     "length that is no multiple of 8": header(12, bytes(8)),
+    "length that ends within a key's length": header(10, bytes(8)),
     "length past the end": header(1 << 20, bytes(64)),
     "length of gigabytes": header((1 << 31) - 8, bytes(64)),
     "length within the header": header(4, bytes(64)),

@@ -11,6 +11,7 @@ from prometheus_client import Counter, Gauge, metrics
 
 from app.monitoring.catalogue import OVERFLOW
 from app.monitoring.multiprocess.archive import MOST_DEAD_SHOWN
+from app.monitoring.multiprocess.directory import claim
 from app.monitoring.multiprocess.gauges import MODES
 from app.monitoring.multiprocess.mapped import MappedFile
 from app.monitoring.multiprocess.presence import pid_of
@@ -180,3 +181,29 @@ def test_a_file_of_a_mode_that_does_not_exist_is_nobodys(scene: Scene) -> None:
     for name in ("gauge_average_1-00000000.db", "gauge_1-00000000.db", "info_1-00000000.db"):
         (scene.directory / name).write_bytes(b"not ours")
     assert scene.samples() == {}
+
+
+def test_label_sets_of_an_earlier_service_take_no_place_in_the_next_ones_archive(scene: Scene) -> None:
+    keeper = scene.keeper(max_series=2)
+    for service in range(2):
+        with claim(scene.directory):
+            for number in range(2):
+                worker = scene.worker()
+                with worker.at_work():
+                    depth = Gauge("depth", "Depth.", ("at",), registry=None, multiprocess_mode="max")
+                    depth.labels(f"{service}{number}").set(7)
+                keeper.reader.refresh()
+                worker.die()
+            expected = {series("depth", at=f"{service}{number}"): 7.0 for number in range(2)}
+            assert keeper.scrape() == expected
+
+
+def test_texts_of_gauges_that_are_shown_no_more_are_forgotten(scene: Scene) -> None:
+    keeper = scene.keeper()
+    for _ in range(MOST_DEAD_SHOWN + 10):
+        worker = scene.worker()
+        with worker.at_work():
+            Gauge("depth", "Depth.", registry=None, multiprocess_mode="all").set(7)
+        worker.die()
+        keeper.scrape()
+    assert len(keeper.reader.gauges._starts) == MOST_DEAD_SHOWN

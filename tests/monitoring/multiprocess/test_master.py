@@ -219,9 +219,12 @@ def test_an_exporter_that_is_killed_is_started_again_on_the_same_port(
     held.listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{held.listener.getsockname()[1]}/health"
     before = counted("exporter_restarts_total")
-    master.start_exporter([], DEFAULT_LOGGING)
+    master.start_exporter([], DEFAULT_LOGGING, 123)
     supervisor = held.exporter
     assert httpx.get(url, timeout=30).text == "ok\n"
+    given = companions[0]._process.args
+    assert isinstance(given, list)
+    assert given[given.index("--max-series") + 1] == "123"
     first = supervisor.pid
     os.kill(first, signal.SIGKILL)
     wait_for(lambda: counted("exporter_restarts_total") == before + 1, "another exporter")
@@ -232,6 +235,7 @@ def test_an_exporter_that_is_killed_is_started_again_on_the_same_port(
     assert not supervisor._thread.is_alive()
     assert companions[-1]._process.returncode == 0
     assert len(companions) == 2
+    assert held.listener.fileno() == -1, "the port is free for the next service"
 
 
 def test_an_exporter_that_cannot_start_is_tried_again_until_it_is_stopped(

@@ -18,10 +18,12 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
 from app.monitoring.catalogue import Catalogue, build_catalogue
+from app.monitoring.multiprocess import directory as shared
 from app.monitoring.multiprocess import exporter
 from loadtest.programs import free_port
 from tests import processes
 from tests.process.service import ROOT, total, wait_for
+from tests.monitoring.multiprocess.simulated import Scene
 
 COMMAND = [sys.executable, "-m", "app.monitoring.multiprocess.exporter"]
 COUNTING = """
@@ -280,9 +282,10 @@ def test_a_broken_file_costs_its_own_numbers_only(directory: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_with_status_0(directory: Path, number: signal.Signals) -> None:
-    with running(directory) as started:
+    with running(directory) as started, httpx.Client(base_url=started.url) as client:
+        client.get("/health")  # whose connection stays open, for which nobody waits
         started.process.send_signal(number)
-        assert started.process.wait(30) == 0
+        assert started.process.wait(exporter.CLIENT_TIMEOUT / 2) == 0
         assert "Traceback" not in started.output
 
 
@@ -357,3 +360,21 @@ def test_the_duration_of_a_scrape_is_in_seconds(monkeypatch: pytest.MonkeyPatch)
     server: Any = SimpleNamespace(_aggregate=aggregate)
     assert exporter.Exporter.scrape(server, "", pack=False) == (b"body", "text/plain")
     assert own.get_sample_value("baliblissed_exporter_scrape_duration_seconds_sum") == 0.25
+
+
+def test_a_client_that_says_nothing_is_hung_up_on(directory: Path) -> None:
+    assert exporter.Handler.timeout == exporter.CLIENT_TIMEOUT
+    script = "from app.monitoring.multiprocess import exporter; exporter.Handler.timeout = 0.05; exporter.main()"
+    with running(directory, command=[sys.executable, "-c", script]) as started:
+        port = int(started.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), 30) as silent:
+            assert silent.recv(1) == b""
+
+
+def test_the_figures_of_the_directory_are_its_usage(monkeypatch: pytest.MonkeyPatch, scene: Scene) -> None:
+    own = CollectorRegistry()
+    monkeypatch.setattr(shared, "usage", lambda path: (3, 4096, 8192) if path == scene.directory else None)
+    server: Any = SimpleNamespace(_aggregate=scene.aggregate())
+    exporter.Exporter._collect_directory(server, build_catalogue(own))
+    figures = ("files", "directory_bytes", "directory_free_bytes")
+    assert [own.get_sample_value(f"baliblissed_exporter_{name}") for name in figures] == [3, 4096, 8192]

@@ -5,11 +5,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client import values as library
+from prometheus_client.samples import Exemplar
 from prometheus_client.values import MutexValue
 
 from app.monitoring.http_metrics import HttpMetrics, _SharedSeries
+from app.monitoring.multiprocess import values
 from app.monitoring.multiprocess.mapped import MappedFile, NoRoomError
 from tests.middleware.applications import Records
 from tests.monitoring.multiprocess import simulated
@@ -108,3 +110,38 @@ def test_what_finds_no_room_costs_its_own_count_only(scene: Scene, monkeypatch: 
     assert len({name for name, _ in lost}) <= 2
     if kind != "counter":
         assert found[TOTAL] == 2
+
+
+class Counted:
+    """A lock that says how often it was taken."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def __enter__(self) -> None:
+        self.taken += 1
+
+    def __exit__(self, *_: object) -> None:
+        """Let go."""
+
+
+def test_a_request_is_added_under_one_lock_and_so_is_whatever_else_is_written(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder, depth = HttpMetrics(Records().registry), Gauge("depth", "Depth.", registry=None, multiprocess_mode="max")
+    recorder.record(*REQUEST)
+    lock = Counted()
+    monkeypatch.setattr(values.process(), "lock", lock)
+    taken = []
+    for write in (
+        lambda: recorder.record(*REQUEST),
+        lambda: depth.set(7),
+        depth.inc,
+        lambda: depth._value.set_exemplar(Exemplar({"trace_id": "1"}, 1.0, 1.0)),
+        depth._value.get,
+    ):
+        before = lock.taken
+        write()
+        taken.append(lock.taken - before)
+    assert taken == [1] * 5
+    assert scene.samples()[TOTAL] == 2

@@ -89,8 +89,6 @@ class Handler(BaseHTTPRequestHandler):
 class Exporter(ThreadingHTTPServer):
     """An HTTP server on `listener`; `collectors` set gauges of their own every few seconds."""
 
-    daemon_threads = True
-
     def __init__(self, listener: socket.socket, aggregate: Aggregate, collectors: Sequence[Collect] = ()) -> None:
         super().__init__(listener.getsockname(), Handler, bind_and_activate=False)
         self.socket.close()

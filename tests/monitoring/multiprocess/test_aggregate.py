@@ -285,22 +285,23 @@ def test_a_fold_is_counted_once_though_the_files_cannot_be_removed(scene: Scene)
         def remove(path: Path) -> None:
             raise OSError(errno.EIO, f"Input/output error: {path.name}")
 
-    worker = scene.worker()
-    with worker.at_work():
-        Counter("hits", "Hits.", registry=None).inc(2)
-    worker.die()
     aggregate = scene.aggregate()
     assert aggregate.folder is not None
     aggregate.folder._files = Stuck
     before = registry().get_sample_value(FOLDS) or 0
     with capture_logs() as lines:
-        for _ in range(3):
-            assert samples(aggregate.exposition("")[0].decode()) == {HITS: 2}
-    assert registry().get_sample_value(FOLDS) == before + 1
-    assert [line["event"] for line in lines] == ["dead_not_folded"] * 3
+        for dead in (1, 2):
+            worker = scene.worker()
+            with worker.at_work():
+                Counter("hits", "Hits.", registry=None).inc(2)
+            worker.die()
+            for _ in range(2):
+                assert samples(aggregate.exposition("")[0].decode()) == {HITS: 2 * dead}
+                assert registry().get_sample_value(FOLDS) == before + dead
+    assert [line["event"] for line in lines] == ["dead_not_folded"] * 4
     aggregate.folder._files = Files
-    assert samples(aggregate.exposition("")[0].decode()) == {HITS: 2}
-    assert registry().get_sample_value(FOLDS) == before + 1
+    assert samples(aggregate.exposition("")[0].decode()) == {HITS: 4}
+    assert registry().get_sample_value(FOLDS) == before + 2
 
 
 def test_scrapes_and_folds_leave_no_descriptor_open(scene: Scene) -> None:

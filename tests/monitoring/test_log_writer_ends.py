@@ -58,6 +58,7 @@ def test_a_log_call_that_a_signal_breaks_off_does_not_silence_the_next(
         patched.setattr(pipe.writer, "_put", interrupted)
         with pytest.raises(SystemExit):
             pipe.writer.write(line(1, 5_000))
+    assert not pipe.writer._backlog.writing
     pipe.writer.write(line(2))
     assert pipe.read_all() == [line(1, 5_000), line(2)]
 

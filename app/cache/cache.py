@@ -83,8 +83,10 @@ class Cache:
             flight = asyncio.create_task(self._load(name, load, ttl, lease))
             self._flights[name] = flight
             flight.add_done_callback(lambda done: self._land(name, done))
-        # Shielded: the caller may go away, the others still wait for the value.
-        return orjson.loads(await asyncio.shield(flight))
+        # Not cancelled with its caller: others still wait for the value. From Python 3.14 on, asyncio.shield would also
+        # report the failure of a load that nobody waits for any more.
+        await asyncio.wait([flight])
+        return orjson.loads(flight.result())
 
     async def delete(self, cache: str, key: str) -> None:
         """Forget one value, also one that is being loaded now and may be older than the change."""

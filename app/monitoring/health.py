@@ -98,7 +98,10 @@ class Remembered:
         current = self._known or self._renewal
         if current is None:
             raise CheckFailed("not asked yet")
-        return await asyncio.shield(current)
+        # Not cancelled with the probe. asyncio.shield would from Python 3.14 on report the failure of a check whose
+        # probe has gone.
+        await asyncio.wait([current])
+        return current.result()
 
     async def _ask(self) -> Details:
         try:

@@ -1,5 +1,7 @@
 """The concierge on a real database, cache and upstream."""
 
+import asyncio
+import gc
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -8,9 +10,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from app.assistant.breaker import CircuitBreaker, CircuitOpen
-from app.assistant.concierge import Concierge
+from app.assistant.concierge import Concierge, _finish
 from app.assistant.planner import Wishes
-from app.assistant.upstream import Upstream, UpstreamError, UpstreamRejected, UpstreamTimeout
+from app.assistant.upstream import Completion, Upstream, UpstreamError, UpstreamRejected, UpstreamTimeout
 from app.cache.cache import Cache
 from app.cache.connection import RedisGate
 from app.database.pool import Database, DatabaseUnavailable
@@ -180,3 +182,28 @@ async def test_a_database_that_is_away_is_not_the_upstreams_failure(desk: Desk, 
             await desk.concierge.chat("temple")
     assert await desk.concierge.breaker.state() == "closed"
     assert desk.counted("chat", "error") == 6
+
+
+async def test_a_failure_after_the_caller_has_gone_is_not_reported_by_asyncio() -> None:
+    reported: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: reported.append(context))
+    started, free, failed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def work() -> Completion:
+        started.set()
+        await free.wait()
+        failed.set()
+        raise UpstreamError("too late")
+
+    caller = asyncio.create_task(_finish(work()))
+    await started.wait()
+    caller.cancel()
+    await asyncio.wait([caller])
+    assert caller.cancelled()
+    free.set()
+    await failed.wait()
+    await asyncio.sleep(0)  # the callbacks of the work that has ended
+    gc.collect()  # which is when asyncio reports an exception that nobody retrieved
+    loop.set_exception_handler(None)
+    assert reported == []

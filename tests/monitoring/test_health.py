@@ -1,6 +1,7 @@
 """Checks run side by side, end in time, and say what they found."""
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -270,3 +271,28 @@ async def test_one_who_is_not_waited_for_leaves_the_answer_to_the_next() -> None
 async def test_a_remembered_answer_that_never_comes_is_a_failure() -> None:
     with pytest.raises(CheckFailed, match=r"no answer within 0\.01 s"):
         await Remembered(Asked(), 0.01, 60.0)()
+
+
+async def test_a_check_goes_on_without_the_probe_and_its_failure_is_reported_by_the_next() -> None:
+    reported: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: reported.append(context))
+    started, free = asyncio.Event(), asyncio.Event()
+
+    async def run() -> dict[str, Any]:
+        started.set()
+        await free.wait()
+        raise CheckFailed("it is away")
+
+    check = Remembered(run, 10.0, 60.0)
+    probe = asyncio.ensure_future(check())
+    await started.wait()
+    probe.cancel()
+    await asyncio.wait([probe])
+    assert probe.cancelled()
+    free.set()
+    with pytest.raises(CheckFailed, match="it is away"):
+        await check()
+    gc.collect()  # which is when asyncio reports an exception that nobody retrieved
+    loop.set_exception_handler(None)
+    assert reported == []

@@ -22,7 +22,6 @@ from app.middleware.body_limit import BodyLimitMiddleware
 from app.middleware.middleware import ObservingMiddleware
 from app.monitoring import event_loop, process, tracing
 from app.monitoring.catalogue import catalogue, registry
-from app.monitoring.http_metrics import HttpMetrics
 from app.monitoring.prometheus import Instrumentator
 from app.settings import Settings, get_settings
 
@@ -127,9 +126,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.instrumentator = Instrumentator()
     app.add_middleware(
         ObservingMiddleware,
-        metrics=HttpMetrics(registry()),
+        metrics=app.state.instrumentator.recorder(),
         tracer=None if settings.otel_sdk_disabled else tracing.request_tracer(excluded),
-        excluded=frozenset({"/metrics"}),
         failure=problems.unhandled,
     )
     return app

@@ -5,12 +5,14 @@ Pure ASGI, entered once and left once. docs/requests.md has a rule for every way
 
 import asyncio
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
 
 import orjson
-from starlette.requests import ClientDisconnect
+from prometheus_fastapi_instrumentator.metrics import Info
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -26,7 +28,7 @@ from app.middleware.entry import (
     quoted,
     size,
 )
-from app.monitoring.http_metrics import METHODS, NO_ROUTE, UNKNOWN_METHOD, HttpMetrics, handler_of
+from app.monitoring.http_metrics import METHODS, NO_ROUTE, UNKNOWN_METHOD, HttpMetrics, handler_of, known_method
 from app.monitoring.redaction import sanitised_address
 from app.monitoring.request_span import RequestTracer
 
@@ -40,8 +42,8 @@ def problem(request_id: str, _path: str) -> ASGIApp:
 class ObservingMiddleware:
     """Answers X-Request-ID, and accounts for each request in metrics, traces and one log line.
 
-    `metrics` and `tracer` may be left out. Requests of the handlers in `excluded` are not counted. `failure` makes the
-    answer to an error that nobody has handled, from the request's id and path.
+    `metrics` and `tracer` may be left out. `failure` makes the answer to an error that nobody has handled, from the
+    request's id and path.
     """
 
     def __init__(
@@ -50,14 +52,12 @@ class ObservingMiddleware:
         *,
         metrics: HttpMetrics | None = None,
         tracer: RequestTracer | None = None,
-        excluded: Container[str] = (),
         failure: Callable[[str, str], ASGIApp] = problem,
     ) -> None:
         self.app = app
         self.failure = failure
         self.metrics = metrics
         self.tracer = tracer
-        self.excluded = excluded
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -66,7 +66,8 @@ class ObservingMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange = _Exchange(self, scope, receive, send)
+        watched = self.metrics is not None and self.metrics.instrumentations
+        exchange = (_WatchedExchange if watched else _Exchange)(self, scope, receive, send)
         token = exchange.enter(self.tracer)
         try:
             await self.app(scope, exchange.receive, exchange.send)
@@ -160,10 +161,10 @@ class _Exchange(Entry):
             await response(self._scope, self._receive, self.send)
         return True
 
-    def finish(self, status: int) -> None:
-        """Count, log and trace the request as ended with `status`, once."""
+    def finish(self, status: int) -> str | None:
+        """Count, log and trace the request as ended with `status`, once; returns its handler then."""
         if self._done:
-            return
+            return None
         self._done = True
         seconds = time.perf_counter() - self._started
         scope, layer, span = self._scope, self._layer, self._span
@@ -175,7 +176,7 @@ class _Exchange(Entry):
         method = scope["method"]
         if method not in METHODS:
             method = UNKNOWN_METHOD
-        if layer.metrics is not None and handler not in layer.excluded:
+        if layer.metrics is not None:
             exemplar = span.labels() if kept and span is not None else None
             layer.metrics.record(method, status, handler, seconds, self._received, self._sent, exemplar)
         client = scope.get("client")
@@ -186,6 +187,46 @@ class _Exchange(Entry):
             (self.request_id, method, handler, status, seconds, client[0] if client else None, trace_id, span_id),
             plain=len(copy_context()) == self._variables or self.plain(),
         )
+        return handler
+
+
+class _WatchedExchange(_Exchange):
+    """The same where functions were added to the Instrumentator: they get the library's view of the request."""
+
+    __slots__ = ("_begun", "_headers")
+
+    def __init__(self, layer: ObservingMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
+        super().__init__(layer, scope, receive, send)
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._begun = 0.0
+
+    def _begin(self, message: Message) -> None:
+        self._begun = time.perf_counter()
+        super()._begin(message)
+        self._headers = message["headers"]
+
+    def finish(self, status: int) -> str | None:
+        """Account for the request, then show it to each function that was added."""
+        seconds = time.perf_counter() - self._started
+        handler = super().finish(status)
+        metrics = self._layer.metrics
+        if handler is None or metrics is None or not metrics.counts(handler):
+            return handler
+        info = Info(
+            request=Request(self._scope),
+            response=Response(headers=Headers(raw=self._headers), status_code=status),
+            method=known_method(self._scope["method"]),
+            modified_handler=handler,
+            modified_status=metrics.label(status),
+            modified_duration=seconds,
+            modified_duration_without_streaming=max(self._begun - self._started, 0.0),
+        )
+        for function in metrics.instrumentations:
+            try:
+                function(info)
+            except Exception:  # noqa: BLE001 -- whatever it is, the request has its answer
+                log.exception("instrumentation_failed", function=getattr(function, "__qualname__", repr(function)))
+        return handler
 
 
 def _members(of: tuple[str, str, str, int, float, str | None, str, str]) -> str:

@@ -4,9 +4,10 @@ That one matches every route a second time, builds a Request and a Response, and
 labels. Here the route is read from the scope after routing, and the children of a method, status and route are kept.
 """
 
+import re
 import time
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from http import HTTPMethod, HTTPStatus
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 from prometheus_client import CollectorRegistry, Counter, Histogram, Summary
 from prometheus_client.samples import Exemplar
 from prometheus_fastapi_instrumentator import routing
+from prometheus_fastapi_instrumentator.metrics import Info
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
@@ -94,10 +96,48 @@ class _SharedSeries(_Series):
         self._sum_cells, self._bucket_cells, self._all_bucket_cells = cells[:2], cells[2:first], cells[first:]
 
 
-class HttpMetrics:
-    """Records requests in the metrics that `registry` holds; the Instrumentator has declared them."""
+class _Nowhere:
+    """The value of a request that is not counted."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def set_exemplar(self, _exemplar: Exemplar) -> None:
+        """Nothing is kept."""
+
+
+class _Uncounted(_Series):
+    """The series of requests that are not counted."""
+
+    def __init__(self) -> None:
+        self.requests = _Nowhere()
+
+    def add(self, seconds: float, received: int, sent: int) -> None:
+        """Nothing is counted."""
+
+    def bucket(self, _seconds: float) -> Any:
+        """Nothing is kept."""
+        return self.requests
+
+
+class HttpMetrics:
+    """Records requests in the metrics that `registry` holds; the Instrumentator has declared them.
+
+    Requests are not counted where one of the expressions in `excluded` is found in their handler, or, with
+    `ignore_untemplated`, where no route has taken them. `group_status_codes` makes 2xx of 204. Each function in
+    `instrumentations` is called by the layer with each request that counts.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        *,
+        excluded: Iterable[str | re.Pattern[str]] = (),
+        ignore_untemplated: bool = False,
+        group_status_codes: bool = False,
+        instrumentations: Sequence[Callable[[Info], None]] = (),
+    ) -> None:
+        self.instrumentations = instrumentations
+        self._excluded = [re.compile(pattern) for pattern in excluded]
+        self._ignore_untemplated = ignore_untemplated
+        self._group_status_codes = group_status_codes
         known = registry._names_to_collectors  # noqa: SLF001 -- no public accessor exists
         self._total = _declared(known, "http_requests_total", Counter)
         self._received = _declared(known, "http_request_size_bytes", Summary)
@@ -130,8 +170,21 @@ class HttpMetrics:
             series.requests.set_exemplar(Exemplar(exemplar, 1.0, now))
             series.bucket(seconds).set_exemplar(Exemplar(exemplar, seconds, now))
 
+    def counts(self, handler: str) -> bool:
+        """Whether requests of `handler` are counted."""
+        if handler == NO_ROUTE and self._ignore_untemplated:
+            return False
+        return not any(pattern.search(handler) for pattern in self._excluded)
+
+    def label(self, status: int) -> str:
+        """The `status` label of an answer."""
+        return f"{status // 100}xx" if self._group_status_codes else str(status)
+
     def _find(self, method: str, status: int, handler: str) -> _Series:
-        total = self._total.labels(method, str(status), handler)
+        if not self.counts(handler):
+            return self._series.setdefault((method, status, handler), _Uncounted())
+        label = self.label(status)
+        total = self._total.labels(method, label, handler)
         kind = _SharedSeries if isinstance(total._value, values.SharedValue) else _Series  # noqa: SLF001
         series = kind(
             total,
@@ -141,7 +194,7 @@ class HttpMetrics:
             self._all,
         )
         # What has overflowed is asked for again: the registry counts each refusal.
-        if (method, str(status), handler) in self._total._metrics:  # noqa: SLF001
+        if (method, label, handler) in self._total._metrics:  # noqa: SLF001
             self._series[method, status, handler] = series
         return series
 

@@ -5,8 +5,9 @@ The catalogue has a file of its own so that the exporter process does not have t
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from inspect import iscoroutinefunction, signature
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Any
+from typing import Any, NoReturn
 
 from fastapi import FastAPI, Request
 from prometheus_fastapi_instrumentator import Instrumentator as LibraryInstrumentator
@@ -15,26 +16,104 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from app.monitoring.catalogue import LATENCY_BUCKETS, registry
+from app.monitoring.http_metrics import HttpMetrics
 from app.monitoring.multiprocess.aggregate import exposition
+
+_LIBRARY = signature(LibraryInstrumentator).parameters
+_IN_PROGRESS = (
+    "the library's gauge is outside the bounded registry, and stays up when a worker is killed: declare a Gauge"
+    " with multiprocess_mode='livesum' and registry=registry()"
+)
+_ROUNDING = "a histogram needs no rounding: round info.modified_duration in a function that you add"
+_SWITCH = "nothing is recorded unless ObservingMiddleware is added: give it metrics=None where the variable is not set"
+# Why each of the library's other options cannot work with ObservingMiddleware, and what does instead.
+REFUSED = {
+    "should_group_untemplated": "a raw path as label would make a series for each: log the path instead",
+    "should_include_root_path": "handlers are the application's own routes: mount it, or relabel the scrape",
+    "should_round_latency_decimals": _ROUNDING,
+    "round_latency_decimals": _ROUNDING,
+    "should_respect_env_var": _SWITCH,
+    "env_var_name": _SWITCH,
+    "should_instrument_requests_inprogress": _IN_PROGRESS,
+    "inprogress_name": _IN_PROGRESS,
+    "inprogress_labels": _IN_PROGRESS,
+    "should_exclude_streaming_duration": (
+        "http_request_duration_seconds ends with the answer's last byte: add a function that observes"
+        " info.modified_duration_without_streaming in a Histogram of its own"
+    ),
+    "body_handlers": "no answer's body is held back: wrap the application in a middleware that reads it",
+    "registry": "all metrics are in app.monitoring.catalogue.registry()",
+}
 
 
 @cache
-def _http_metrics() -> Callable[[metrics.Info], None]:
-    """The Instrumentator's default set, made once: a second application in one process shares it."""
+def _declare_http_metrics() -> None:
+    """Declare the Instrumentator's default set, once: a second application in one process shares it."""
     made = metrics.default(
         latency_highr_buckets=LATENCY_BUCKETS, latency_lowr_buckets=LATENCY_BUCKETS, registry=registry()
     )
     if made is None:
         raise RuntimeError("the http_* metrics are declared elsewhere in this registry")
-    return made
 
 
 class Instrumentator(LibraryInstrumentator):
-    """The library's Instrumentator on the bounded registry, exposing the aggregate of all workers."""
+    """The library's Instrumentator on the bounded registry, exposing the aggregate of all workers.
 
-    def __init__(self) -> None:
-        super().__init__(should_group_status_codes=False, excluded_handlers=["^/metrics$"], registry=registry())
-        self.add(_http_metrics())
+    Its options apply to what `recorder` makes, and a function that is added with `add` is called with the library's
+    `metrics.Info` for each request that counts. Raises TypeError or ValueError for an option that could have no effect.
+    """
+
+    def __init__(
+        self,
+        *,
+        should_group_status_codes: bool = False,
+        should_ignore_untemplated: bool = False,
+        excluded_handlers: Sequence[str] = ("^/metrics$",),
+        **refused: object,
+    ) -> None:
+        for name, value in refused.items():
+            if name not in _LIBRARY:
+                raise TypeError(f"{name}={value!r}: the Instrumentator has no such option")
+            if value != _LIBRARY[name].default:
+                raise ValueError(f"{name}={value!r} has no effect here: {REFUSED.get(name, 'it is not supported')}")
+        if isinstance(excluded_handlers, str):
+            raise TypeError(f"excluded_handlers={excluded_handlers!r}: want a sequence of regular expressions")
+        super().__init__(
+            should_group_status_codes=should_group_status_codes,
+            should_ignore_untemplated=should_ignore_untemplated,
+            excluded_handlers=list(excluded_handlers),
+            registry=registry(),
+        )
+        _declare_http_metrics()
+
+    def recorder(self) -> HttpMetrics:
+        """What ObservingMiddleware takes as its `metrics`. Functions may be added later."""
+        return HttpMetrics(
+            registry(),
+            excluded=self.excluded_handlers,
+            ignore_untemplated=self.should_ignore_untemplated,
+            group_status_codes=self.should_group_status_codes,
+            instrumentations=self.instrumentations,
+        )
+
+    def add(self, *functions: Callable[[metrics.Info], Any] | None) -> "Instrumentator":
+        """Have each function called with each request that counts; raises TypeError for a coroutine function."""
+        for function in functions:
+            if iscoroutinefunction(function):
+                raise TypeError(
+                    f"add({function.__name__}): a request is accounted for without waiting: want a plain function,"
+                    " which may start a task"
+                )
+        super().add(*functions)
+        return self
+
+    def instrument(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise TypeError: the library's middleware would count each request a second time."""
+        raise TypeError("instrument() would count each request twice: add ObservingMiddleware with metrics=recorder()")
+
+    def expose(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise TypeError: the library's endpoint would answer anybody."""
+        raise TypeError("expose() would answer anybody, and of one worker only: use expose_to(app, networks)")
 
     def expose_to(self, app: FastAPI, networks: Sequence[IPv4Network | IPv6Network]) -> None:
         """Serve /metrics on the application's port to peers in `networks`; everybody else gets 403.

@@ -110,8 +110,6 @@ def full(count: int, ratio: float, endpoint: str, output: TextIO) -> FastAPI:
     """The same signals by this project's parts, as app/main.py and gunicorn_conf.py put them together."""
     from app.middleware.middleware import ObservingMiddleware  # noqa: PLC0415
     from app.monitoring import logging, tracing  # noqa: PLC0415
-    from app.monitoring.catalogue import registry  # noqa: PLC0415
-    from app.monitoring.http_metrics import HttpMetrics  # noqa: PLC0415
     from app.monitoring.prometheus import Instrumentator  # noqa: PLC0415
 
     logging.configure(
@@ -121,8 +119,9 @@ def full(count: int, ratio: float, endpoint: str, output: TextIO) -> FastAPI:
         exporter="otlp", endpoint=endpoint, ratio=ratio, service="full", version="1", environment="production"
     )
     app = FastAPI(telemetry={"tracing": False, "metrics": False, "logs": False})
-    Instrumentator()
-    app.add_middleware(ObservingMiddleware, metrics=HttpMetrics(registry()), tracer=tracing.request_tracer(EXCLUDED))
+    app.add_middleware(
+        ObservingMiddleware, metrics=Instrumentator().recorder(), tracer=tracing.request_tracer(EXCLUDED)
+    )
     return routes(app, count)
 
 

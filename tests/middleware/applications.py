@@ -35,7 +35,7 @@ class Records:
     ratio: float = 1.0
     slow: float = 2.0
     excluded_urls: str = ""
-    excluded: frozenset[str] = frozenset({"/metrics"})
+    excluded: tuple[str, ...] = ("^/metrics$",)
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     exporter: InMemorySpanExporter = field(default_factory=InMemorySpanExporter)
 
@@ -51,7 +51,7 @@ class Records:
     def layer(self) -> dict[str, Any]:
         """What ObservingMiddleware takes."""
         tracer = RequestTracer(self.provider, parse_excluded_urls(self.excluded_urls), self.slow)
-        return {"metrics": HttpMetrics(self.registry), "tracer": tracer, "excluded": self.excluded}
+        return {"metrics": HttpMetrics(self.registry, excluded=self.excluded), "tracer": tracer}
 
     def observe(self, app: Any) -> Any:
         """`app` with the layer in its place: innermost of the application, outside of all else."""

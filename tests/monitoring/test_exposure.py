@@ -118,7 +118,7 @@ def test_http_metrics_that_somebody_else_declared_stop_the_start(monkeypatch: py
     metrics.default(registry=taken)
     monkeypatch.setattr(prometheus, "registry", lambda: taken)
     with pytest.raises(RuntimeError, match="declared elsewhere"):
-        prometheus._http_metrics.__wrapped__()
+        prometheus._declare_http_metrics.__wrapped__()
 
 
 async def test_the_http_metrics_are_the_instrumentators_with_our_buckets(application: Application) -> None:

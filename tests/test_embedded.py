@@ -111,6 +111,23 @@ def test_only_what_is_missing_is_started(data: Path) -> None:
     assert not (data / "run").exists()
 
 
+def test_no_other_user_reaches_the_sockets(data: Path) -> None:
+    with running(data, postgres=False):
+        assert (data / "run").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_server_that_does_not_start_again_is_reported_and_left_for_the_next_look(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data.mkdir()
+    broken = embedded_servers.Server(
+        "Redis", ["/bin/false"], log=data / "log", stop=signal.SIGTERM, ready=lambda _: False, address=""
+    )
+    embedded._restart(broken)
+    assert "Redis did not start" in capsys.readouterr().err
+    assert broken.has_ended()
+
+
 def test_servers_end_with_a_guardian_that_is_killed_and_start_again(data: Path) -> None:
     with running(data) as (servers, _):
         family = processes(servers)

@@ -3,13 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
+import asyncpg
 import httpx
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from app import __version__
-from app.main import MAX_BODY_BYTES, create_app
+from app.api.dependencies import Services
+from app.main import MAX_BODY_BYTES, _end, create_app
+from app.monitoring import tracing
 from app.settings import Settings, get_settings
 from tests.api.test_health import migrated
 from tests.conftest import Application, running
@@ -63,6 +67,15 @@ def test_the_limit_of_series_is_the_settings(make_settings: Callable[..., Settin
     assert app.state.instrumentator.registry.max_series == 123
     create_app(make_settings())
     assert app.state.instrumentator.registry.max_series == 10_000
+
+
+def test_the_settings_reach_the_parts_that_they_are_for(make_settings: Callable[..., Settings]) -> None:
+    settings = make_settings(ai_base_url="http://127.0.0.1:1/v1", ai_timeout=7.0, database_pool_size=3)
+    services: Services = create_app(settings).state.services
+    assert services.database._size == 3, "all workers together would take more connections than there are"
+    assert services.concierge.upstream is not None
+    assert services.concierge.upstream.timeout == 7.0
+    assert services.concierge.breaker._probe_timeout > 7.0, "a second request would probe beside the first"
 
 
 @pytest.mark.parametrize("disabled", [True, False])
@@ -145,8 +158,51 @@ async def test_without_addresses_it_starts_all_the_same() -> None:
 async def test_nothing_runs_on_after_the_end(make_settings: Callable[..., Settings]) -> None:
     before = asyncio.all_tasks()
     async with running(create_app(make_settings(ai_base_url="http://127.0.0.1:1/v1"))):
-        assert len(asyncio.all_tasks() - before) >= 2
+        names = sorted(getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks() - before)
+        assert names == ["CircuitBreaker.watch", "migrate_when_reachable", "watch", "watch"]
     assert asyncio.all_tasks() - before == set()
+
+
+async def test_a_task_that_takes_its_cancellation_for_something_else_is_cancelled_again() -> None:
+    cancelled = 0
+
+    async def stubborn() -> None:
+        nonlocal cancelled
+        while cancelled < 2:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled += 1
+
+    task = asyncio.create_task(stubborn())
+    await asyncio.sleep(0)
+    await asyncio.wait_for(_end([task]), 10)
+    assert cancelled == 2
+
+
+async def test_every_connection_is_closed_at_the_end(
+    make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, redis_url: str, database_url: str
+) -> None:
+    flushed: list[float] = []
+    monkeypatch.setattr(tracing, "shutdown", flushed.append)
+    app = create_app(make_settings(ai_base_url="http://127.0.0.1:1/v1", graceful_timeout=10))
+    services: Services = app.state.services
+    redis, postgres = Redis.from_url(redis_url), await asyncpg.connect(database_url)
+    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    before = len(await redis.client_list())
+    async with running(app) as client:
+        await migrated()
+        assert (await client.get("/health/ready")).status_code == 200
+        assert len(await redis.client_list()) > before
+        assert await postgres.fetchval(others) > 0
+    assert services.concierge.upstream is not None
+    assert services.concierge.upstream._client.is_closed
+    assert flushed == [pytest.approx(1.2)], "spans that wait are sent within their share of the time to stop"
+    async with asyncio.timeout(10):
+        while len(await redis.client_list()) > before or await postgres.fetchval(others):  # noqa: ASYNC110 -- servers
+            await asyncio.sleep(0.01)
+    await redis.aclose()
+    await postgres.close()
 
 
 async def test_the_description_carries_the_version(client: httpx.AsyncClient) -> None:

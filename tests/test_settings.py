@@ -209,6 +209,11 @@ def test_what_is_said_of_a_secret_does_not_repeat_it(load: Load, name: str, valu
     assert "hunter2" not in problem
 
 
+def test_a_key_of_staff_has_sixteen_characters_or_more(load: Load) -> None:
+    assert load(ADMIN_API_KEY="k" * 16).admin_api_key is not None
+    assert problems(load, ADMIN_API_KEY="k" * 15) == ["ADMIN_API_KEY: want 16 characters or more"]
+
+
 def test_each_wrong_variable_has_a_line(load: Load) -> None:
     said = problems(load, PORT="x", LOG_LEVEL="loud", ADMIN_API_KEY="short")
     assert sorted(re.split("[=:]", line)[0] for line in said) == ["ADMIN_API_KEY", "LOG_LEVEL", "PORT"]

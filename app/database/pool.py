@@ -65,7 +65,7 @@ class Database:
             timeout=CONNECT_TIMEOUT,
             command_timeout=COMMAND_TIMEOUT,
             max_inactive_connection_lifetime=300,
-            server_settings={"application_name": "baliblissed", "timezone": "UTC"},
+            server_settings={"application_name": "baliblissed"},
         )
 
     @contextlib.asynccontextmanager

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 import httpx
 import orjson
 import pytest
+from redis.asyncio import Redis
 
 from app.monitoring.catalogue import registry
 from loadtest.fake_ai import FakeAI, fake_ai
@@ -265,6 +266,25 @@ async def test_the_same_wishes_at_the_same_time_ask_the_upstream_once(applicatio
         answers = await asyncio.gather(*calls)
     assert {answer.status_code for answer in answers} == {200}
     assert len(ai.requests) == 1
+
+
+async def test_a_plan_is_waited_for_as_long_as_its_upstream_may_take(
+    application: Application, ai: FakeAI, redis_url: str
+) -> None:
+    ai.text, ai.delay, timeout = TWO_DAYS, 0.2, 30.0
+    async with application(ai_base_url=ai.url, ai_timeout=timeout) as client, Redis.from_url(redis_url) as redis:
+        call = asyncio.create_task(client.post(ITINERARIES, json={"days": 2}))
+        await ai.arrived.wait()
+        (lease,) = await redis.keys("cache:itineraries:*:lease")
+        assert await redis.pttl(lease) > timeout * 1000, "another worker would ask a second time"
+        assert (await call).status_code == 200
+
+
+async def test_a_plan_made_offline_is_not_given_out_as_the_upstream_s(application: Application, ai: FakeAI) -> None:
+    ai.text = TWO_DAYS
+    async with application() as offline, application(ai_base_url=ai.url) as online:
+        answers = [await client.post(ITINERARIES, json={"days": 2}) for client in (offline, online, offline)]
+    assert [answer.json()["source"] for answer in answers] == ["offline", "upstream", "offline"]
 
 
 async def test_a_caller_who_goes_away_does_not_count_as_a_failure(application: Application, ai: FakeAI) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from redis.asyncio import Redis
 
 from app.api.dependencies import encode_cursor
 from app.database.migrate import SEED
@@ -224,6 +225,12 @@ async def test_an_unknown_place_is_not_found(client: httpx.AsyncClient) -> None:
         answer = await client.get(f"{PATH}/atlantis")
         assert answer.status_code == 404
         assert answer.json()["detail"] == "No destination has this slug."
+
+
+async def test_a_place_is_kept_for_a_minute(client: httpx.AsyncClient, redis_url: str) -> None:
+    await client.get("/api/v1/destinations/amed")
+    async with Redis.from_url(redis_url) as redis:
+        assert 0 < await redis.pttl("cache:destinations:amed") <= 60_000
 
 
 async def test_a_place_is_answered_while_redis_is_away(application: Application) -> None:

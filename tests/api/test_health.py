@@ -128,6 +128,16 @@ async def test_the_ai_service_is_reported_and_never_unready(
     assert ai.url not in answer.text
 
 
+async def test_probes_of_every_worker_do_not_reach_the_ai_service_each_time(application: Application) -> None:
+    async with fake_ai() as ai, application(ai_base_url=ai.url) as client:
+        await migrated()
+        seen = []
+        for status in (200, 500, 500):
+            ai.status = status
+            seen.append((await client.get("/health/ready")).json()["checks"]["ai"]["status"])
+    assert seen == ["pass"] * 3, "what it said at first is remembered"
+
+
 async def test_an_ai_service_that_is_away_is_reported_and_never_unready(application: Application) -> None:
     async with application(ai_base_url="http://127.0.0.1:1/v1") as client:
         await migrated()

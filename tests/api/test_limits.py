@@ -77,6 +77,12 @@ async def test_each_limit_counts_for_itself(application: Application) -> None:
         assert [await send(client, path, 2) for path in BODIES] == [[201, 429], [201, 429], [200, 429]]
 
 
+async def test_each_setting_is_its_own_limit(application: Application) -> None:
+    async with application(rate_limit_writes="1/day", rate_limit_ai="2/day") as client:
+        assert await send(client, CHAT, 3) == [200, 200, 429]
+        assert await send(client, REVIEWS, 2) == [201, 429]
+
+
 async def test_each_client_address_is_counted_for_itself(application: Application) -> None:
     async with application(peer=("198.51.100.7", 1), rate_limit_writes="2/day") as one:
         assert await send(one, REVIEWS, 3) == [201, 201, 429]

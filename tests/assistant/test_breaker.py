@@ -174,6 +174,37 @@ async def test_a_probe_that_died_with_its_worker_does_not_block_the_next_one(red
         assert await worker.breaker.state() == "closed"
 
 
+async def test_a_lease_of_a_probe_runs_out_and_is_its_holder_s_alone(redis_url: str) -> None:
+    key = f"breaker:{NAME}:probe"
+    async with made(redis_url, cool_down=SHORT) as worker:
+        client = worker.gate.client
+        await worker.fail(times=3)
+        await worker.cooled()
+        async with worker.breaker.guard():
+            assert 0 < await client.pttl(key) <= LONG * 1000, "a worker that dies would hold it for ever"
+            await client.set(key, "another's")  # this one's has run out, and the next has come
+        assert await client.get(key) == b"another's"
+
+
+async def test_a_request_that_saw_the_circuit_before_another_s_probe_failed_is_turned_away(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with made(redis_url, cool_down=SHORT) as late, made(redis_url, cool_down=LONG) as other:
+        await late.fail(times=3)
+        await late.cooled()
+        take_probe = late.breaker._repository.take_probe
+
+        async def take_probe_late(name: str, token: str, seconds: float) -> bool:
+            # Between the look at the state and the turn: the other's probe fails.
+            monkeypatch.setattr(late.breaker, "_cool_down", LONG)
+            await other.breaker._repository.update_state(NAME, "opened", time.time())
+            return await take_probe(name, token, seconds)
+
+        monkeypatch.setattr(late.breaker._repository, "take_probe", take_probe_late)
+        assert await late.is_open()
+        assert await other.is_open()
+
+
 async def test_workers_share_the_failures_and_the_state(redis_url: str) -> None:
     async with made(redis_url) as one, made(redis_url) as other:
         await one.fail(times=2)

@@ -7,9 +7,14 @@ from typing import Any
 
 import orjson
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import RedirectResponse
+from starlette.routing import Route
 
 from app.assistant.upstream import Completion, Upstream, UpstreamError, UpstreamRejected, UpstreamTimeout
 from loadtest.fake_ai import FakeAI, fake_ai
+from loadtest.serving import serving
 
 ASK = [{"role": "user", "content": "Where to?"}]
 NOWHERE = "http://127.0.0.1:1/v1"
@@ -70,6 +75,18 @@ async def test_a_status_that_refuses_the_request_is_a_rejection(ai: FakeAI, upst
     ai.status = status
     with pytest.raises(UpstreamRejected, match=f"status {status}"):
         await upstream.complete(ASK)
+
+
+async def test_a_redirect_is_not_followed_with_what_a_traveller_has_written(ai: FakeAI) -> None:
+    async def elsewhere(_: Request) -> RedirectResponse:
+        return RedirectResponse(f"{ai.url}/chat/completions", 307)
+
+    async with serving(Starlette(routes=[Route("/chat/completions", elsewhere, methods=["POST"])])) as url:
+        client = Upstream(url, model="some-model", key="a key", timeout=10)
+        with pytest.raises(UpstreamRejected, match="status 307"):
+            await client.complete(ASK)
+        await client.close()
+    assert ai.requests == []
 
 
 GARBAGE = {

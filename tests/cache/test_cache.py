@@ -227,7 +227,8 @@ async def test_a_waiting_worker_loads_when_the_other_has_failed(redis_url: str) 
         failing.free.set()
         with pytest.raises(LookupError):
             await first
-        assert await second == "from the other"
+        async with asyncio.timeout(10):  # long before the lease of a worker that died would end
+            assert await second == "from the other"
 
 
 @pytest.mark.parametrize(("left", "lease"), [(200, LONG), (None, 0.1)], ids=["it runs out", "it never ends"])
@@ -238,6 +239,35 @@ async def test_a_worker_that_died_with_the_lease_is_not_waited_for_in_vain(
         await worker.gate.client.set("cache:test:key:lease", 1, px=left)
         async with asyncio.timeout(10):
             assert await worker.get(Source(), lease=lease) == "value"
+
+
+async def test_leases_and_marks_run_out_by_themselves(redis_url: str) -> None:
+    async with made(redis_url) as worker:
+        client, source = worker.gate.client, Source()
+        source.free.clear()
+        call = asyncio.create_task(worker.get(source, lease=7.0))
+        await source.started.wait()
+        assert 0 < await client.pttl("cache:test:key:lease") <= 7_000
+        source.free.set()
+        await call
+        assert 0 < await client.pttl("cache:test:key") <= LONG * 1000
+        await worker.cache.delete("test", "key")
+        assert 0 < await client.pttl("cache:test:key:changed") <= module.CHANGED_FOR * 1000
+
+
+async def test_a_value_that_another_worker_has_just_loaded_leaves_no_lease(redis_url: str) -> None:
+    async with made(redis_url) as worker:
+        client, lease = worker.gate.client, worker.cache._lease
+
+        async def lease_late(name: str, token: str, seconds: float) -> bool:
+            await client.set(name, b'"from the other"')
+            return await lease(name, token, seconds)
+
+        worker.cache._lease = lease_late  # type: ignore[method-assign]
+        source = Source()
+        assert await worker.get(source) == "from the other"
+        assert source.loads == 0
+        assert await client.exists("cache:test:key:lease") == 0
 
 
 async def test_a_worker_whose_load_outlasts_its_lease_leaves_the_next_ones_lease_alone(redis_url: str) -> None:

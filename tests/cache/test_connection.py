@@ -139,8 +139,11 @@ async def test_an_error_that_is_not_of_redis_is_the_callers(redis_url: str) -> N
 async def test_a_redis_that_does_not_answer_is_away(scratch: Path) -> None:
     path = scratch / "silent.sock"
     ended: asyncio.Queue[None] = asyncio.Queue()
+    connections = 0
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
         await reader.read()
         writer.close()
         ended.put_nowait(None)
@@ -153,6 +156,30 @@ async def test_a_redis_that_does_not_answer_is_away(scratch: Path) -> None:
         await gate.close()
         for _ in range(2):  # the call and its one retry
             await asyncio.wait_for(ended.get(), 10)
+    assert connections == 2
+
+
+async def test_what_is_logged_of_a_redis_that_is_away_holds_no_password() -> None:
+    gate = RedisGate("redis://user:hunter2@127.0.0.1:1/0")
+    with capture_logs() as lines, pytest.raises(RedisAway, match=r"^ConnectionError$"):
+        await gate.call(get)
+    await gate.close()
+    assert lines == [
+        {"event": "redis_away", "log_level": "warning", "error": "ConnectionError", "pause_seconds": connection.PAUSE}
+    ]
+
+
+async def test_closing_leaves_no_connection(redis_url: str) -> None:
+    async with Redis.from_url(redis_url) as client:
+        before = len(await client.client_list())
+        gate = RedisGate(redis_url)
+        await gate.call(get)
+        await gate.ping()
+        assert len(await client.client_list()) == before + 2
+        await gate.close()
+        async with asyncio.timeout(10):
+            while len(await client.client_list()) > before:  # noqa: ASYNC110 -- the server tells nobody
+                await asyncio.sleep(0.01)
 
 
 async def test_a_cancellation_is_never_lost_however_far_a_call_has_come(redis_url: str) -> None:

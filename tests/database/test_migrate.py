@@ -142,6 +142,40 @@ async def test_a_migration_may_take_longer_than_a_request_may(
     await database.close()
 
 
+async def test_another_worker_s_migration_may_take_longer_than_a_request_may(
+    empty: Database, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "COMMAND_TIMEOUT", 0.2)
+    waiting = Database(empty_database_url)
+    await waiting.open()
+    waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND NOT granted"
+    async with empty.transaction() as connection:
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", module.LOCK)
+        second = asyncio.create_task(migrate(waiting))
+        async with asyncio.timeout(10):
+            while not await connection.fetchval(waits, module.LOCK):  # noqa: ASYNC110 -- a lock has no event
+                await asyncio.sleep(0.01)
+        await connection.execute("SELECT pg_sleep(0.5)")
+    assert await asyncio.wait_for(second, 30) == NAMES
+    await waiting.close()
+
+
+async def test_a_database_that_is_away_is_asked_again_after_seconds_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    delays: list[float] = []
+
+    async def note(seconds: float) -> None:
+        delays.append(seconds)
+        if len(delays) == 12:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(asyncio, "sleep", note)
+    with pytest.raises(asyncio.CancelledError):
+        await migrate_when_reachable(Database("postgresql:///never-opened"))
+    assert delays == sorted(delays)
+    assert delays[0] == pool.FIRST_RETRY_DELAY
+    assert delays[-1] == pool.LONGEST_RETRY_DELAY
+
+
 async def test_a_database_that_is_away_is_waited_for(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LONGEST_RETRY_DELAY", 0.1)
     servers = EmbeddedServers(scratch / "migrate", redis=False)

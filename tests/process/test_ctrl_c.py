@@ -17,8 +17,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from loadtest.programs import free_port
 from tests.process.raw import Answer, answers, request
-from tests.process.service import ROOT, free_port, gone, service, wait_for
+from tests.process.service import ROOT, gone, service, wait_for
 
 # Longer than any test: what ends before, ends because of a signal.
 FOR_EVER = "600"

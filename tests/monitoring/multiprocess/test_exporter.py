@@ -22,8 +22,8 @@ from app.monitoring.multiprocess import directory as shared
 from app.monitoring.multiprocess import exporter
 from loadtest.programs import free_port
 from tests import processes
-from tests.process.service import ROOT, total, wait_for
 from tests.monitoring.multiprocess.simulated import Scene
+from tests.process.service import ROOT, total, wait_for
 
 COMMAND = [sys.executable, "-m", "app.monitoring.multiprocess.exporter"]
 COUNTING = """

@@ -23,7 +23,8 @@ run: $(READY) ## start the service on several workers with its own PostgreSQL an
 
 PROGRAMS := build/programs
 test soak loadtest: export PATH := $(CURDIR)/$(PROGRAMS)/usr/bin:$(PATH):$(CURDIR)/$(PROGRAMS)/go/bin
-# Two processes with servers of their own: most tests wait for a service. ARGS="-n 0" runs them one after the other.
+# Two processes with servers of their own: most tests wait for a service. ARGS="-n 0" runs them one after the other,
+# ARGS="-p randomly" in random order (the seed is printed; --randomly-seed=... repeats it).
 test: $(READY) programs ## run every test, with branch coverage (ARGS=... go to pytest)
 	@tests/telemetry/collector.sh $(PROGRAMS) >/dev/null || true # the tests that need it give its reason
 	@rm -f .coverage .coverage.*
@@ -83,7 +84,7 @@ clean: ## remove the environment, the development data and the results
 # than before or the set-up was interrupted. Otherwise the file keeps its time, and nothing else is done.
 $(INTERPRETER): FORCE
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: name a Python 3.11 to 3.14 with PYTHON=..." >&2; exit 1; }
-	@$(PYTHON) -I tools/interpreter.py $(VENV) $(PYTHON)
+	@$(PYTHON) -I tests/interpreter.py $(VENV) $(PYTHON)
 FORCE:
 
 # The stamp is away meanwhile and written last, so an interrupted set-up starts again.

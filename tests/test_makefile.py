@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from app.settings import ROOT
-from tools import interpreter
+from tests import interpreter
 
 Make = Callable[..., subprocess.CompletedProcess[str]]
 LOCKS = "requirements-setup.lock", "requirements.lock", "requirements-dev.lock"
@@ -25,12 +25,12 @@ INSTALLER = '#!/bin/sh\ntest ! -e broken && echo "$(basename "$0") $1" >> instal
 def checkout(tmp_path: Path) -> Path:
     """A checkout with what the set-up reads, whose environments have no packages, and with a python3 of its own."""
     root = tmp_path / "checkout"
-    (root / "tools").mkdir(parents=True)
+    (root / "tests").mkdir(parents=True)
     (root / "programs").mkdir()
     shutil.copy(ROOT / "Makefile", root)
-    source = (ROOT / "tools" / "interpreter.py").read_text()
+    source = (ROOT / "tests" / "interpreter.py").read_text()
     assert "with_pip=True" in source
-    (root / "tools" / "interpreter.py").write_text(source.replace("with_pip=True", "with_pip=False"))
+    (root / "tests" / "interpreter.py").write_text(source.replace("with_pip=True", "with_pip=False"))
     for lock in LOCKS:
         (root / lock).touch()
     for name in ("pip", "uv"):
@@ -157,7 +157,7 @@ def test_a_missing_interpreter_is_named_before_anything_is_made(checkout: Path, 
 
 
 def test_an_unusable_interpreter_is_refused_before_anything_is_made(checkout: Path, make: Make) -> None:
-    script = checkout / "tools" / "interpreter.py"
+    script = checkout / "tests" / "interpreter.py"
     script.write_text(script.read_text().replace("NEWEST = (3, 11), (3, 14)", "NEWEST = (3, 8), (3, 9)"))
     done = make()
     assert done.returncode != 0

@@ -14,6 +14,7 @@ from loadtest.fake_ai import FakeAI, fake_ai
 from tests.dashboards.boards import BOARDS, Board, label_query, targets, variables
 from tests.dashboards.prometheus import JOB, Prometheus, program, prometheus
 from tests.dashboards.traffic import SETTINGS, Visitors
+from tests.dashboards.values import unknown
 from tests.process.service import service, wait_for
 
 # In a run without a crash all workers that are configured live whenever a scrape looks, and a disk has room.
@@ -88,7 +89,8 @@ async def lived(directory: Path, fake: FakeAI, addresses: dict[str, str]) -> tup
         wait_for(lambda: server.scrapes() >= 2, "two scrapes")
         visitors = Visitors(running, server, fake)
         await visitors.live()
-        return visitors.statuses, all_shortcomings(server, start) + unanswered(server)
+        strangers = [f"not among the values of the code: {line}" for line in unknown(running.scrape())]
+        return visitors.statuses, all_shortcomings(server, start) + unanswered(server) + strangers
 
 
 def test_the_documents_have_the_queries_that_people_look_for() -> None:

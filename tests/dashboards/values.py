@@ -1,0 +1,175 @@
+"""The values that each label of each metric can have, as the code has them, and the matchers of a query."""
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+from functools import cache
+
+from prometheus_client import Histogram
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.api import destinations
+from app.assistant import breaker
+from app.main import create_app
+from app.monitoring import prometheus, span_queue
+from app.monitoring.catalogue import OVERFLOW, catalogue, registry
+from app.monitoring.http_metrics import METHODS, NO_ROUTE, UNKNOWN_METHOD
+from app.monitoring.multiprocess.master import EXIT_REASONS
+from app.settings import ROOT, Settings
+from tests.dashboards.lint import metrics
+
+Values = frozenset[str]
+Matcher = tuple[str, str, str, str]
+"""Sample, label, operator, value."""
+# What Prometheus itself says of a target.
+OF_PROMETHEUS = {"up", "scrape_duration_seconds"}
+# Labels whose values are the machine's or the deployment's.
+FREE = {"job", "instance", "version", "python", "environment"}
+SELECTOR = re.compile(r'([a-zA-Z_:][\w:]*)\{((?:[^{}"]|"[^"]*")*)\}')
+MATCHER = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
+SUFFIX = re.compile(r"_(?:bucket|sum|count)$")
+
+
+def _tree(path: str) -> ast.Module:
+    return ast.parse((ROOT / path).read_text())
+
+
+def _texts(node: ast.AST) -> Iterator[str]:
+    return (one.value for one in ast.walk(node) if isinstance(one, ast.Constant) and isinstance(one.value, str))
+
+
+def _assigned(path: str, name: str) -> Values:
+    """Every text that a variable is set to."""
+    nodes = [node for node in ast.walk(_tree(path)) if isinstance(node, ast.Assign)]
+    return frozenset(
+        text
+        for node in nodes
+        if any(isinstance(target, ast.Name) and target.id == name for target in node.targets)
+        for text in _texts(node.value)
+    )
+
+
+def _passed(path: str, *functions: str, position: int = 0) -> Values:
+    """Every text that is given to one of `functions` in that place."""
+    nodes = [node for node in ast.walk(_tree(path)) if isinstance(node, ast.Call)]
+    return frozenset(
+        text
+        for node in nodes
+        if isinstance(node.func, ast.Attribute | ast.Name)
+        and (node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id) in functions
+        and len(node.args) > position
+        for text in _texts(node.args[position])
+    )
+
+
+def _keys(path: str, name: str) -> Values:
+    """Every text that something of that name is subscripted with."""
+    nodes = [node for node in ast.walk(_tree(path)) if isinstance(node, ast.Subscript)]
+    return frozenset(
+        text
+        for node in nodes
+        if isinstance(node.value, ast.Attribute) and node.value.attr == name
+        for text in _texts(node.slice)
+    )
+
+
+def _hooks() -> Values:
+    """The functions of gunicorn_conf.py that count what they catch."""
+    functions = [node for node in ast.walk(_tree("gunicorn_conf.py")) if isinstance(node, ast.FunctionDef)]
+    return frozenset(one.name for one in functions if any("never_raises" in ast.dump(d) for d in one.decorator_list))
+
+
+@cache
+def _by_label() -> dict[str, Values]:
+    """Values of labels that mean the same wherever they are."""
+    app = create_app(Settings(environment="test"))
+    return {
+        "method": frozenset(METHODS) | {UNKNOWN_METHOD},
+        "status": frozenset(str(code) for code in range(100, 600)),
+        "handler": frozenset(app.openapi()["paths"]) | {"/openapi.json", "/docs", NO_ROUTE},
+        "operation": _passed("app/assistant/concierge.py", "_observed"),
+        "outcome": _assigned("app/assistant/concierge.py", "outcome"),
+        "kind": _passed("app/assistant/concierge.py", "labels", position=1),
+        "cache": _passed("app/assistant/concierge.py", "get_or_load") | {destinations.CACHE},
+        "breaker": frozenset({breaker.NAME}),
+        "limit": _passed("app/api/reviews.py", "limited")
+        | _passed("app/api/inquiries.py", "limited")
+        | _passed("app/api/assistant.py", "limited"),
+        "state": _passed("app/monitoring/multiprocess/master.py", "labels"),
+        "hook": _hooks(),
+        "worker": frozenset(str(place) for place in range(64)) | {"exporter"},
+        "generation": frozenset("012"),
+        "metric": frozenset(collector._name for collector in registry()._collector_to_names),  # type: ignore[attr-defined]
+    }
+
+
+@cache
+def _reasons() -> dict[str, Values]:
+    """Values of `reason`, by sample."""
+    return {
+        "baliblissed_worker_exits_total": frozenset({*EXIT_REASONS.values()})
+        | _assigned("app/monitoring/multiprocess/master.py", "reason"),
+        "baliblissed_spans_dropped_total": frozenset(span_queue.REASONS),
+        "baliblissed_log_lines_dropped_total": _passed("app/monitoring/log_writer.py", "_drop", position=1)
+        | _keys("app/monitoring/log_writer.py", "dropped"),
+        "baliblissed_metrics_series_refused_total": _assigned("app/monitoring/catalogue.py", "reason"),
+    }
+
+
+def _boundaries(sample: str) -> Values:
+    catalogue()
+    prometheus.Instrumentator()
+    found = registry()._names_to_collectors[SUFFIX.sub("", sample)]
+    assert isinstance(found, Histogram), sample
+    return frozenset("+Inf" if bound == float("inf") else str(float(bound)) for bound in found._upper_bounds)
+
+
+def possible(sample: str, label: str) -> Values | None:
+    """The values that `label` of `sample` can have; None where they are not the code's."""
+    if label in FREE:
+        return None
+    if label == "le":
+        return _boundaries(sample)
+    found = _reasons()[sample] if label == "reason" else _by_label()[label]
+    assert found, f"{sample}: no value of {label} was found in the code"
+    return found | {OVERFLOW}
+
+
+def matchers(query: str) -> set[Matcher]:
+    """The matchers of a query that compare with a value; a variable of Grafana's is none."""
+    return {
+        (sample, label, operator, value.replace(r"\|", "|"))
+        for sample, inside in SELECTOR.findall(query)
+        for label, operator, value in MATCHER.findall(inside)
+        if not value.startswith("$")
+    }
+
+
+def alternatives(expression: str) -> list[str]:
+    """The alternatives of a regular expression, where they are not in brackets."""
+    assert "(" not in expression, f"{expression}: this test takes alternatives apart at each |"
+    return expression.split("|")
+
+
+def misspelt(found: Iterable[Matcher]) -> Iterator[str]:
+    """Matchers with a value, or an alternative, that nothing can have."""
+    for sample, label, operator, value in found:
+        if sample not in metrics().keys() | OF_PROMETHEUS:
+            yield f"{sample} is exposed by nothing"
+            continue
+        known = possible(sample, label)
+        if known is None:
+            continue
+        for one in alternatives(value) if "~" in operator else [re.escape(value)]:
+            if not any(re.fullmatch(one, each) for each in known - {OVERFLOW}):
+                yield f'{sample}{{{label}{operator}"{value}"}}: no {label} is {one}, but {sorted(known)[:20]}'
+
+
+def unknown(exposition: str) -> Iterator[str]:
+    """Values in an exposition of the service that the code does not seem to give: the lists above lack them."""
+    for family in text_string_to_metric_families(exposition):
+        for sample in family.samples:
+            for label, value in sample.labels.items():
+                known = possible(sample.name, label)
+                if known is not None and value not in known:
+                    yield f'{sample.name}{{{label}="{value}"}}'

@@ -20,11 +20,12 @@ except SettingsError as error:
 # Before anything imports prometheus-client, which decides here, once and in silence, where its values live.
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(settings.metrics_directory)
 
-from app.monitoring import logging, process, tracing
-from app.monitoring.multiprocess import master
+from app.monitoring import logging, tracing
+from app.monitoring.metrics import process
+from app.monitoring.server import master
 
 wsgi_app = "app.main:create_app()"
-worker_class = "app.monitoring.worker.Worker"
+worker_class = "app.monitoring.server.worker.Worker"
 bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
 workers = settings.web_concurrency
 max_requests = settings.max_requests

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from app.embedded_servers import READY_TIMEOUT, STOP_TIMEOUT, EmbeddedError, Server, postgres, redis
-from app.monitoring.multiprocess.companion import Companion, CompanionError, announce, owner_is_gone
+from app.monitoring.companion import Companion, CompanionError, announce, owner_is_gone
 
 # sun_path holds 108 bytes on Linux and 104 on macOS; PostgreSQL appends "/.s.PGSQL.5432".
 LONGEST_SOCKET_DIRECTORY = 80

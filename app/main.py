@@ -19,10 +19,11 @@ from app.cache.connection import RedisGate
 from app.database.migrate import migrate_when_reachable
 from app.database.pool import Database
 from app.middleware.body_limit import BodyLimitMiddleware
-from app.middleware.middleware import ObservingMiddleware
-from app.monitoring import event_loop, process, tracing
-from app.monitoring.catalogue import catalogue, registry
+from app.monitoring import tracing
+from app.monitoring.metrics import event_loop, process
+from app.monitoring.metrics.catalogue import catalogue, registry
 from app.monitoring.prometheus import Instrumentator
+from app.monitoring.requests.layer import ObservingMiddleware
 from app.settings import Settings, get_settings
 
 CANCEL_INTERVAL = 0.1
@@ -84,7 +85,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
     finally:
         await _end(background)
-        # The worker drains for 0.7 of graceful_timeout (app/monitoring/worker.py); what is left must do for the rest.
+        # The worker drains for 0.7 of graceful_timeout (app/monitoring/server/worker.py); what is left must do for the rest.
         graceful = services.settings.graceful_timeout
         await services.database.close(min(2.0, 0.1 * graceful))
         if services.concierge.upstream is not None:

@@ -23,7 +23,7 @@ from app.database.pool import Database
 from app.embedded import EmbeddedServers
 from app.main import create_app
 from app.monitoring import tracing
-from app.monitoring.sampling import RequestIds, RequestSampler
+from app.monitoring.traces.sampling import RequestIds, RequestSampler
 from app.settings import Settings
 
 ADMIN_KEY = "a key for the tests only"

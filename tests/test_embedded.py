@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 from app import embedded, embedded_servers
 from app.embedded import EmbeddedError, EmbeddedServers
 from app.embedded_servers import find_postgres, find_redis
-from app.monitoring.multiprocess.companion import Companion
+from app.monitoring.companion import Companion
 from tests.process.service import ROOT, gone, wait_for
 
 

@@ -16,8 +16,8 @@ from app.assistant.concierge import Concierge
 from app.cache.cache import Cache
 from app.cache.connection import RedisGate
 from app.database.pool import Database
-from app.monitoring.catalogue import Catalogue
 from app.monitoring.health import Remembered
+from app.monitoring.metrics.catalogue import Catalogue
 from app.settings import Settings
 
 

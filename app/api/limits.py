@@ -12,7 +12,7 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
 from app.api.problems import RateLimited
 from app.cache.connection import RedisAway, RedisGate
-from app.monitoring.catalogue import Catalogue
+from app.monitoring.metrics.catalogue import Catalogue
 
 
 class Limiter:

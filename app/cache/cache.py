@@ -14,7 +14,7 @@ import orjson
 from redis.asyncio import Redis
 
 from app.cache.connection import RedisAway, RedisGate, release
-from app.monitoring.catalogue import Catalogue
+from app.monitoring.metrics.catalogue import Catalogue
 
 LOCAL_ENTRIES = 1_024
 # Other workers cannot invalidate a local entry, so it lives for seconds whatever its time to live.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from app.monitoring.catalogue import Catalogue
+from app.monitoring.metrics.catalogue import Catalogue
 
 CGROUP = Path("/sys/fs/cgroup")
 

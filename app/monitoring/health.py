@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
-from app.monitoring.logging import get_logger
+from .logging import get_logger
 
 Details = Mapping[str, Any]
 log = get_logger("health")

@@ -20,12 +20,12 @@ import structlog
 from gunicorn.glogging import Logger as GunicornBaseLogger
 from structlog.types import EventDict, Processor
 
-from app.monitoring import log_chain
-from app.monitoring.log_console import Console
-from app.monitoring.log_levels import Levels, parse_levels
-from app.monitoring.log_line import encode
-from app.monitoring.log_writer import Writer
-from app.monitoring.multiprocess.companion import no_fork
+from .companion import no_fork
+from .logs import chain as log_chain
+from .logs.console import Console
+from .logs.levels import Levels, parse_levels
+from .logs.line import encode
+from .logs.writer import Writer
 
 Renderer = Literal["json", "console"]
 Write = Callable[[bytes], object]
@@ -172,7 +172,7 @@ def configure(
 ) -> None:
     """Set up logging of this process; calling it again replaces the set-up.
 
-    Lines go to `stream`, standard output by default. `level` has the form that app.monitoring.log_levels describes.
+    Lines go to `stream`, standard output by default. `level` has the form that app.monitoring.logs.levels describes.
     With `user_key`, a secret of 16 bytes or more, user ids become pseudonyms; without it they are replaced.
     """
     output = stream or sys.stdout
@@ -255,7 +255,7 @@ def _write_text(stream: TextIO, line: bytes) -> None:
 def count_dropped(reason: str, lines: int) -> None:
     """Count `lines` in the catalogue, where this process has one."""
     # Not before it is used: prometheus-client decides at its import where its values live.
-    from app.monitoring.catalogue import catalogue  # noqa: PLC0415
+    from .metrics.catalogue import catalogue  # noqa: PLC0415
 
     # This is the writer's thread: making the catalogue here could meet the main thread's making it.
     if catalogue.cache_info().currsize:

@@ -15,9 +15,9 @@ from prometheus_fastapi_instrumentator import metrics
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from app.monitoring.catalogue import LATENCY_BUCKETS, registry
-from app.monitoring.http_metrics import HttpMetrics
-from app.monitoring.multiprocess.aggregate import exposition
+from .metrics.catalogue import LATENCY_BUCKETS, registry
+from .metrics.http import HttpMetrics
+from .multiprocess.aggregate import exposition
 
 _LIBRARY = signature(LibraryInstrumentator).parameters
 _IN_PROGRESS = (
@@ -42,7 +42,7 @@ REFUSED = {
         " info.modified_duration_without_streaming in a Histogram of its own"
     ),
     "body_handlers": "no answer's body is held back: wrap the application in a middleware that reads it",
-    "registry": "all metrics are in app.monitoring.catalogue.registry()",
+    "registry": "all metrics are in app.monitoring.metrics.catalogue.registry()",
 }
 
 

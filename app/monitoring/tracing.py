@@ -24,12 +24,12 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter, SpanExportResult
 from opentelemetry.util.http import parse_excluded_urls
 
-from app.monitoring.catalogue import catalogue, registry
-from app.monitoring.logging import get_logger
-from app.monitoring.request_span import RequestTracer
-from app.monitoring.sampling import RequestIds, RequestSampler
-from app.monitoring.span_queue import MOST_IN_BATCH, MOST_SPANS, REASONS, BoundedSpanProcessor
-from app.monitoring.span_redaction import LONGEST_VALUE, RedactingExporter
+from .logging import get_logger
+from .metrics.catalogue import catalogue, registry
+from .traces.request_span import RequestTracer
+from .traces.sampling import RequestIds, RequestSampler
+from .traces.span_queue import MOST_IN_BATCH, MOST_SPANS, REASONS, BoundedSpanProcessor
+from .traces.span_redaction import LONGEST_VALUE, RedactingExporter
 
 ExporterName = Literal["otlp", "console", "none"]
 SECONDS_BETWEEN_WARNINGS = 60.0

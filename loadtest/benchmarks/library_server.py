@@ -8,7 +8,7 @@ import sys
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from app.monitoring.multiprocess.companion import announce, wait_for_owner
+from app.monitoring.companion import announce, wait_for_owner
 
 
 def main() -> int:

@@ -19,8 +19,9 @@ from unittest import mock
 
 import structlog
 
-from app.monitoring import log_chain, log_writer
 from app.monitoring.logging import TrustedLogger, configure
+from app.monitoring.logs import chain as log_chain
+from app.monitoring.logs import writer as log_writer
 from app.settings import ROOT
 from loadtest.benchmarks.command import BenchmarkError, Depth, Figures, options, progress, run, table
 

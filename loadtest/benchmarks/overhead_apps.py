@@ -108,9 +108,9 @@ def naive(count: int, ratio: float, endpoint: str, output: TextIO) -> FastAPI:
 
 def full(count: int, ratio: float, endpoint: str, output: TextIO) -> FastAPI:
     """The same signals by this project's parts, as app/main.py and gunicorn_conf.py put them together."""
-    from app.middleware.middleware import ObservingMiddleware  # noqa: PLC0415
     from app.monitoring import logging, tracing  # noqa: PLC0415
     from app.monitoring.prometheus import Instrumentator  # noqa: PLC0415
+    from app.monitoring.requests.layer import ObservingMiddleware  # noqa: PLC0415
 
     logging.configure(
         renderer="json", level="INFO", service="full", version="1", environment="production", stream=output

@@ -26,7 +26,7 @@ from loadtest.programs import free_port
 PATIENCE = 30.0
 CONNECTIONS = 8
 # As gunicorn_conf.py has it; the others take what uvicorn's documentation names.
-WORKERS = {"full": "app.monitoring.worker.Worker"}
+WORKERS = {"full": "app.monitoring.server.worker.Worker"}
 ROUNDS = {Depth.QUICK: 2, Depth.DEFAULT: 5, Depth.FULL: 11}
 SECONDS = 2.0
 PATH = "/api/v1/places/tanah-lot?language=id"

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from app.monitoring._redaction.text import scrub
 from app.monitoring.redaction import redact_event
-from app.monitoring.span_redaction import _attributes
+from app.monitoring.redaction.text import scrub
+from app.monitoring.traces.span_redaction import _attributes
 from loadtest.benchmarks.command import Depth, Figures, options, run, table
 
 BUDGET_US = 10.0

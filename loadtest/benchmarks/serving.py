@@ -14,8 +14,8 @@ from threading import Barrier
 
 import psutil
 
-from app.monitoring.multiprocess.companion import Companion
-from app.monitoring.multiprocess.exporter import listen
+from app.monitoring.companion import Companion
+from app.monitoring.exporter import listen
 from app.monitoring.multiprocess.values import DIRECTORY
 from loadtest.benchmarks.command import BenchmarkError, Depth, Figures
 from loadtest.benchmarks.expositions import ACCEPT, must_agree
@@ -68,7 +68,7 @@ def _both(live: Path, beside: Path) -> Iterator[tuple[Server, Server]]:
     link_live(live, beside)
     with listen("127.0.0.1", 0) as listener:
         descriptor = listener.fileno()
-        exporter = _start(beside, "app.monitoring.multiprocess.exporter", "--end-with-stdin", fd=descriptor)
+        exporter = _start(beside, "app.monitoring.exporter", "--end-with-stdin", fd=descriptor)
         port = listener.getsockname()[1]
     try:
         librarys = _start(live, "loadtest.benchmarks.library_server")

@@ -9,7 +9,7 @@ from typing import Any
 import grpc  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
-from app.monitoring.multiprocess.companion import Companion, announce, wait_for_owner
+from app.monitoring.companion import Companion, announce, wait_for_owner
 
 PATIENCE = 20.0
 

@@ -10,8 +10,8 @@ import pytest
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_fastapi_instrumentator import metrics as instrumentator
 
-from app.monitoring.catalogue import LATENCY_BUCKETS, BoundedRegistry, build_catalogue
-from app.monitoring.multiprocess.master import EXIT_REASONS
+from app.monitoring.metrics.catalogue import LATENCY_BUCKETS, BoundedRegistry, build_catalogue
+from app.monitoring.server.master import EXIT_REASONS
 from tests.alerts.programs import run
 from tests.alerts.rules import (
     MONITORING,

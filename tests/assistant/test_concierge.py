@@ -16,7 +16,7 @@ from app.assistant.upstream import Completion, Upstream, UpstreamError, Upstream
 from app.cache.cache import Cache
 from app.cache.connection import RedisGate
 from app.database.pool import Database, DatabaseUnavailable
-from app.monitoring.catalogue import build_catalogue
+from app.monitoring.metrics.catalogue import build_catalogue
 from loadtest.fake_ai import FakeAI, fake_ai
 
 TWO_DAYS = Wishes(2, ("temple",), 500_000, 6)

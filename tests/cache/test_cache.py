@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from app.cache import cache as module
 from app.cache.cache import Cache, LocalStore
 from app.cache.connection import RedisGate
-from app.monitoring.catalogue import build_catalogue
+from app.monitoring.metrics.catalogue import build_catalogue
 
 AWAY = "unix:///nonexistent.sock"
 LONG = 60.0

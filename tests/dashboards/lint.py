@@ -6,7 +6,7 @@ from functools import cache
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from app.monitoring.catalogue import BoundedRegistry, build_catalogue, registry
+from app.monitoring.metrics.catalogue import BoundedRegistry, build_catalogue, registry
 from app.monitoring.prometheus import Instrumentator
 from tests.dashboards.boards import Board, label_query, panels, targets, variables
 

@@ -11,10 +11,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.api import destinations
 from app.assistant import breaker
 from app.main import create_app
-from app.monitoring import prometheus, span_queue
-from app.monitoring.catalogue import OVERFLOW, catalogue, registry
-from app.monitoring.http_metrics import METHODS, NO_ROUTE, UNKNOWN_METHOD
-from app.monitoring.multiprocess.master import EXIT_REASONS
+from app.monitoring import prometheus
+from app.monitoring.metrics.catalogue import OVERFLOW, catalogue, registry
+from app.monitoring.metrics.http import METHODS, NO_ROUTE, UNKNOWN_METHOD
+from app.monitoring.server.master import EXIT_REASONS
+from app.monitoring.traces import span_queue
 from app.settings import ROOT, Settings
 from tests.dashboards.lint import metrics
 
@@ -95,7 +96,7 @@ def _by_label() -> dict[str, Values]:
         "limit": _passed("app/api/reviews.py", "limited")
         | _passed("app/api/inquiries.py", "limited")
         | _passed("app/api/assistant.py", "limited"),
-        "state": _passed("app/monitoring/multiprocess/master.py", "labels"),
+        "state": _passed("app/monitoring/server/master.py", "labels"),
         "hook": _hooks(),
         "worker": frozenset(str(place) for place in range(64)) | {"exporter"},
         "generation": frozenset("012"),
@@ -108,11 +109,11 @@ def _reasons() -> dict[str, Values]:
     """Values of `reason`, by sample."""
     return {
         "baliblissed_worker_exits_total": frozenset({*EXIT_REASONS.values()})
-        | _assigned("app/monitoring/multiprocess/master.py", "reason"),
+        | _assigned("app/monitoring/server/master.py", "reason"),
         "baliblissed_spans_dropped_total": frozenset(span_queue.REASONS),
-        "baliblissed_log_lines_dropped_total": _passed("app/monitoring/log_writer.py", "_drop", position=1)
-        | _keys("app/monitoring/log_writer.py", "dropped"),
-        "baliblissed_metrics_series_refused_total": _assigned("app/monitoring/catalogue.py", "reason"),
+        "baliblissed_log_lines_dropped_total": _passed("app/monitoring/logs/writer.py", "_drop", position=1)
+        | _keys("app/monitoring/logs/writer.py", "dropped"),
+        "baliblissed_metrics_series_refused_total": _assigned("app/monitoring/metrics/catalogue.py", "reason"),
     }
 
 

@@ -12,8 +12,8 @@ import yaml
 
 from app import __version__
 from app.api import health
+from app.monitoring.companion import Companion
 from app.monitoring.health import GRACE
-from app.monitoring.multiprocess.companion import Companion
 from app.settings import ROOT, Settings, load_settings
 from tests.deploy.conftest import COMPOSE, SECRETS, STANDIN, Answering, Service, compose_config, gunicorn, run
 

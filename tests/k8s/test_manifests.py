@@ -16,9 +16,9 @@ import yaml
 from app import __version__
 from app.api import health
 from app.monitoring import tracing
+from app.monitoring.companion import Companion
 from app.monitoring.health import GRACE
-from app.monitoring.multiprocess.companion import Companion
-from app.monitoring.worker import DRAIN_SHARE
+from app.monitoring.server.worker import DRAIN_SHARE
 from app.settings import ROOT, SECRET_VARIABLES, Settings
 from tests.deploy.conftest import gunicorn
 from tests.k8s.rendering import (

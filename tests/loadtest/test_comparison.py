@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.monitoring.catalogue import LATENCY_BUCKETS
+from app.monitoring.metrics.catalogue import LATENCY_BUCKETS
 from loadtest import comparison
 from loadtest.comparison import Figures, figures
 from loadtest.ledger import Ledger, Request

@@ -12,7 +12,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from app.monitoring.catalogue import LATENCY_BUCKETS
+from app.monitoring.metrics.catalogue import LATENCY_BUCKETS
 from loadtest import alerts, scenarios, stack
 from loadtest.alerts import Prometheus, Timeline
 from loadtest.comparison import Figures

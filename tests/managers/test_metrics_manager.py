@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from app.managers.metrics import MetricsManager, collect, memory
-from app.monitoring.catalogue import Catalogue, build_catalogue
+from app.monitoring.metrics.catalogue import Catalogue, build_catalogue
 
 MIB = 1024 * 1024
 

@@ -18,11 +18,11 @@ from starlette.responses import JSONResponse, PlainTextResponse, StreamingRespon
 from starlette.routing import Host, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 
-from app.middleware.middleware import ObservingMiddleware
-from app.monitoring.catalogue import LATENCY_BUCKETS
-from app.monitoring.http_metrics import HttpMetrics
-from app.monitoring.request_span import RequestTracer
-from app.monitoring.sampling import RequestIds, RequestSampler
+from app.monitoring.metrics.catalogue import LATENCY_BUCKETS
+from app.monitoring.metrics.http import HttpMetrics
+from app.monitoring.requests.layer import ObservingMiddleware
+from app.monitoring.traces.request_span import RequestTracer
+from app.monitoring.traces.sampling import RequestIds, RequestSampler
 
 TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False}
 HERE = Path(__file__).parent

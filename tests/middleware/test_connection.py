@@ -13,7 +13,7 @@ from starlette.websockets import WebSocketDisconnect
 from structlog.contextvars import get_contextvars
 from structlog.testing import capture_logs
 
-from app.middleware.middleware import ObservingMiddleware
+from app.monitoring.requests.layer import ObservingMiddleware
 from tests.middleware.applications import TELEMETRY, Records
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

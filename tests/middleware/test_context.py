@@ -18,8 +18,8 @@ from starlette.types import Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, get_contextvars, merge_contextvars
 from structlog.testing import capture_logs
 
-from app.middleware.middleware import ObservingMiddleware
-from app.monitoring import log_chain
+from app.monitoring.logs import chain as log_chain
+from app.monitoring.requests.layer import ObservingMiddleware
 from tests.middleware.applications import TELEMETRY, Records, fastapi_house
 from tests.middleware.wire import Wire
 

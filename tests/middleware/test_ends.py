@@ -12,7 +12,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from app.middleware.middleware import ObservingMiddleware
+from app.monitoring.requests.layer import ObservingMiddleware
 from tests.middleware.applications import HERE, TELEMETRY, Records, in_two_parts, that_breaks
 from tests.middleware.wire import Wire
 

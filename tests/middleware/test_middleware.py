@@ -20,8 +20,8 @@ from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from app.middleware.body_limit import BodyLimitMiddleware
-from app.middleware.middleware import ObservingMiddleware
 from app.monitoring.redaction import sanitised_address
+from app.monitoring.requests.layer import ObservingMiddleware
 
 SCOPE: Scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": ("198.51.100.7", 1)}
 

@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.monitoring.catalogue import LATENCY_BUCKETS
+from app.monitoring.metrics.catalogue import LATENCY_BUCKETS
 from tests.middleware.applications import Records, fastapi_house, starlette_house
 
 DURATIONS = ("http_request_duration_seconds", "http_request_duration_highr_seconds")

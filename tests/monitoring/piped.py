@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from app.monitoring.log_writer import Writer
+from app.monitoring.logs.writer import Writer
 
 PATIENCE = 20.0
 F_SETPIPE_SZ = 1031  # one page is the least

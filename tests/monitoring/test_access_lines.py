@@ -6,7 +6,7 @@ import pytest
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from app.middleware.middleware import ObservingMiddleware
+from app.monitoring.requests.layer import ObservingMiddleware
 from tests.middleware.applications import Records
 from tests.middleware.wire import Wire
 from tests.monitoring.conftest import Configure

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
-from app.monitoring import event_loop
-from app.monitoring.catalogue import LAG_BUCKETS
+from app.monitoring.metrics import event_loop
+from app.monitoring.metrics.catalogue import LAG_BUCKETS
 
 
 class Lag(Histogram):

@@ -224,7 +224,7 @@ class Clock:
 async def test_what_a_duration_is(monkeypatch: pytest.MonkeyPatch, path: str, theirs: float, ours: float) -> None:
     clock = Clock()
     monkeypatch.setattr("prometheus_fastapi_instrumentator.middleware.default_timer", clock)
-    monkeypatch.setattr("app.middleware.middleware.time", SimpleNamespace(perf_counter=clock))
+    monkeypatch.setattr("app.monitoring.requests.layer.time", SimpleNamespace(perf_counter=clock))
     taken = []
     for app, registry in by_pairs(applications("fastapi")):
         add_slow_routes(app, clock)

@@ -5,8 +5,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 
-from app.monitoring.catalogue import LATENCY_BUCKETS, OVERFLOW, BoundedRegistry
-from app.monitoring.http_metrics import HttpMetrics, known_method
+from app.monitoring.metrics.catalogue import LATENCY_BUCKETS, OVERFLOW, BoundedRegistry
+from app.monitoring.metrics.http import HttpMetrics, known_method
 from tests.middleware.applications import Records
 from tests.monitoring.oracle import Call, both, exposed
 

@@ -11,10 +11,10 @@ from prometheus_fastapi_instrumentator import metrics as library
 from structlog.testing import capture_logs
 
 from app.main import create_app
-from app.middleware import middleware
-from app.middleware.middleware import ObservingMiddleware
-from app.monitoring.catalogue import OVERFLOW, BoundedRegistry
+from app.monitoring.metrics.catalogue import OVERFLOW, BoundedRegistry
 from app.monitoring.prometheus import REFUSED, Instrumentator
+from app.monitoring.requests import layer as middleware
+from app.monitoring.requests.layer import ObservingMiddleware
 from tests.conftest import running
 from tests.middleware.applications import fastapi_house
 from tests.middleware.wire import Wire

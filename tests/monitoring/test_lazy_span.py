@@ -14,10 +14,10 @@ from opentelemetry.trace import SpanContext, StatusCode, TraceFlags
 from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from app.middleware.middleware import ObservingMiddleware
-from app.monitoring.catalogue import catalogue
-from app.monitoring.lazy_span import LazySpan
-from app.monitoring.span_queue import BoundedSpanProcessor
+from app.monitoring.metrics.catalogue import catalogue
+from app.monitoring.requests.layer import ObservingMiddleware
+from app.monitoring.traces.lazy_span import LazySpan
+from app.monitoring.traces.span_queue import BoundedSpanProcessor
 from tests.middleware.applications import Records
 from tests.middleware.wire import Wire
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.monitoring.log_console import Console, printable
+from app.monitoring.logs.console import Console, printable
 
 HOSTILE = "\x1b[2J\r\n2026-01-01 [info] forged\x9b31m\u202e\u2028\x07"
 characters = st.characters(exclude_categories=[])

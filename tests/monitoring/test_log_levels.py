@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.monitoring.log_levels import LEVELS, Levels, parse_levels
+from app.monitoring.logs.levels import LEVELS, Levels, parse_levels
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from app.monitoring.log_line import CUT, IDENTITY, LIMIT, encode
+from app.monitoring.logs.line import CUT, IDENTITY, LIMIT, encode
 
 PATIENT = settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example]

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.monitoring import log_writer
-from app.monitoring.log_line import LIMIT
-from app.monitoring.log_writer import Writer
+from app.monitoring.logs import writer as log_writer
+from app.monitoring.logs.line import LIMIT
+from app.monitoring.logs.writer import Writer
 from tests.monitoring.piped import F_SETPIPE_SZ, PATIENCE, Pipe, line, made
 
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from app.monitoring import log_writer
+from app.monitoring.logs import writer as log_writer
 from tests.monitoring.piped import PATIENCE, Pipe, line, made
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from app.monitoring import log_writer
-from app.monitoring.log_line import LIMIT
+from app.monitoring.logs import writer as log_writer
+from app.monitoring.logs.line import LIMIT
 from tests.monitoring.piped import PATIENCE, Pipe, line, made, taking
 from tests.process.service import wait_for
 

@@ -13,10 +13,10 @@ import structlog
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 
-from app.monitoring import log_chain
-from app.monitoring.catalogue import catalogue, registry
-from app.monitoring.log_chain import LONGEST_TEXT
 from app.monitoring.logging import count_dropped, get_logger
+from app.monitoring.logs import chain as log_chain
+from app.monitoring.logs.chain import LONGEST_TEXT
+from app.monitoring.metrics.catalogue import catalogue, registry
 from tests.monitoring.conftest import Configure
 
 SECRET = "wayan@example.com"

@@ -14,7 +14,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_fastapi_instrumentator import metrics as instrumentator
 
-from app.monitoring.catalogue import (
+from app.monitoring.metrics.catalogue import (
     FORBIDDEN_LABELS,
     MAX_SERIES_PER_METRIC,
     OVERFLOW,

@@ -12,10 +12,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from app.monitoring import process
-from app.monitoring.catalogue import Catalogue, build_catalogue
+from app.monitoring.metrics import process
+from app.monitoring.metrics.catalogue import Catalogue, build_catalogue
+from app.monitoring.metrics.process import ProcessFigures
 from app.monitoring.multiprocess import values
-from app.monitoring.process import ProcessFigures
 from tests.process.service import service, wait_for
 
 

@@ -19,9 +19,9 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from app.middleware.middleware import ObservingMiddleware
-from app.monitoring import request_span
-from app.monitoring.request_span import KEPT, RequestTracer
+from app.monitoring.requests.layer import ObservingMiddleware
+from app.monitoring.traces import request_span
+from app.monitoring.traces.request_span import KEPT, RequestTracer
 from tests.middleware.applications import Records
 from tests.middleware.wire import Wire
 
@@ -53,8 +53,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr("app.middleware.middleware.time", SimpleNamespace(perf_counter=made.perf_counter))
-    monkeypatch.setattr("app.monitoring.request_span.time", SimpleNamespace(time_ns=made.time_ns))
+    monkeypatch.setattr("app.monitoring.requests.layer.time", SimpleNamespace(perf_counter=made.perf_counter))
+    monkeypatch.setattr("app.monitoring.traces.request_span.time", SimpleNamespace(time_ns=made.time_ns))
     return made
 
 

@@ -18,7 +18,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from app.monitoring.sampling import Ids, RequestIds, RequestSampler, forced
+from app.monitoring.traces.sampling import Ids, RequestIds, RequestSampler, forced
 
 TRACE_IDS = st.integers(1, 2**128 - 1)
 BOUNDARIES = [1, 2**63, 2**64 - 1, 2**64, 2**64 + 1, 2**128 - 1, round(0.1 * 2**64) - 1, round(0.1 * 2**64)]

@@ -22,8 +22,8 @@ from opentelemetry.trace import (
 )
 from structlog.testing import capture_logs
 
-from app.monitoring import span_redaction
-from app.monitoring.span_redaction import LONGEST_VALUE, RedactingExporter, redact_query
+from app.monitoring.traces import span_redaction
+from app.monitoring.traces.span_redaction import LONGEST_VALUE, RedactingExporter, redact_query
 from app.monitoring.tracing import CalmExporter
 from tests.middleware.applications import Records, fastapi_house
 from tests.middleware.wire import Wire

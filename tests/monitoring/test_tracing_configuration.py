@@ -10,9 +10,9 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from prometheus_client import CollectorRegistry
 
 from app.monitoring import tracing
-from app.monitoring.catalogue import build_catalogue, registry
-from app.monitoring.span_queue import REASONS
-from app.monitoring.span_redaction import LONGEST_VALUE
+from app.monitoring.metrics.catalogue import build_catalogue, registry
+from app.monitoring.traces.span_queue import REASONS
+from app.monitoring.traces.span_redaction import LONGEST_VALUE
 from tests.monitoring.test_tracing import COMMON, SEND_ONE, Inner
 from tests.process.service import ROOT
 

@@ -2,7 +2,7 @@
 
 SET_UP = """
 import asyncio, atexit, json, logging, os, random, sys, threading
-from app.monitoring.log_writer import MAX_BYTES, MAX_LINES, flush
+from app.monitoring.logs.writer import MAX_BYTES, MAX_LINES, flush
 from app.monitoring.logging import configure, get_logger
 configure(renderer="json", level="INFO", service="test", version="1", environment="test")
 log = get_logger("test")
@@ -22,7 +22,7 @@ for number in range(lines):
 
 # Logs more than a backlog holds while nobody reads, says on stderr how that went, and goes on when stdin ends.
 STALLED_READER = """
-from app.monitoring.catalogue import catalogue, registry
+from app.monitoring.metrics.catalogue import catalogue, registry
 catalogue()
 writer = log.bind()._logger._write.__self__
 turns = 0

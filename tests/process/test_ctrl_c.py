@@ -71,7 +71,7 @@ def small(tmp_path: Path) -> Iterator[Small]:
     """A gunicorn that answers; it is killed afterwards if it still runs."""
     (tmp_path / "small.py").write_text(APPLICATION)
     port = free_port()
-    options = ["--worker-class", "app.monitoring.worker.Worker", "--workers", "1", "--bind", f"127.0.0.1:{port}"]
+    options = ["--worker-class", "app.monitoring.server.worker.Worker", "--workers", "1", "--bind", f"127.0.0.1:{port}"]
     options += ["--graceful-timeout", FOR_EVER, "--timeout", FOR_EVER, "--no-control-socket"]
     process = subprocess.Popen(
         [str(Path(sys.executable).with_name("gunicorn")), *options, "small:application"],

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.monitoring.catalogue import LATENCY_BUCKETS
+from app.monitoring.metrics.catalogue import LATENCY_BUCKETS
 from tests.alerts.rules import MONITORING, load, slo
 from tests.telemetry.collector import CHANGES, SHIPPED
 

@@ -13,11 +13,11 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
 
-from app.monitoring.catalogue import MAX_SERIES_PER_METRIC, catalogue, registry
-from app.monitoring.logging import get_logger
-from app.monitoring.multiprocess.directory import epoch
-from app.monitoring.multiprocess.folder import Folder
-from app.monitoring.multiprocess.reader import Reader
+from ..logging import get_logger
+from ..metrics.catalogue import MAX_SERIES_PER_METRIC, catalogue, registry
+from .directory import epoch
+from .folder import Folder
+from .reader import Reader
 
 log = get_logger("aggregate")
 OPENMETRICS = "application/openmetrics-text"

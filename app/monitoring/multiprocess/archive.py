@@ -25,9 +25,9 @@ from typing import Any
 import orjson
 from prometheus_client.samples import Exemplar
 
-from app.monitoring.multiprocess.directory import ARCHIVE, ARCHIVE_NEW
-from app.monitoring.multiprocess.gauges import Entry, combine
-from app.monitoring.multiprocess.table import is_newer
+from .directory import ARCHIVE, ARCHIVE_NEW
+from .gauges import Entry, combine
+from .table import is_newer
 
 MAGIC = b"MPARCH1\n"
 _HEAD = struct.Struct("=III")

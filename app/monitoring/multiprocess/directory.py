@@ -19,7 +19,7 @@ import shutil
 from pathlib import Path
 from typing import IO
 
-from app.monitoring.multiprocess import presence
+from . import presence
 
 LOCK, EPOCH, ARCHIVE, ARCHIVE_NEW, FOLDING_LOCK, SET_ASIDE = (
     "lock",

@@ -15,7 +15,7 @@ from pathlib import Path
 import orjson
 from prometheus_client.samples import Exemplar
 
-from app.monitoring.multiprocess.mapped import MappedFile
+from .mapped import MappedFile
 
 SUFFIX = ".exemplars"
 PAYLOAD = 256

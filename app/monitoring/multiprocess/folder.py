@@ -13,14 +13,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
-from app.monitoring.logging import get_logger
-from app.monitoring.multiprocess import archive as archives
-from app.monitoring.multiprocess import presence
-from app.monitoring.multiprocess.archive import Archive, Files
-from app.monitoring.multiprocess.directory import FOLDING_LOCK, SET_ASIDE
-from app.monitoring.multiprocess.layout import BadFileError
-from app.monitoring.multiprocess.reader import Listing, Reader, listing, stamp, was_given_up
-from app.monitoring.multiprocess.source import ExemplarSource, Source
+from ..logging import get_logger
+from . import archive as archives
+from . import presence
+from .archive import Archive, Files
+from .directory import FOLDING_LOCK, SET_ASIDE
+from .layout import BadFileError
+from .reader import Listing, Reader, listing, stamp, was_given_up
+from .source import ExemplarSource, Source
 
 # What is kept of bad files, for whoever looks into the cause.
 MOST_SET_ASIDE, LARGEST_SET_ASIDE = 8, 1 << 20

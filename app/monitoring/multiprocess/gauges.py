@@ -9,9 +9,9 @@ live...      the same over the living only
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from app.monitoring.catalogue import OVERFLOW, is_forbidden_label
-from app.monitoring.multiprocess.layout import BadFileError, Key, parse, written
-from app.monitoring.multiprocess.series import Family, Labels, line_start, number
+from ..metrics.catalogue import OVERFLOW, is_forbidden_label
+from .layout import BadFileError, Key, parse, written
+from .series import Family, Labels, line_start, number
 
 MODES = frozenset(f"{live}{mode}" for live in ("", "live") for mode in ("all", "min", "max", "sum", "mostrecent"))
 Entry = tuple[float, float]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from prometheus_client.mmap_dict import mmap_key
 
-from app.monitoring.multiprocess.mapped import HEADER, VALUE_PAYLOAD, padding
+from .mapped import HEADER, VALUE_PAYLOAD, padding
 
 _INT = Struct("=i")
 LONGEST_KEY = 1 << 20

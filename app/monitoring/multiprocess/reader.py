@@ -14,15 +14,15 @@ from pathlib import Path
 
 from prometheus_client.samples import Exemplar
 
-from app.monitoring.multiprocess import archive as archives
-from app.monitoring.multiprocess import exemplars, presence
-from app.monitoring.multiprocess.archive import Archive, BadArchiveError
-from app.monitoring.multiprocess.directory import ARCHIVE, epoch
-from app.monitoring.multiprocess.gauges import Entry, Gauges, Readings
-from app.monitoring.multiprocess.layout import BadFileError
-from app.monitoring.multiprocess.series import Family
-from app.monitoring.multiprocess.source import ExemplarSource, Source, owner
-from app.monitoring.multiprocess.table import Column, Table
+from . import archive as archives
+from . import exemplars, presence
+from .archive import Archive, BadArchiveError
+from .directory import ARCHIVE, epoch
+from .gauges import Entry, Gauges, Readings
+from .layout import BadFileError
+from .series import Family
+from .source import ExemplarSource, Source, owner
+from .table import Column, Table
 
 OURS = re.compile(r"\w+-[0-9a-f]{8}")
 MOST_ATTEMPTS = 50

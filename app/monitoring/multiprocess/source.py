@@ -6,11 +6,11 @@ import re
 
 from prometheus_client.samples import Exemplar
 
-from app.monitoring.multiprocess.exemplars import PAYLOAD, unpack
-from app.monitoring.multiprocess.gauges import MODES, Entry, Readings
-from app.monitoring.multiprocess.layout import BadFileError, Layout, parse, used
-from app.monitoring.multiprocess.presence import pid_of
-from app.monitoring.multiprocess.table import Column
+from .exemplars import PAYLOAD, unpack
+from .gauges import MODES, Entry, Readings
+from .layout import BadFileError, Layout, parse, used
+from .presence import pid_of
+from .table import Column
 
 PAGE = 4096
 # What keeps this process from reading any file at all is no fault of the one at hand.

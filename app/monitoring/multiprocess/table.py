@@ -13,9 +13,9 @@ from operator import is_, itemgetter, ne
 from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
-from app.monitoring.catalogue import OVERFLOW, is_forbidden_label
-from app.monitoring.multiprocess.layout import BadFileError, Key, parse, written
-from app.monitoring.multiprocess.series import (
+from ..metrics.catalogue import OVERFLOW, is_forbidden_label
+from .layout import BadFileError, Key, parse, written
+from .series import (
     Family,
     Group,
     Histogram,

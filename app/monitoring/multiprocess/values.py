@@ -17,8 +17,8 @@ from prometheus_client import values
 from prometheus_client.mmap_dict import mmap_key
 from prometheus_client.samples import Exemplar
 
-from app.monitoring.multiprocess import exemplars, presence
-from app.monitoring.multiprocess.mapped import MappedFile, NoRoomError
+from . import exemplars, presence
+from .mapped import MappedFile, NoRoomError
 
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 

@@ -16,7 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.samples import Exemplar
 
-from app.monitoring.catalogue import catalogue
+from app.monitoring.metrics.catalogue import catalogue
 from app.monitoring.multiprocess import values
 from app.monitoring.multiprocess.aggregate import Aggregate
 from app.monitoring.multiprocess.archive import Files

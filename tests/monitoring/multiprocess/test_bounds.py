@@ -3,7 +3,7 @@
 import pytest
 from prometheus_client import Counter, Gauge, Histogram
 
-from app.monitoring.catalogue import OVERFLOW
+from app.monitoring.metrics.catalogue import OVERFLOW
 from app.monitoring.multiprocess import source
 from app.monitoring.multiprocess.directory import ARCHIVE, claim, usage
 from app.monitoring.multiprocess.presence import pid_of

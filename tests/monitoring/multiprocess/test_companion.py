@@ -13,14 +13,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.monitoring.multiprocess import companion
-from app.monitoring.multiprocess.companion import Companion, CompanionError
+from app.monitoring import companion
+from app.monitoring.companion import Companion, CompanionError
 from tests.process.service import ROOT, gone, wait_for
 from tests.processes import started
 
 OWNER = """
 import os, signal, sys
-from app.monitoring.multiprocess.companion import Companion
+from app.monitoring.companion import Companion
 helper = Companion("helper", "announce")
 helper.read_line(30)
 if os.fork() == 0:
@@ -30,7 +30,7 @@ signal.pause()
 """
 HELPER = """
 import os, signal, sys, threading
-from app.monitoring.multiprocess.companion import announce, wait_for_owner, when_owner_ends
+from app.monitoring.companion import announce, wait_for_owner, when_owner_ends
 mode = sys.argv[1]
 if mode == "die":
     sys.exit(3)
@@ -159,7 +159,7 @@ def test_what_is_closed_in_children_stays_open_in_the_owner() -> None:
 def test_nothing_forks_while_a_thread_holds_the_lock() -> None:
     script = """
 import os, threading
-from app.monitoring.multiprocess.companion import no_fork
+from app.monitoring.companion import no_fork
 held, forked = threading.Event(), threading.Event()
 def hold():
     with no_fork():

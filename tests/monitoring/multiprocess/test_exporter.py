@@ -17,18 +17,18 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from app.monitoring.catalogue import Catalogue, build_catalogue
+from app.monitoring import exporter
+from app.monitoring.metrics.catalogue import Catalogue, build_catalogue
 from app.monitoring.multiprocess import directory as shared
-from app.monitoring.multiprocess import exporter
 from loadtest.programs import free_port
 from tests import processes
 from tests.monitoring.multiprocess.simulated import Scene
 from tests.process.service import ROOT, total, wait_for
 
-COMMAND = [sys.executable, "-m", "app.monitoring.multiprocess.exporter"]
+COMMAND = [sys.executable, "-m", "app.monitoring.exporter"]
 COUNTING = """
 import sys
-from app.monitoring.catalogue import catalogue
+from app.monitoring.metrics.catalogue import catalogue
 metrics = catalogue()
 metrics.cache_hits.labels("places").inc(int(sys.argv[1]))
 metrics.ai_request_duration.labels("chat").observe(0.3)
@@ -40,7 +40,7 @@ COUNTING_COLLECTOR = "tests.monitoring.multiprocess.test_exporter:counting"
 HURRIED = [
     sys.executable,
     "-c",
-    "from app.monitoring.multiprocess import exporter; exporter.COLLECT_INTERVAL = 0.05; exporter.main()",
+    "from app.monitoring import exporter; exporter.COLLECT_INTERVAL = 0.05; exporter.main()",
 ]
 
 
@@ -248,9 +248,7 @@ def test_two_exporters_say_the_same_and_the_second_takes_over_when_the_first_is_
 
 
 def test_no_metric_passes_the_limit_that_it_is_given(directory: Path) -> None:
-    script = (
-        "import sys; from app.monitoring.catalogue import catalogue as c; c().ai_tokens.labels(*sys.argv[1:]).inc()"
-    )
+    script = "import sys; from app.monitoring.metrics.catalogue import catalogue as c; c().ai_tokens.labels(*sys.argv[1:]).inc()"
     for operation in ("chat", "plan", "price"):
         subprocess.run([sys.executable, "-c", script, operation, "in"], env=environment(directory), check=True)
     with running(directory, "--max-series", "2") as started:
@@ -364,7 +362,7 @@ def test_the_duration_of_a_scrape_is_in_seconds(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_client_that_says_nothing_is_hung_up_on(directory: Path) -> None:
     assert exporter.Handler.timeout == exporter.CLIENT_TIMEOUT
-    script = "from app.monitoring.multiprocess import exporter; exporter.Handler.timeout = 0.05; exporter.main()"
+    script = "from app.monitoring import exporter; exporter.Handler.timeout = 0.05; exporter.main()"
     with running(directory, command=[sys.executable, "-c", script]) as started:
         port = int(started.url.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port), 30) as silent:

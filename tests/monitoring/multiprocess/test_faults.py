@@ -14,7 +14,7 @@ from prometheus_client import Counter, Gauge, Summary
 from prometheus_client.mmap_dict import mmap_key
 from structlog.testing import capture_logs
 
-from app.monitoring.catalogue import registry
+from app.monitoring.metrics.catalogue import registry
 from app.monitoring.multiprocess import source
 from app.monitoring.multiprocess.aggregate import Aggregate
 from app.monitoring.multiprocess.directory import ARCHIVE, SET_ASIDE, claim

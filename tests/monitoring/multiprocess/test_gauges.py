@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client import Counter, Gauge, metrics
 
-from app.monitoring.catalogue import OVERFLOW
+from app.monitoring.metrics.catalogue import OVERFLOW
 from app.monitoring.multiprocess.archive import MOST_DEAD_SHOWN
 from app.monitoring.multiprocess.directory import claim
 from app.monitoring.multiprocess.gauges import MODES

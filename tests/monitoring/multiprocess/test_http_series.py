@@ -10,7 +10,7 @@ from prometheus_client import values as library
 from prometheus_client.samples import Exemplar
 from prometheus_client.values import MutexValue
 
-from app.monitoring.http_metrics import HttpMetrics, _SharedSeries
+from app.monitoring.metrics.http import HttpMetrics, _SharedSeries
 from app.monitoring.multiprocess import values
 from app.monitoring.multiprocess.mapped import MappedFile, NoRoomError
 from tests.middleware.applications import Records

@@ -18,11 +18,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.monitoring.backoff import Backoff
-from app.monitoring.catalogue import registry
-from app.monitoring.multiprocess import master
-from app.monitoring.multiprocess.companion import Companion
-from app.monitoring.multiprocess.exporter import DEFAULT_LOGGING, listen
-from app.monitoring.multiprocess.master import StartError
+from app.monitoring.companion import Companion
+from app.monitoring.exporter import DEFAULT_LOGGING, listen
+from app.monitoring.metrics.catalogue import registry
+from app.monitoring.server import master
+from app.monitoring.server.master import StartError
 from loadtest.programs import free_port
 from tests.process.service import wait_for
 
@@ -181,7 +181,7 @@ def test_a_second_master_on_one_port_is_refused(monkeypatch: pytest.MonkeyPatch,
 def test_modules_are_loaded_and_their_objects_left_alone_by_the_collector() -> None:
     before = gc.get_freeze_count()
     try:
-        master.preload("app.monitoring.event_loop", "json")
+        master.preload("app.monitoring.metrics.event_loop", "json")
         assert gc.get_freeze_count() > before
     finally:
         gc.unfreeze()

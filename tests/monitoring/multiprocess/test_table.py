@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import Counter, Gauge, Histogram, Summary
 from prometheus_client.metrics import MetricWrapperBase
 
-from app.monitoring.catalogue import OVERFLOW
+from app.monitoring.metrics.catalogue import OVERFLOW
 from app.monitoring.multiprocess.archive import Archive, replace
 from app.monitoring.multiprocess.layout import BadFileError
 from app.monitoring.multiprocess.table import Table

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
-from app.monitoring import _redaction
-from app.monitoring._redaction import text as texts
-from app.monitoring._redaction.characters import escape
-from app.monitoring._redaction.text import scrub
+from app.monitoring import redaction as _redaction
 from app.monitoring.redaction import LONGEST_TEXT, redact, redact_text
+from app.monitoring.redaction import text as texts
+from app.monitoring.redaction.characters import escape
+from app.monitoring.redaction.text import scrub
 from tests.monitoring.redaction.corpus import HERE
 
 MODULES = [

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from app.monitoring._redaction.keys import Extent, Kind, field
 from app.monitoring.redaction import REDACTED, is_secret_key, redact, redact_attributes, redact_event, redact_text
+from app.monitoring.redaction.keys import Extent, Kind, field
 
 SECRET = """
     authorization Authorization HTTP_AUTHORIZATION proxy-authorization Proxy-Authorization cookie cookies

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import pytest
 from pydantic import BaseModel, SecretStr
 
-from app.monitoring._redaction.structures import MOST_CHARACTERS, MOST_ITEMS
 from app.monitoring.redaction import LONGEST_TEXT, REDACTED, redact, redact_attributes, redact_event, redact_text
+from app.monitoring.redaction.structures import MOST_CHARACTERS, MOST_ITEMS
 
 MAIL = "wayan@example.com"
 

@@ -8,7 +8,7 @@ import base64
 import binascii
 import re
 
-from app.monitoring._redaction.keys import word_set
+from .keys import word_set
 
 REDACTED = "[redacted]"
 

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from app.monitoring._redaction.keys import LONGEST_KEY, Kind, field, is_secret_key
+from .keys import LONGEST_KEY, Kind, field, is_secret_key
 
 _NAMES = ("name", "key", "field", "header")
 

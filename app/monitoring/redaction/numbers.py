@@ -8,9 +8,9 @@ import itertools
 import re
 from collections.abc import Callable
 
-from app.monitoring._redaction.checks import is_card, is_nik, is_timestamp
-from app.monitoring._redaction.ids import Ids
-from app.monitoring._redaction.keys import word_set
+from .checks import is_card, is_nik, is_timestamp
+from .ids import Ids
+from .keys import word_set
 
 # What people write between digits, and a plus where a URL has it for a blank. Other makes of these are folded first.
 _BETWEEN = r"(?:[ \t.()\-]{0,3}|\+)"

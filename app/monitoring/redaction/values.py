@@ -3,9 +3,9 @@
 import re
 from typing import NamedTuple
 
-from app.monitoring._redaction.credentials import REDACTED
-from app.monitoring._redaction.identity import is_sanitised_user, sanitised_list
-from app.monitoring._redaction.keys import Extent, Field, Kind, word_set
+from .credentials import REDACTED
+from .identity import is_sanitised_user, sanitised_list
+from .keys import Extent, Field, Kind, word_set
 
 _PREFIXED_QUOTE = re.compile(r"[bBrRuUfF]{0,2}(\\{0,16})([\"'`])")
 _OPENERS = frozenset("([{")

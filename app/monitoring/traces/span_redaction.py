@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import Link, SpanContext, Status, TraceState
 
-from app.monitoring.redaction import REDACTED, redact, redact_text
+from ..redaction import REDACTED, redact, redact_text
 
 LONGEST_VALUE = 16_384
 """What the SDK may keep of one value; see `tracing.configure`."""

@@ -1,4 +1,4 @@
-"""The process that serves the aggregate on the metrics port: `python -m app.monitoring.multiprocess.exporter`.
+"""The process that serves the aggregate on the metrics port: `python -m app.monitoring.exporter`.
 
 It is no worker, so a scrape never takes time from a request, and it answers while every worker is busy. The gunicorn
 master hands it a bound socket, so the port stays open while the exporter is started again.
@@ -20,13 +20,13 @@ from typing import Any
 
 from prometheus_client.exposition import gzip_accepted
 
-from app.monitoring.catalogue import MAX_SERIES_PER_METRIC, Catalogue, catalogue
-from app.monitoring.logging import configure, get_logger
-from app.monitoring.multiprocess import directory, values
-from app.monitoring.multiprocess.aggregate import Aggregate
-from app.monitoring.multiprocess.aggregate import directory as shared_directory
-from app.monitoring.multiprocess.companion import when_owner_ends
-from app.monitoring.process import ProcessFigures
+from .companion import when_owner_ends
+from .logging import configure, get_logger
+from .metrics.catalogue import MAX_SERIES_PER_METRIC, Catalogue, catalogue
+from .metrics.process import ProcessFigures
+from .multiprocess import directory, values
+from .multiprocess.aggregate import Aggregate
+from .multiprocess.aggregate import directory as shared_directory
 
 log = get_logger("exporter")
 CLIENT_TIMEOUT = 30.0
@@ -150,7 +150,7 @@ def _load(reference: str) -> Collect:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m app.monitoring.multiprocess.exporter",
+        prog="python -m app.monitoring.exporter",
         description="Serve the aggregate of PROMETHEUS_MULTIPROC_DIR on /metrics, in text and OpenMetrics format.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")

@@ -10,12 +10,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from app.monitoring._redaction.characters import with_gutter
-from app.monitoring._redaction.credentials import REDACTED
-from app.monitoring._redaction.identity import is_sanitised_user, sanitised_list, sanitised_user
-from app.monitoring._redaction.keys import LONGEST_KEY, Kind, field
-from app.monitoring._redaction.objects import fields_of, is_pair, name_of, named_elsewhere, show
-from app.monitoring._redaction.text import LONGEST_TEXT, redact_text
+from .characters import with_gutter
+from .credentials import REDACTED
+from .identity import is_sanitised_user, sanitised_list, sanitised_user
+from .keys import LONGEST_KEY, Kind, field
+from .objects import fields_of, is_pair, name_of, named_elsewhere, show
+from .text import LONGEST_TEXT, redact_text
 
 DEEPEST = 8
 MOST_ITEMS = 4096

@@ -11,9 +11,9 @@ from http import HTTPStatus
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
-from app.middleware.entry import CLIENT_CLOSED_REQUEST, FAILED, Entry, access, cut_short, detach, log, members
-from app.monitoring.http_metrics import NO_ROUTE, handler_of
-from app.monitoring.request_span import RequestTracer
+from ..metrics.http import NO_ROUTE, handler_of
+from ..traces.request_span import RequestTracer
+from .entry import CLIENT_CLOSED_REQUEST, FAILED, Entry, access, cut_short, detach, log, members
 
 ACCEPTED = int(HTTPStatus.SWITCHING_PROTOCOLS)
 REFUSED = int(HTTPStatus.FORBIDDEN)

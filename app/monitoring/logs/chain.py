@@ -15,8 +15,8 @@ import structlog
 from opentelemetry import trace
 from structlog.types import EventDict, Processor, WrappedLogger
 
-from app.monitoring.log_line import CUT, LIMIT, encode
-from app.monitoring.redaction import redact_event
+from ..redaction import redact_event
+from .line import CUT, LIMIT, encode
 
 # Redaction reads a text as a whole, so nobody's megabyte may reach it: no line shows that much anyway.
 LONGEST_TEXT = 32_768

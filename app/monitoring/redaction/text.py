@@ -3,11 +3,11 @@
 import re
 from urllib.parse import quote, unquote
 
-from app.monitoring._redaction.characters import escape
-from app.monitoring._redaction.credentials import redact_credentials, redact_email, redact_urls_and_keys
-from app.monitoring._redaction.networks import redact_networks
-from app.monitoring._redaction.numbers import redact_numbers
-from app.monitoring._redaction.pairs import redact_pairs
+from .characters import escape
+from .credentials import redact_credentials, redact_email, redact_urls_and_keys
+from .networks import redact_networks
+from .numbers import redact_numbers
+from .pairs import redact_pairs
 
 # A longer text is cut: what it costs to look through one value is bounded, whoever wrote it.
 LONGEST_TEXT = 16_384

@@ -4,12 +4,12 @@ Log events, spans and error bodies go through it. It knows neither structlog nor
 and copies go out. docs/redaction.md says what is replaced by what, and what stays.
 """
 
-from app.monitoring._redaction.characters import escape
-from app.monitoring._redaction.credentials import REDACTED
-from app.monitoring._redaction.identity import sanitised_address, sanitised_user
-from app.monitoring._redaction.keys import is_secret_key
-from app.monitoring._redaction.structures import DEEPEST, redact, redact_attributes, redact_event
-from app.monitoring._redaction.text import LONGEST_TEXT, redact_text
+from .characters import escape
+from .credentials import REDACTED
+from .identity import sanitised_address, sanitised_user
+from .keys import is_secret_key
+from .structures import DEEPEST, redact, redact_attributes, redact_event
+from .text import LONGEST_TEXT, redact_text
 
 __all__ = [
     "DEEPEST",

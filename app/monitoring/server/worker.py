@@ -16,8 +16,8 @@ from gunicorn.arbiter import Arbiter
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
-from app.monitoring.logging import adopt_server_loggers
-from app.monitoring.multiprocess.master import MAX_REQUESTS, STOPPED
+from ..logging import adopt_server_loggers
+from .master import MAX_REQUESTS, STOPPED
 
 HEARTBEAT = 1.0
 # Share of graceful_timeout for requests in flight; the rest is for telemetry, pools and the exit itself.

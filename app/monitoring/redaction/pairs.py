@@ -7,8 +7,8 @@ character. Text that a value covers is not read again, so the whole is one pass.
 import re
 from collections.abc import Iterator
 
-from app.monitoring._redaction.credentials import REDACTED
-from app.monitoring._redaction.keys import (
+from .credentials import REDACTED
+from .keys import (
     LONGEST_KEY,
     MARKS,
     TAILS,
@@ -19,7 +19,7 @@ from app.monitoring._redaction.keys import (
     is_secret_key,
     word_set,
 )
-from app.monitoring._redaction.values import Name, value_of
+from .values import Name, value_of
 
 _NAME = re.compile(
     r"""(?<![\w.\-])(?:

@@ -19,7 +19,7 @@ from prometheus_fastapi_instrumentator.metrics import Info
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from app.monitoring.multiprocess import values
+from ..multiprocess import values
 
 Metric = TypeVar("Metric")
 UNKNOWN_METHOD = "_OTHER"

@@ -24,7 +24,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
-from app.monitoring.log_line import LIMIT
+from .line import LIMIT
 
 MAX_LINES: Final = 8_192
 MAX_BYTES: Final = 4 * 1024 * 1024

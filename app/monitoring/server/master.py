@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, ParamSpec
 
-from app.monitoring.backoff import Backoff
-from app.monitoring.catalogue import MAX_SERIES_PER_METRIC, catalogue
-from app.monitoring.logging import get_logger
-from app.monitoring.multiprocess.companion import Companion, close_in_children, no_fork
-from app.monitoring.multiprocess.directory import DirectoryError, claim
-from app.monitoring.multiprocess.exporter import listen
+from ..backoff import Backoff
+from ..companion import Companion, close_in_children, no_fork
+from ..exporter import listen
+from ..logging import get_logger
+from ..metrics.catalogue import MAX_SERIES_PER_METRIC, catalogue
+from ..multiprocess.directory import DirectoryError, claim
 
 Params = ParamSpec("Params")
 Address = tuple[str, int]
@@ -101,7 +101,7 @@ class ExporterSupervisor:
 
     def _start(self) -> Companion:
         self._backoff.started()
-        module = "app.monitoring.multiprocess.exporter"
+        module = "app.monitoring.exporter"
         return Companion(module, *self._arguments, pass_fds=[self._listener.fileno()])
 
     def _keep_alive(self) -> None:

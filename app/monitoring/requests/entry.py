@@ -11,9 +11,9 @@ from opentelemetry import context as contexts
 from starlette.types import Receive, Scope, Send
 from structlog.contextvars import STRUCTLOG_KEY_PREFIX, bind_contextvars, clear_contextvars, get_contextvars
 
-from app.monitoring.logging import TrustedLogger, get_logger
-from app.monitoring.redaction import redact_text, sanitised_address
-from app.monitoring.request_span import RequestSpan, RequestTracer, attach
+from ..logging import TrustedLogger, get_logger
+from ..redaction import redact_text, sanitised_address
+from ..traces.request_span import RequestSpan, RequestTracer, attach
 
 # An id that others chose goes into logs and headers, so only a plain form is taken over.
 _SAFE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from app.monitoring.catalogue import Catalogue
-from app.monitoring.logging import get_logger
-from app.monitoring.multiprocess import values
+from ..logging import get_logger
+from ..multiprocess import values
+from .catalogue import Catalogue
 
 INTERVAL = 5.0
 log = get_logger("process")

@@ -6,7 +6,7 @@ Private and loopback addresses, and hosts of URLs, tell where the service's part
 import ipaddress
 import re
 
-from app.monitoring._redaction.identity import sanitised_address
+from .identity import sanitised_address
 
 _IPV4 = re.compile(r"\d(?<![\w.%].)\d{0,2}(?:\.\d{1,3}){3}(?!\w)(?!\.\d)(?!-\w)")
 _IPV6 = re.compile(r"[23](?<![\w:.].)[0-9A-Fa-f]{3}:[0-9A-Fa-f:.]{1,40}[0-9A-Fa-f:](?![\w:])")

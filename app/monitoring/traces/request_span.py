@@ -30,10 +30,10 @@ from opentelemetry.util.http import ExcludeList
 from opentelemetry.util.types import AttributeValue
 from starlette.types import Scope
 
-from app.monitoring.http_metrics import METHODS, known_method
-from app.monitoring.lazy_span import NOT_SAMPLED, SAMPLED, LazySpan
-from app.monitoring.sampling import Ids, RequestIds, RequestSampler, forced
-from app.monitoring.span_redaction import LONGEST_VALUE
+from ..metrics.http import METHODS, known_method
+from .lazy_span import NOT_SAMPLED, SAMPLED, LazySpan
+from .sampling import Ids, RequestIds, RequestSampler, forced
+from .span_redaction import LONGEST_VALUE
 
 KEPT = "sampling.kept_because"
 SLOW = 2.0
@@ -74,7 +74,7 @@ class RequestTracer:
     """Begins and ends the spans of requests.
 
     `slow` is in seconds; `excluded` requests never have a span. Without `late` nothing is kept for its end, nor with a
-    provider whose sampler and ids are not those of app.monitoring.sampling.
+    provider whose sampler and ids are not those of app.monitoring.traces.sampling.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
-from app.monitoring.multiprocess import values
+from ..multiprocess import values
 
 NAMESPACE = "baliblissed"
 # 2.0 is the latency objective: an alert on "P99 > 2 s" can fire only where it is a boundary with others above it.

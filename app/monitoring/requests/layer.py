@@ -16,8 +16,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.middleware.connection import Connection
-from app.middleware.entry import (
+from ..metrics.http import METHODS, NO_ROUTE, UNKNOWN_METHOD, HttpMetrics, handler_of, known_method
+from ..redaction import sanitised_address
+from ..traces.request_span import RequestTracer
+from .connection import Connection
+from .entry import (
     CLIENT_CLOSED_REQUEST,
     FAILED,
     Entry,
@@ -28,9 +31,6 @@ from app.middleware.entry import (
     quoted,
     size,
 )
-from app.monitoring.http_metrics import METHODS, NO_ROUTE, UNKNOWN_METHOD, HttpMetrics, handler_of, known_method
-from app.monitoring.redaction import sanitised_address
-from app.monitoring.request_span import RequestTracer
 
 
 def problem(request_id: str, _path: str) -> ASGIApp:

@@ -1,0 +1,1 @@
+"""The parts of a log line: processors, levels, JSON, console, and the writer that never blocks."""

@@ -1,0 +1,1 @@
+"""The ASGI layer that observes each request."""

@@ -1,0 +1,1 @@
+"""The parts of a trace: sampling, request spans, the bounded queue, redaction."""

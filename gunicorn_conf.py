@@ -20,6 +20,7 @@ except SettingsError as error:
 # Before anything imports prometheus-client, which decides here, once and in silence, where its values live.
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(settings.metrics_directory)
 
+from app.metrics import NAMESPACE
 from app.monitoring import logging, tracing
 from app.monitoring.metrics import process
 from app.monitoring.server import master
@@ -88,6 +89,7 @@ def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001
             service=settings.otel_service_name,
             version=__version__,
             environment=settings.environment,
+            namespace=NAMESPACE,
             timeout=settings.otel_exporter_otlp_timeout,
             queue=settings.otel_bsp_max_queue_size,
             batch=settings.otel_bsp_max_export_batch_size,

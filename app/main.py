@@ -18,10 +18,12 @@ from app.cache.cache import Cache
 from app.cache.connection import RedisGate
 from app.database.migrate import migrate_when_reachable
 from app.database.pool import Database
+from app.metrics import metrics as agency_metrics
 from app.middleware.body_limit import BodyLimitMiddleware
 from app.monitoring import tracing
 from app.monitoring.metrics import event_loop, process
-from app.monitoring.metrics.catalogue import catalogue, registry
+from app.monitoring.metrics.catalogue import catalogue
+from app.monitoring.metrics.registry import registry
 from app.monitoring.prometheus import Instrumentator
 from app.monitoring.requests.layer import ObservingMiddleware
 from app.settings import Settings, get_settings
@@ -34,7 +36,7 @@ REDIS_FALLBACK = "redis://localhost:6379/0"
 
 def _build_services(settings: Settings) -> Services:
     registry().max_series = settings.max_series_per_metric
-    metrics = catalogue()
+    metrics = agency_metrics()
     database_url = settings.database_url.get_secret_value() if settings.database_url else DATABASE_FALLBACK
     redis = RedisGate(settings.redis_url.get_secret_value() if settings.redis_url else REDIS_FALLBACK)
     database = Database(database_url, size=settings.database_pool_size)
@@ -71,21 +73,20 @@ def _build_services(settings: Settings) -> Services:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """What lives as long as the worker. Nothing here fails because a dependency is away: gunicorn would give up."""
     services: Services = app.state.services
+    figures = catalogue()
     app.state.instrumentator.expose_to(app, services.settings.allowed_metrics_ips)
     await services.database.open()
     background = [
         asyncio.create_task(migrate_when_reachable(services.database)),
-        asyncio.create_task(
-            event_loop.watch(services.metrics.event_loop_lag, services.metrics.worker_lag.labels(process.place()))
-        ),
-        asyncio.create_task(process.watch(services.metrics)),
+        asyncio.create_task(event_loop.watch(figures.event_loop_lag, figures.worker_lag.labels(process.place()))),
+        asyncio.create_task(process.watch(figures)),
         asyncio.create_task(services.concierge.breaker.watch()),
     ]
     try:
         yield
     finally:
         await _end(background)
-        # The worker drains for 0.7 of graceful_timeout (app/monitoring/server/worker.py); what is left must do for the rest.
+        # The worker drains for 0.7 of graceful_timeout (server/worker.py); the rest is for what follows.
         graceful = services.settings.graceful_timeout
         await services.database.close(min(2.0, 0.1 * graceful))
         if services.concierge.upstream is not None:

@@ -16,8 +16,8 @@ from app.assistant.concierge import Concierge
 from app.cache.cache import Cache
 from app.cache.connection import RedisGate
 from app.database.pool import Database
+from app.metrics import Metrics
 from app.monitoring.health import Remembered
-from app.monitoring.metrics.catalogue import Catalogue
 from app.settings import Settings
 
 
@@ -26,7 +26,7 @@ class Services:
     """The parts of a running application."""
 
     settings: Settings
-    metrics: Catalogue
+    metrics: Metrics
     database: Database
     redis: RedisGate
     cache: Cache

@@ -12,13 +12,13 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
 from app.api.problems import RateLimited
 from app.cache.connection import RedisAway, RedisGate
-from app.monitoring.metrics.catalogue import Catalogue
+from app.metrics import Metrics
 
 
 class Limiter:
     """Counts requests of clients against named limits such as {"inquiries": "30/minute"}."""
 
-    def __init__(self, redis: RedisGate, metrics: Catalogue, rules: dict[str, str]) -> None:
+    def __init__(self, redis: RedisGate, metrics: Metrics, rules: dict[str, str]) -> None:
         self._redis = redis
         self._metrics = metrics
         self._rules: dict[str, RateLimitItem] = {name: parse(rule) for name, rule in rules.items()}

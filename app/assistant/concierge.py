@@ -16,7 +16,7 @@ from app.assistant.upstream import Completion, Upstream, UpstreamError, Upstream
 from app.cache.cache import Cache
 from app.database import destinations
 from app.database.pool import Database
-from app.monitoring.metrics.catalogue import Catalogue
+from app.metrics import Metrics
 
 ITINERARY_TTL = 3600.0
 CATALOGUE_TTL = 60.0
@@ -40,7 +40,7 @@ class Concierge:
         *,
         database: Database,
         cache: Cache,
-        metrics: Catalogue,
+        metrics: Metrics,
         breaker: CircuitBreaker,
         upstream: Upstream | None,
     ) -> None:

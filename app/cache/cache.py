@@ -14,7 +14,7 @@ import orjson
 from redis.asyncio import Redis
 
 from app.cache.connection import RedisAway, RedisGate, release
-from app.monitoring.metrics.catalogue import Catalogue
+from app.metrics import Metrics
 
 LOCAL_ENTRIES = 1_024
 # Other workers cannot invalidate a local entry, so it lives for seconds whatever its time to live.
@@ -60,7 +60,7 @@ class LocalStore:
 class Cache:
     """The caches of one worker."""
 
-    def __init__(self, redis: RedisGate, metrics: Catalogue) -> None:
+    def __init__(self, redis: RedisGate, metrics: Metrics) -> None:
         self._redis = redis
         self._metrics = metrics
         self._local = LocalStore()

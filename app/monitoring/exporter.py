@@ -22,11 +22,12 @@ from prometheus_client.exposition import gzip_accepted
 
 from .companion import when_owner_ends
 from .logging import configure, get_logger
-from .metrics.catalogue import MAX_SERIES_PER_METRIC, Catalogue, catalogue
+from .metrics.catalogue import Catalogue, account, catalogue
 from .metrics.process import ProcessFigures
 from .multiprocess import directory, values
 from .multiprocess.aggregate import Aggregate
 from .multiprocess.aggregate import directory as shared_directory
+from .multiprocess.labels import MAX_SERIES_PER_METRIC
 
 log = get_logger("exporter")
 CLIENT_TIMEOUT = 30.0
@@ -205,7 +206,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
     if arguments.end_with_stdin:
         when_owner_ends(lambda: os.kill(os.getpid(), signal.SIGTERM))
-    aggregate = Aggregate(shared, folds=True, max_series=arguments.max_series)
+    aggregate = Aggregate(shared, folds=True, max_series=arguments.max_series, account=account())
     with Exporter(listener, aggregate, collectors) as exporter:
         exporter.serve_forever()
     return 0

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+import structlog
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
-from .logging import get_logger
-
 Details = Mapping[str, Any]
-log = get_logger("health")
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger("health")
 GRACE = 0.1
 # Tasks that outlived their time-out; held so that they are not collected while they unwind.
 _abandoned: set["asyncio.Task[Any]"] = set()

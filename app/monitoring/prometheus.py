@@ -15,8 +15,9 @@ from prometheus_fastapi_instrumentator import metrics
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from .metrics.catalogue import LATENCY_BUCKETS, registry
+from .metrics.catalogue import LATENCY_BUCKETS
 from .metrics.http import HttpMetrics
+from .metrics.registry import registry
 from .multiprocess.aggregate import exposition
 
 _LIBRARY = signature(LibraryInstrumentator).parameters
@@ -42,7 +43,7 @@ REFUSED = {
         " info.modified_duration_without_streaming in a Histogram of its own"
     ),
     "body_handlers": "no answer's body is held back: wrap the application in a middleware that reads it",
-    "registry": "all metrics are in app.monitoring.metrics.catalogue.registry()",
+    "registry": "all metrics are in metrics.registry.registry()",
 }
 
 
@@ -125,7 +126,9 @@ class Instrumentator(LibraryInstrumentator):
         async def metrics_endpoint(request: Request) -> Response:
             if not allows(networks, request.scope.get("peer") or request.scope.get("client"), request.headers):
                 return Response("metrics are not served to this address\n", 403, media_type="text/plain")
-            body, content_type = await run_in_threadpool(exposition, request.headers.get("accept", ""), registry())
+            body, content_type = await run_in_threadpool(
+                exposition, request.headers.get("accept", ""), registry(), registry().max_series
+            )
             return Response(body, headers={"content-type": content_type})
 
         app.add_api_route("/metrics", metrics_endpoint, include_in_schema=False)

@@ -4,6 +4,7 @@ The constraint to know: exporter and channel are made after the fork, since a gR
 nothing here waits for a collector, neither at the start nor in a request nor at the end.
 """
 
+import importlib.util
 import logging
 import mmap
 import os
@@ -16,16 +17,17 @@ from collections.abc import Sequence
 from typing import Literal
 
 from opentelemetry import trace
-from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
-from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
-from opentelemetry.instrumentation.redis import RedisInstrumentor
+from opentelemetry.instrumentation.instrumentor import (  # type: ignore[attr-defined]
+    BaseInstrumentor,
+)
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter, SpanExportResult
 from opentelemetry.util.http import parse_excluded_urls
 
 from .logging import get_logger
-from .metrics.catalogue import catalogue, registry
+from .metrics.catalogue import catalogue
+from .metrics.registry import registry
 from .traces.request_span import RequestTracer
 from .traces.sampling import RequestIds, RequestSampler
 from .traces.span_queue import MOST_IN_BATCH, MOST_SPANS, REASONS, BoundedSpanProcessor
@@ -36,11 +38,13 @@ SECONDS_BETWEEN_WARNINGS = 60.0
 SHUTDOWN_DEADLINE = 3.0
 
 log = get_logger("tracing")
-_INSTRUMENTORS = (
-    AsyncPGInstrumentor(),  # type: ignore[no-untyped-call]
-    RedisInstrumentor(),
-    HTTPXClientInstrumentor(),
-)
+INSTRUMENTED = {
+    "asyncpg": "opentelemetry.instrumentation.asyncpg:AsyncPGInstrumentor",
+    "httpx": "opentelemetry.instrumentation.httpx:HTTPXClientInstrumentor",
+    "redis": "opentelemetry.instrumentation.redis:RedisInstrumentor",
+    "sqlalchemy": "opentelemetry.instrumentation.sqlalchemy:SQLAlchemyInstrumentor",
+}
+"""Libraries that get spans below a request, each with its instrumentor, where both are installed."""
 
 
 # When the next warning may come, on the machine's monotonic clock: memory that the workers share, since this module
@@ -116,6 +120,7 @@ def configure(
     service: str,
     version: str,
     environment: str,
+    namespace: str | None = None,
     timeout: float = 5.0,
     queue: int = MOST_SPANS,
     batch: int = MOST_IN_BATCH,
@@ -130,13 +135,13 @@ def configure(
     resource = Resource.create(
         {
             "service.name": service,
-            "service.namespace": "baliblissed",
             "service.version": version,
             # Unique for each worker: figures of several would otherwise collide downstream.
             "service.instance.id": str(uuid.uuid4()),
             "deployment.environment.name": environment,
             "host.name": host,
             "process.pid": os.getpid(),
+            **({"service.namespace": namespace} if namespace else {}),
         }
     )
     span_exporter = _make_exporter(exporter, endpoint, timeout)
@@ -173,11 +178,21 @@ def request_tracer(excluded_urls: str) -> RequestTracer | None:
     provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):
         return None
-    for instrumentor in _INSTRUMENTORS:
-        if not instrumentor.is_instrumented_by_opentelemetry:
-            instrumentor.instrument()
+    _instrument_libraries()
     exports = not isinstance(provider, WorkerTracerProvider) or provider.queue is not None
     return RequestTracer(provider, parse_excluded_urls(excluded_urls), late=exports)
+
+
+def _instrument_libraries() -> None:
+    """Have the installed libraries make spans, once in a process."""
+    for library, reference in INSTRUMENTED.items():
+        module, _, name = reference.partition(":")
+        # The parent package first: find_spec imports it, and raises where it is missing.
+        if importlib.util.find_spec(library) is None or importlib.util.find_spec(module) is None:
+            continue
+        instrumentor: BaseInstrumentor = getattr(importlib.import_module(module), name)()
+        if not instrumentor.is_instrumented_by_opentelemetry:
+            instrumentor.instrument()
 
 
 def shutdown(deadline: float = SHUTDOWN_DEADLINE) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from app.monitoring.metrics.catalogue import BoundedRegistry
+from app.monitoring.metrics.registry import BoundedRegistry
 from loadtest.benchmarks.command import Depth, Figures, options, progress, run, table
 from loadtest.benchmarks.processes import answers, order, processes
 from loadtest.benchmarks.workload import write_as_library, write_in_process, write_shared

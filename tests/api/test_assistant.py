@@ -8,7 +8,7 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
-from app.monitoring.metrics.catalogue import registry
+from app.monitoring.metrics.registry import registry
 from loadtest.fake_ai import FakeAI, fake_ai
 from tests.conftest import Application
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from app.main import create_app
-from app.monitoring.metrics.catalogue import registry
+from app.monitoring.metrics.registry import registry
 from app.settings import Settings
 from tests.conftest import Application
 

@@ -6,7 +6,9 @@ from functools import cache
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from app.monitoring.metrics.catalogue import BoundedRegistry, build_catalogue, registry
+from app.metrics import build_metrics
+from app.monitoring.metrics.catalogue import build_catalogue
+from app.monitoring.metrics.registry import BoundedRegistry, registry
 from app.monitoring.prometheus import Instrumentator
 from tests.dashboards.boards import Board, label_query, panels, targets, variables
 
@@ -21,6 +23,7 @@ def metrics() -> dict[str, tuple[str, frozenset[str]]]:
     """Name of every sample that the service can expose: its metric's type and labels."""
     Instrumentator()  # fills the process's registry with the http_* set
     ours = BoundedRegistry()
+    build_metrics(ours)
     build_catalogue(ours)
     known = {}
     for collectors in (ours._collector_to_names, registry()._collector_to_names):

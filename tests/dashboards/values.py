@@ -12,8 +12,10 @@ from app.api import destinations
 from app.assistant import breaker
 from app.main import create_app
 from app.monitoring import prometheus
-from app.monitoring.metrics.catalogue import OVERFLOW, catalogue, registry
+from app.monitoring.metrics.catalogue import catalogue
 from app.monitoring.metrics.http import METHODS, NO_ROUTE, UNKNOWN_METHOD
+from app.monitoring.metrics.registry import registry
+from app.monitoring.multiprocess.labels import OVERFLOW
 from app.monitoring.server.master import EXIT_REASONS
 from app.monitoring.traces import span_queue
 from app.settings import ROOT, Settings

@@ -11,7 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from prometheus_fastapi_instrumentator import metrics
 
 from app.monitoring import prometheus
-from app.monitoring.metrics.catalogue import OVERFLOW, registry
+from app.monitoring.metrics.registry import registry
+from app.monitoring.multiprocess.labels import OVERFLOW
 from app.monitoring.prometheus import Instrumentator, allows
 from tests.conftest import Application
 

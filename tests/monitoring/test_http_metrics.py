@@ -5,8 +5,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 
-from app.monitoring.metrics.catalogue import LATENCY_BUCKETS, OVERFLOW, BoundedRegistry
+from app.monitoring.metrics.catalogue import LATENCY_BUCKETS
 from app.monitoring.metrics.http import HttpMetrics, known_method
+from app.monitoring.metrics.registry import BoundedRegistry
+from app.monitoring.multiprocess.labels import OVERFLOW
 from tests.middleware.applications import Records
 from tests.monitoring.oracle import Call, both, exposed
 

@@ -11,7 +11,8 @@ from prometheus_fastapi_instrumentator import metrics as library
 from structlog.testing import capture_logs
 
 from app.main import create_app
-from app.monitoring.metrics.catalogue import OVERFLOW, BoundedRegistry
+from app.monitoring.metrics.registry import BoundedRegistry
+from app.monitoring.multiprocess.labels import OVERFLOW
 from app.monitoring.prometheus import REFUSED, Instrumentator
 from app.monitoring.requests import layer as middleware
 from app.monitoring.requests.layer import ObservingMiddleware

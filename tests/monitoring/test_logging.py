@@ -16,7 +16,8 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 from app.monitoring.logging import count_dropped, get_logger
 from app.monitoring.logs import chain as log_chain
 from app.monitoring.logs.chain import LONGEST_TEXT
-from app.monitoring.metrics.catalogue import catalogue, registry
+from app.monitoring.metrics.catalogue import catalogue
+from app.monitoring.metrics.registry import registry
 from tests.monitoring.conftest import Configure
 
 SECRET = "wayan@example.com"

@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from prometheus_client import CollectorRegistry, Counter
 
 from app.monitoring import tracing
-from app.monitoring.metrics.catalogue import registry
+from app.monitoring.metrics.registry import registry
 from app.monitoring.traces.span_queue import BoundedSpanProcessor
 from tests.process.service import wait_for
 

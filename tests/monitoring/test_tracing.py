@@ -24,7 +24,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFl
 from structlog.testing import capture_logs
 
 from app.monitoring import tracing
-from app.monitoring.metrics.catalogue import registry
+from app.monitoring.metrics.registry import registry
 from loadtest.fake_ai import fake_ai
 from tests.api.test_health import migrated
 from tests.conftest import Application

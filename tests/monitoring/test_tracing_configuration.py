@@ -10,7 +10,8 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from prometheus_client import CollectorRegistry
 
 from app.monitoring import tracing
-from app.monitoring.metrics.catalogue import build_catalogue, registry
+from app.monitoring.metrics.catalogue import build_catalogue
+from app.monitoring.metrics.registry import registry
 from app.monitoring.traces.span_queue import REASONS
 from app.monitoring.traces.span_redaction import LONGEST_VALUE
 from tests.monitoring.test_tracing import COMMON, SEND_ONE, Inner

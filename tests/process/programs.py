@@ -22,7 +22,8 @@ for number in range(lines):
 
 # Logs more than a backlog holds while nobody reads, says on stderr how that went, and goes on when stdin ends.
 STALLED_READER = """
-from app.monitoring.metrics.catalogue import catalogue, registry
+from app.monitoring.metrics.catalogue import catalogue
+from app.monitoring.metrics.registry import registry
 catalogue()
 writer = log.bind()._logger._write.__self__
 turns = 0

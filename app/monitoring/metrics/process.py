@@ -10,13 +10,13 @@ import gc
 from dataclasses import dataclass, field
 
 import psutil
+import structlog
 
-from ..logging import get_logger
 from ..multiprocess import values
 from .catalogue import Catalogue
 
 INTERVAL = 5.0
-log = get_logger("process")
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger("process")
 
 
 @dataclass

@@ -5,25 +5,42 @@ import os
 import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import structlog
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
 
-from ..logging import get_logger
-from ..metrics.catalogue import MAX_SERIES_PER_METRIC, catalogue, registry
 from .directory import epoch
 from .folder import Folder
+from .labels import MAX_SERIES_PER_METRIC
 from .reader import Reader
 
-log = get_logger("aggregate")
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger("aggregate")
 OPENMETRICS = "application/openmetrics-text"
 # The sizes and speeds of the levels differ little on this text.
 GZIP_LEVEL = 1
 SMALLEST_TO_PACK = 1024
+
+
+def _ignore(*_: object) -> None:
+    """Count nothing."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """Callbacks through which an aggregate that folds counts its own work; by default nothing is counted."""
+
+    folded: Callable[[int], object] = _ignore
+    """Called with how many ended processes went to the archive."""
+    unreadable: Callable[[], object] = _ignore
+    """Called for each file that could not be read."""
+    refused: Callable[[str, int], object] = _ignore
+    """Called with a metric and how many of its label sets were past the limit over all processes."""
 
 
 def directory() -> Path | None:
@@ -35,10 +52,13 @@ def directory() -> Path | None:
 class Aggregate:
     """The expositions of a directory, from as many threads as may be. The one that `folds` also keeps the archive."""
 
-    def __init__(self, path: Path, *, folds: bool = False, max_series: int = MAX_SERIES_PER_METRIC) -> None:
+    def __init__(
+        self, path: Path, *, folds: bool = False, max_series: int = MAX_SERIES_PER_METRIC, account: Account = Account()
+    ) -> None:
         self.folder = Folder(path) if folds else None
         self.path = path
         self._max_series = max_series
+        self._account = account
         self._lock = threading.Lock()
         self._flights = Flights()
         self._bad: set[Path] = set()
@@ -88,7 +108,7 @@ class Aggregate:
         except OSError as error:
             log.warning("dead_not_folded", error=str(error))
         if folder.folded > before:
-            catalogue().exporter_folds.inc(folder.folded - before)
+            self._account.folded(folder.folded - before)
             self.reader.refresh()
 
     def _count_refused(self) -> None:
@@ -96,7 +116,7 @@ class Aggregate:
             for metric, count in refused.items():
                 before = self._counted.get(metric, 0)
                 if count > before:
-                    registry().refused.labels(metric, "too_many_series").inc(count - before)
+                    self._account.refused(metric, count - before)
                     self._counted[metric] = count
 
     def _on_bad(self, path: Path, error: Exception) -> None:
@@ -105,7 +125,7 @@ class Aggregate:
             self._bad.add(path)
             log.warning("metric_file_left_out", file=path.name, error=str(error))
             if self.folder is not None:
-                catalogue().exporter_unreadable_files.inc()
+                self._account.unreadable()
         try:
             if self.folder is not None and self.folder.in_charge():
                 self.folder.set_aside(path)
@@ -159,18 +179,18 @@ class Flights:
 
 
 @cache
-def of_directory(path: Path) -> Aggregate:
-    """This process's aggregate of `path`; it reads, and leaves folding to the exporter."""
-    return Aggregate(path, max_series=registry().max_series)
+def of_directory(path: Path, max_series: int) -> Aggregate:
+    """Return this process's aggregate of `path`; it reads, and leaves folding to the exporter."""
+    return Aggregate(path, max_series=max_series)
 
 
-def exposition(accept: str, single: CollectorRegistry) -> tuple[bytes, str]:
-    """The text or OpenMetrics exposition that `accept` asks for, and its content type.
+def exposition(accept: str, single: CollectorRegistry, max_series: int = MAX_SERIES_PER_METRIC) -> tuple[bytes, str]:
+    """Return the text or OpenMetrics exposition that `accept` asks for, and its content type.
 
-    `single` is what is exposed in single-process mode.
+    `single` is exposed in single-process mode; `max_series` bounds each metric over all processes.
     """
     shared = directory()
     if shared is None:
         encode, content_type = choose_encoder(accept)
         return encode(single), content_type
-    return of_directory(shared).exposition(accept)
+    return of_directory(shared, max_series).exposition(accept)

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
-from ..logging import get_logger
+import structlog
+
 from . import archive as archives
 from . import presence
 from .archive import Archive, Files
@@ -24,7 +25,7 @@ from .source import ExemplarSource, Source
 
 # What is kept of bad files, for whoever looks into the cause.
 MOST_SET_ASIDE, LARGEST_SET_ASIDE = 8, 1 << 20
-log = get_logger("folder")
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger("folder")
 
 
 class Folder:

@@ -9,7 +9,7 @@ live...      the same over the living only
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ..metrics.catalogue import OVERFLOW, is_forbidden_label
+from .labels import OVERFLOW, is_forbidden_label
 from .layout import BadFileError, Key, parse, written
 from .series import Family, Labels, line_start, number
 

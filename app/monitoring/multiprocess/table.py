@@ -13,7 +13,7 @@ from operator import is_, itemgetter, ne
 from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
-from ..metrics.catalogue import OVERFLOW, is_forbidden_label
+from .labels import OVERFLOW, is_forbidden_label
 from .layout import BadFileError, Key, parse, written
 from .series import (
     Family,

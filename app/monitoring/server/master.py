@@ -25,8 +25,9 @@ from ..backoff import Backoff
 from ..companion import Companion, close_in_children, no_fork
 from ..exporter import listen
 from ..logging import get_logger
-from ..metrics.catalogue import MAX_SERIES_PER_METRIC, catalogue
+from ..metrics.catalogue import catalogue
 from ..multiprocess.directory import DirectoryError, claim
+from ..multiprocess.labels import MAX_SERIES_PER_METRIC
 
 Params = ParamSpec("Params")
 Address = tuple[str, int]

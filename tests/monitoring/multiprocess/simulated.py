@@ -16,7 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.samples import Exemplar
 
-from app.monitoring.metrics.catalogue import catalogue
+from app.monitoring.metrics.catalogue import account, catalogue
 from app.monitoring.multiprocess import values
 from app.monitoring.multiprocess.aggregate import Aggregate
 from app.monitoring.multiprocess.archive import Files
@@ -97,7 +97,7 @@ class Scene:
         return started
 
     def aggregate(self, *, folds: bool = True, max_series: int = MANY) -> Aggregate:
-        made = Aggregate(self.directory, folds=folds, max_series=max_series)
+        made = Aggregate(self.directory, folds=folds, max_series=max_series, account=account())
         if made.folder is not None:
             self._stack.callback(release, made.folder)
         return made

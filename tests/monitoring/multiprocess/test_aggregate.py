@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from structlog.testing import capture_logs
 
-from app.monitoring.metrics.catalogue import registry
+from app.monitoring.metrics.registry import registry
 from app.monitoring.multiprocess.aggregate import Flights, directory, exposition, of_directory
 from app.monitoring.multiprocess.archive import Files
 from app.monitoring.multiprocess.directory import claim

@@ -3,9 +3,9 @@
 import pytest
 from prometheus_client import Counter, Gauge, Histogram
 
-from app.monitoring.metrics.catalogue import OVERFLOW
 from app.monitoring.multiprocess import source
 from app.monitoring.multiprocess.directory import ARCHIVE, claim, usage
+from app.monitoring.multiprocess.labels import OVERFLOW
 from app.monitoring.multiprocess.presence import pid_of
 from tests.monitoring.multiprocess.simulated import (
     Keeper,

@@ -49,7 +49,7 @@ def test_packed_and_plain_scrapes_follow_each_other_on_one_connection(port: int)
     packed, plain, health = talk(port, request("GET", "/metrics", GZIP), request("GET", "/metrics"), LAST)
     assert packed.headers["content-encoding"] == "gzip"
     assert packed.body.startswith(b"\x1f\x8b")
-    assert total(plain.body.decode(), "baliblissed_cache_hits_total", cache="places") == 2
+    assert total(plain.body.decode(), "cache_hits_total", cache="places") == 2
     assert health.body == b"ok\n"
 
 

@@ -14,7 +14,8 @@ from prometheus_client import Counter, Gauge, Summary
 from prometheus_client.mmap_dict import mmap_key
 from structlog.testing import capture_logs
 
-from app.monitoring.metrics.catalogue import registry
+from app.monitoring.metrics.catalogue import account
+from app.monitoring.metrics.registry import registry
 from app.monitoring.multiprocess import source
 from app.monitoring.multiprocess.aggregate import Aggregate
 from app.monitoring.multiprocess.directory import ARCHIVE, SET_ASIDE, claim
@@ -148,7 +149,7 @@ def test_a_file_that_nobody_may_read_is_set_aside(scene: Scene) -> None:
 
     def work() -> None:
         os.seteuid(65534)
-        aggregate = Aggregate(scene.directory, folds=True)
+        aggregate = Aggregate(scene.directory, folds=True, account=account())
         assert scrape(aggregate) == {HITS: 2}
         assert aside(scene) == [BAD]
 

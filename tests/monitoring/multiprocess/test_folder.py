@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import Counter
 
-from app.monitoring.metrics.catalogue import registry
+from app.monitoring.metrics.registry import registry
 from app.monitoring.multiprocess import archive
 from app.monitoring.multiprocess.archive import Files
 from app.monitoring.multiprocess.directory import ARCHIVE, FOLDING_LOCK

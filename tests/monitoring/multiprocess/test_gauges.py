@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from prometheus_client import Counter, Gauge, metrics
 
-from app.monitoring.metrics.catalogue import OVERFLOW
 from app.monitoring.multiprocess.archive import MOST_DEAD_SHOWN
 from app.monitoring.multiprocess.directory import claim
 from app.monitoring.multiprocess.gauges import MODES
+from app.monitoring.multiprocess.labels import OVERFLOW
 from app.monitoring.multiprocess.mapped import MappedFile
 from app.monitoring.multiprocess.presence import pid_of
 from tests.monitoring.multiprocess.simulated import Samples, Scene, Worker, samples, series, shown

@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 from app.monitoring.backoff import Backoff
 from app.monitoring.companion import Companion
 from app.monitoring.exporter import DEFAULT_LOGGING, listen
-from app.monitoring.metrics.catalogue import registry
+from app.monitoring.metrics.registry import registry
 from app.monitoring.server import master
 from app.monitoring.server.master import StartError
 from loadtest.programs import free_port

@@ -7,8 +7,8 @@ import pytest
 from prometheus_client import Counter, Gauge, Histogram, Summary
 from prometheus_client.metrics import MetricWrapperBase
 
-from app.monitoring.metrics.catalogue import OVERFLOW
 from app.monitoring.multiprocess.archive import Archive, replace
+from app.monitoring.multiprocess.labels import OVERFLOW
 from app.monitoring.multiprocess.layout import BadFileError
 from app.monitoring.multiprocess.table import Table
 from tests.monitoring.multiprocess.simulated import Keeper, Scene, series, shown, text

@@ -122,7 +122,7 @@ def is_sampled(provider: TracerProvider, parent: TraceFlags | None = None) -> bo
 
 
 def test_a_provider_says_which_service_and_which_process_it_is(installed: list[TracerProvider]) -> None:
-    first = tracing.configure(exporter="none", **COMMON)
+    first = tracing.configure(exporter="none", namespace="shop", **COMMON)
     second = tracing.configure(exporter="none", **COMMON)
     assert installed == [first, second]
     attributes = dict(first.resource.attributes)
@@ -131,7 +131,7 @@ def test_a_provider_says_which_service_and_which_process_it_is(installed: list[T
     assert instance != second.resource.attributes["service.instance.id"]
     assert {name: value for name, value in attributes.items() if not name.startswith("telemetry.sdk.")} == {
         "service.name": "bali",
-        "service.namespace": "baliblissed",
+        "service.namespace": "shop",
         "service.version": "1.2.3",
         "deployment.environment.name": "test",
         "host.name": socket.gethostname(),

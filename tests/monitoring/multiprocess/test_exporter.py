@@ -159,8 +159,8 @@ def test_a_scrape_is_the_sum_of_every_process_that_counted(directory: Path) -> N
         text = started.scrape().text
         assert total(text, "cache_hits_total", cache="places") == 10
         assert total(text, "baliblissed_workers", state="live") == 0  # of the dead
-        assert total(text, "baliblissed_ai_request_duration_seconds_count", operation="chat") == 3
-        assert total(text, "baliblissed_ai_request_duration_seconds_bucket", le="0.5") == 3
+        assert total(text, "answer_seconds_count", operation="chat") == 3
+        assert total(text, "answer_seconds_bucket", le="0.5") == 3
         count(directory, 7)
         assert total(started.scrape().text, "cache_hits_total", cache="places") == 17
 

@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app import __version__
 from app.api import assistant, destinations, health, inquiries, problems, reviews
@@ -20,22 +19,16 @@ from app.database.migrate import migrate_when_reachable
 from app.database.pool import Database
 from app.metrics import metrics as agency_metrics
 from app.middleware.body_limit import BodyLimitMiddleware
-from app.monitoring import tracing
-from app.monitoring.metrics import event_loop, process
-from app.monitoring.metrics.catalogue import catalogue
-from app.monitoring.metrics.registry import registry
-from app.monitoring.prometheus import Instrumentator
-from app.monitoring.requests.layer import ObservingMiddleware
+from app.monitoring.instrumentation import end_tasks
+from app.observability import build_observability
 from app.settings import Settings, get_settings
 
-CANCEL_INTERVAL = 0.1
 MAX_BODY_BYTES = 256 * 1024
 DATABASE_FALLBACK = "postgresql:///"
 REDIS_FALLBACK = "redis://localhost:6379/0"
 
 
 def _build_services(settings: Settings) -> Services:
-    registry().max_series = settings.max_series_per_metric
     metrics = agency_metrics()
     database_url = settings.database_url.get_secret_value() if settings.database_url else DATABASE_FALLBACK
     redis = RedisGate(settings.redis_url.get_secret_value() if settings.redis_url else REDIS_FALLBACK)
@@ -73,50 +66,33 @@ def _build_services(settings: Settings) -> Services:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """What lives as long as the worker. Nothing here fails because a dependency is away: gunicorn would give up."""
     services: Services = app.state.services
-    figures = catalogue()
-    app.state.instrumentator.expose_to(app, services.settings.allowed_metrics_ips)
     await services.database.open()
     background = [
         asyncio.create_task(migrate_when_reachable(services.database)),
-        asyncio.create_task(event_loop.watch(figures.event_loop_lag, figures.worker_lag.labels(process.place()))),
-        asyncio.create_task(process.watch(figures)),
         asyncio.create_task(services.concierge.breaker.watch()),
     ]
     try:
         yield
     finally:
-        await _end(background)
-        # The worker drains for 0.7 of graceful_timeout (server/worker.py); the rest is for what follows.
+        await end_tasks(background)
+        # The worker drains for 0.7 of graceful_timeout, and spans have 0.12 of it.
         graceful = services.settings.graceful_timeout
         await services.database.close(min(2.0, 0.1 * graceful))
         if services.concierge.upstream is not None:
             await services.concierge.upstream.close()
         with contextlib.suppress(Exception):  # a connection that Redis has closed already
             await services.redis.close()
-        await asyncio.to_thread(tracing.shutdown, min(3.0, 0.12 * graceful))
-
-
-async def _end(tasks: list[asyncio.Task[None]]) -> None:
-    """Cancel tasks until they have ended: redis-py can take a cancellation for a time-out, and the task goes on."""
-    pending = set(tasks)
-    while pending:
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=CANCEL_INTERVAL)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """A new application; the settings are the environment's unless they are given."""
     settings = settings or get_settings()
-    excluded = settings.otel_python_fastapi_excluded_urls
     app = FastAPI(
         title="BaliBlissed",
         version=__version__,
         lifespan=_lifespan,
         # A redirect to another slash would carry the raw path into labels; such a path is simply not found.
         redirect_slashes=False,
-        # FastAPI's own would make a second span, and one for each dependency, with the query in it.
-        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.services = _build_services(settings)
     for resource in (health, destinations, reviews, inquiries, assistant):
@@ -124,12 +100,4 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     # The last one added is the outermost. Starlette takes no middleware once the lifespan runs, so all are here.
     app.add_middleware(BodyLimitMiddleware, limit=MAX_BODY_BYTES)
-    app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.forwarded_allow_ips)
-    app.state.instrumentator = Instrumentator()
-    app.add_middleware(
-        ObservingMiddleware,
-        metrics=app.state.instrumentator.recorder(),
-        tracer=None if settings.otel_sdk_disabled else tracing.request_tracer(excluded),
-        failure=problems.unhandled,
-    )
-    return app
+    return build_observability(settings).instrument(app, failure=problems.unhandled)

@@ -12,8 +12,9 @@ from structlog.testing import capture_logs
 
 from app import __version__
 from app.api.dependencies import Services
-from app.main import MAX_BODY_BYTES, _end, create_app
+from app.main import MAX_BODY_BYTES, create_app
 from app.monitoring import tracing
+from app.monitoring.instrumentation import end_tasks
 from app.settings import Settings, get_settings
 from tests.api.test_health import migrated
 from tests.conftest import Application, running
@@ -176,7 +177,7 @@ async def test_a_task_that_takes_its_cancellation_for_something_else_is_cancelle
 
     task = asyncio.create_task(stubborn())
     await asyncio.sleep(0)
-    await asyncio.wait_for(_end([task]), 10)
+    await asyncio.wait_for(end_tasks([task]), 10)
     assert cancelled == 2
 
 

@@ -1,5 +1,13 @@
-"""Observability for a FastAPI service on several processes; knows nothing of the service around it.
+"""Observability for FastAPI on several processes: metrics, logs, traces, probes and process life of one service.
 
-Import from the submodules. Nothing is imported here, because PROMETHEUS_MULTIPROC_DIR must be set first, and the
-guardian of the embedded servers should not pay for the metrics library.
+    observability = Observability(service="shop", namespace="shop")
+    globals().update(observability.gunicorn("shop.main:app"))       # gunicorn_conf.py
+    Observability.current().instrument(app)                         # the application
+
+PROMETHEUS_MULTIPROC_DIR is set by `Observability.gunicorn`, before the first metric is made.
 """
+
+from .observability import Observability
+from .options import Options, OptionsError
+
+__all__ = ["Observability", "Options", "OptionsError"]

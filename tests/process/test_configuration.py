@@ -19,8 +19,9 @@ TRACING_OF_A_WORKER = """
 import json
 from types import SimpleNamespace
 import gunicorn_conf
+from app.monitoring import tracing
 given = {}
-gunicorn_conf.tracing.configure = lambda **options: given.update(options)
+tracing.configure = lambda **options: given.update(options)
 gunicorn_conf.post_fork(None, SimpleNamespace(place=0))
 print(json.dumps(given))
 """
@@ -109,6 +110,7 @@ def test_the_tracing_of_a_worker_gets_what_the_settings_say() -> None:
         "ratio": 0.25,
         "service": "bali",
         "environment": "production",
+        "namespace": "baliblissed",
         "queue": 300,
         "batch": 20,
     }
@@ -126,6 +128,7 @@ def test_a_start_takes_the_directory_first_and_starts_the_exporter_last() -> Non
         "start_missing",
         "preload",
         "wait_until_ready",
+        "preload",
         "start_exporter",
     ]
     given = {name: (by_place, by_name) for name, by_place, by_name in found}

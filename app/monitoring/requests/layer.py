@@ -32,6 +32,9 @@ from .entry import (
     size,
 )
 
+Failure = Callable[[str, str], ASGIApp]
+"""Makes the answer to an error that nobody has handled, from the request's id and path."""
+
 
 def problem(request_id: str, _path: str) -> ASGIApp:
     """What a client gets where the application has raised what it does not handle (RFC 9457)."""
@@ -52,7 +55,7 @@ class ObservingMiddleware:
         *,
         metrics: HttpMetrics | None = None,
         tracer: RequestTracer | None = None,
-        failure: Callable[[str, str], ASGIApp] = problem,
+        failure: Failure = problem,
     ) -> None:
         self.app = app
         self.failure = failure

@@ -1,0 +1,78 @@
+"""What `Observability.instrument` does to an application."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from . import tracing
+from .metrics import event_loop, process
+from .metrics.catalogue import catalogue
+from .prometheus import Instrumentator
+from .requests.layer import Failure, ObservingMiddleware, problem
+
+if TYPE_CHECKING:
+    from .observability import Observability
+
+CANCEL_INTERVAL = 0.1
+# Share of graceful_timeout, and seconds, that the spans still to be sent have at the end. The worker drains requests
+# for 0.7 of it (server/worker.py); the application's own shutdown has the rest.
+SPAN_SHARE, MAX_SPAN_SECONDS = 0.12, 3.0
+
+
+def instrument(app: FastAPI, observability: "Observability", failure: Failure | None = None) -> FastAPI:
+    """Add the request layer, proxy headers, /metrics and the tasks of a worker to `app`."""
+    options = observability.options
+    if app.middleware_stack is not None:
+        raise RuntimeError("the application has started already: call instrument(app) before it serves")
+    observability.registry  # noqa: B018 -- its limit and its namespace hold from here on
+    instrumentator = Instrumentator()
+    app.state.instrumentator = instrumentator
+    # FastAPI's own telemetry would make a second span, with the query in it.
+    app._telemetry.update({"tracing": False, "metrics": False, "logs": False})  # noqa: SLF001 -- else only constructor's
+    instrumentator.expose_to(app, options.allowed_metrics_ips)
+    # Before every route of the application: one that matches all paths would hide it.
+    app.router.routes.insert(0, app.router.routes.pop())
+    app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=options.forwarded_allow_ips)
+    app.add_middleware(
+        ObservingMiddleware,
+        metrics=instrumentator.recorder(),
+        tracer=None if options.tracing_disabled else tracing.request_tracer(options.excluded_urls),
+        failure=failure or problem,
+    )
+    inner = app.router.lifespan_context
+
+    @contextlib.asynccontextmanager
+    async def lifespan(started: FastAPI) -> AsyncIterator[Any]:
+        async with _tasks(options.graceful_timeout), inner(started) as state:
+            yield state
+
+    app.router.lifespan_context = lifespan
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _tasks(graceful_timeout: float) -> AsyncIterator[None]:
+    """Take the figures of this worker meanwhile; at the end send the spans that wait."""
+    metrics = catalogue()
+    tasks = [
+        asyncio.create_task(event_loop.watch(metrics.event_loop_lag, metrics.worker_lag.labels(process.place()))),
+        asyncio.create_task(process.watch(metrics)),
+    ]
+    try:
+        yield
+    finally:
+        await end_tasks(tasks)
+        await asyncio.to_thread(tracing.shutdown, min(MAX_SPAN_SECONDS, SPAN_SHARE * graceful_timeout))
+
+
+async def end_tasks(tasks: "list[asyncio.Task[None]]") -> None:
+    """Cancel `tasks` until they have ended: a library can take a cancellation for a time-out, and the task goes on."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_INTERVAL)

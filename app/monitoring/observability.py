@@ -1,0 +1,113 @@
+"""The one object that a service needs: it configures gunicorn, instruments the application, and makes metrics.
+
+The constraint to know: make it before the first metric. Values go to the shared directory only from then on.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from .options import Options
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from prometheus_client import Counter, Gauge, Histogram, Summary
+    from prometheus_client.metrics import MetricWrapperBase
+
+    from .metrics.registry import BoundedRegistry
+    from .requests.layer import Failure
+
+Made = TypeVar("Made", bound="MetricWrapperBase")
+
+
+class Observability:
+    """Metrics, logs, traces and process life of one service.
+
+    `options` are the fields of `Options`; what is not given comes from the environment. Raises OptionsError for a wrong
+    value, TypeError for an unknown option.
+    """
+
+    _current: ClassVar["Observability | None"] = None
+
+    def __init__(self, service: str | None = None, **options: Any) -> None:
+        self.options = Options.read({"service": service, **options})
+        Observability._current = self
+
+    @classmethod
+    def current(cls) -> "Observability":
+        """Return the object that was made last in this process, or make one from the environment."""
+        return cls._current or cls()
+
+    @property
+    def registry(self) -> "BoundedRegistry":
+        """The registry of this process. Only metrics in it are bounded."""
+        # Imported at the first use: prometheus-client decides at a metric's making where its value lives.
+        from .metrics.registry import registry, use_namespace  # noqa: PLC0415
+
+        use_namespace(self.options.namespace)
+        made = registry()
+        made.max_series = self.options.max_series
+        return made
+
+    def counter(self, name: str, documentation: str, labels: Sequence[str] = ()) -> "Counter":
+        """Make a counter `<namespace>_<name>`; raises CardinalityError for a label that cannot be bounded."""
+        from prometheus_client import Counter  # noqa: PLC0415
+
+        return self._make(Counter, name, documentation, labels)
+
+    def gauge(
+        self, name: str, documentation: str, labels: Sequence[str] = (), *, mode: str = "livemostrecent"
+    ) -> "Gauge":
+        """Make a gauge; `mode` is prometheus-client's `multiprocess_mode`. Raises as `counter`."""
+        from prometheus_client import Gauge  # noqa: PLC0415
+
+        return self._make(Gauge, name, documentation, labels, multiprocess_mode=mode)
+
+    def histogram(
+        self, name: str, documentation: str, labels: Sequence[str] = (), *, buckets: Sequence[float] | None = None
+    ) -> "Histogram":
+        """Make a histogram; `buckets` are upper bounds, by default those of requests. Raises as `counter`."""
+        from prometheus_client import Histogram  # noqa: PLC0415
+
+        from .metrics.catalogue import LATENCY_BUCKETS  # noqa: PLC0415
+
+        return self._make(Histogram, name, documentation, labels, buckets=buckets or LATENCY_BUCKETS)
+
+    def summary(self, name: str, documentation: str, labels: Sequence[str] = ()) -> "Summary":
+        """Make a summary: a count and a sum. Raises as `counter`."""
+        from prometheus_client import Summary  # noqa: PLC0415
+
+        return self._make(Summary, name, documentation, labels)
+
+    def _make(self, kind: type[Made], name: str, documentation: str, labels: Sequence[str], **more: Any) -> Made:
+        return kind(name, documentation, labels, namespace=self.options.namespace, registry=self.registry, **more)
+
+    def gunicorn(
+        self,
+        app: str,
+        *,
+        preload: Sequence[str] = (),
+        collectors: Sequence[str] | None = None,
+        **settings: Any,
+    ) -> dict[str, Any]:
+        """Return the settings of gunicorn_conf.py: `globals().update(observability.gunicorn("shop.main:app"))`.
+
+        `app` is what gunicorn calls `wsgi_app`. `preload` names modules that the master imports once for all workers;
+        SIGHUP does not load their code again. `collectors` are `module:function`, which the exporter calls every few
+        seconds; by default those of the host. `settings` are gunicorn's own; a hook among them is called beside the
+        package's.
+        """
+        from .server.configuration import settings_of  # noqa: PLC0415
+
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self.options.directory)
+        return settings_of(self, app, preload, collectors, settings)
+
+    def instrument(self, app: "FastAPI", *, failure: "Failure | None" = None) -> "FastAPI":
+        """Observe `app`: the request layer, proxy headers, /metrics, and the tasks of a worker beside its lifespan.
+
+        Call it once, at the end of a factory or after a module-level application was made. Raises RuntimeError where
+        the application has already started.
+        """
+        from .instrumentation import instrument  # noqa: PLC0415
+
+        return instrument(app, self, failure)

@@ -1,0 +1,151 @@
+"""The options of `Observability`: arguments first, then documented environment variables, then defaults."""
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Any, Literal, cast
+
+Network = IPv4Network | IPv6Network
+DEFAULT_NETWORKS: tuple[Network, ...] = (
+    ip_network("127.0.0.1"),
+    ip_network("10.0.0.0/8"),
+    ip_network("172.16.0.0/12"),
+)
+EXCLUDED_URLS = "^https?://[^/]+/(health|metrics)(/|[?]|$)"
+ENVIRONMENT_OF_DEVELOPERS = "development"
+
+
+class OptionsError(ValueError):
+    """An option has a wrong value; the message names it, shows the value and says what is wanted."""
+
+
+def _number(least: float, most: float, kind: type[Any] = int) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        value = kind(text)
+        if not least <= value <= most:
+            raise ValueError(f"want a number from {least:g} to {most:g}")
+        return value
+
+    read.__doc__ = f"a number from {least:g} to {most:g}"
+    return read
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"want one of {', '.join(words)}")
+        return text
+
+    return read
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _switch(text: str) -> bool:
+    return text.strip().lower() in {"1", "true", "yes", "on"}
+
+
+def _of(variable: str, default: Any, read: Callable[[str], Any] = str) -> Any:
+    """Declare an option that `variable` can give, read by `read`."""
+    return field(default=default, metadata={"variable": variable, "read": read})
+
+
+@dataclass(frozen=True)
+class Options:
+    """The configuration of one service. Times are in seconds."""
+
+    service: str = _of("OTEL_SERVICE_NAME", "app")
+    """`service.name` of traces and the `service` field of log lines."""
+    version: str = _of("SERVICE_VERSION", "")
+    namespace: str = _of("METRICS_NAMESPACE", "app")
+    """First word of the names of the package's own metrics, and of those that `Observability` makes."""
+    environment: str = _of("ENVIRONMENT", "production")
+    host: str = _of("HOST", "127.0.0.1")
+    port: int = _of("PORT", 8000, _number(1, 65535))
+    metrics_host: str = _of("METRICS_HOST", "127.0.0.1")
+    metrics_port: int = _of("METRICS_PORT", 9090, _number(1, 65535))
+    workers: int = _of("WEB_CONCURRENCY", max(2, min(4, os.cpu_count() or 2)), _number(1, 256))
+    max_requests: int = _of("MAX_REQUESTS", 0, _number(0, 1e9))
+    max_requests_jitter: int = _of("MAX_REQUESTS_JITTER", 0, _number(0, 1e9))
+    graceful_timeout: int = _of("GRACEFUL_TIMEOUT", 25, _number(1, 3600))
+    worker_timeout: int = _of("WORKER_TIMEOUT", 30, _number(1, 3600))
+    keepalive: int = _of("KEEPALIVE", 75, _number(1, 3600))
+    """Must exceed the idle time-out of the load balancer in front."""
+    forwarded_allow_ips: str = _of("FORWARDED_ALLOW_IPS", "127.0.0.1")
+    """Proxies whose X-Forwarded-For and X-Forwarded-Proto are believed: addresses with commas between, or `*`."""
+    metrics_directory: Path | None = _of("PROMETHEUS_MULTIPROC_DIR", None, Path)  # noqa: RUF009 -- makes a field
+    """Directory of the workers' metric files; the default carries the service, the user and the port."""
+    max_series: int = _of("MAX_SERIES_PER_METRIC", 10_000, _number(1, 1e9))
+    allowed_metrics_ips: tuple[Network, ...] = _of("ALLOWED_METRICS_IPS", DEFAULT_NETWORKS, _networks)
+    """Networks that may read /metrics on the application's port; empty serves it to nobody."""
+    log_level: str = _of("LOG_LEVEL", "INFO")
+    log_format: Literal["json", "console"] | None = _of("LOG_FORMAT", None, _one_of("json", "console"))
+    """None is console in development, else json."""
+    tracing_disabled: bool = _of("OTEL_SDK_DISABLED", default=False, read=_switch)
+    traces_exporter: Literal["otlp", "console", "none"] | None = _of(
+        "OTEL_TRACES_EXPORTER", None, _one_of("otlp", "console", "none")
+    )
+    """None is otlp where an endpoint is set, else none."""
+    otlp_endpoint: str | None = _of("OTEL_EXPORTER_OTLP_ENDPOINT", None)
+    otlp_timeout: float = _of("OTEL_EXPORTER_OTLP_TIMEOUT", 5.0, _number(0.1, 600, float))
+    sample_ratio: float = _of("OTEL_TRACES_SAMPLER_ARG", 0.1, _number(0, 1, float))
+    span_queue: int = _of("OTEL_BSP_MAX_QUEUE_SIZE", 2048, _number(1, 1e6))
+    span_batch: int = _of("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, _number(1, 1e6))
+    excluded_urls: str = _of("OTEL_PYTHON_FASTAPI_EXCLUDED_URLS", EXCLUDED_URLS)
+    """Expressions of URLs without spans, with commas between."""
+
+    @classmethod
+    def read(cls, given: Mapping[str, object], environment: Mapping[str, str] | None = None) -> "Options":
+        """Return the options of `given` and `environment`; raises OptionsError, and TypeError for an unknown name."""
+        known = {option.name: option for option in fields(cls)}
+        for name in given:
+            if name not in known:
+                raise TypeError(f"{name}={given[name]!r}: Observability has no such option; it has {', '.join(known)}")
+        values = {name: value for name, value in given.items() if value is not None}
+        environment = os.environ if environment is None else environment
+        for name, option in known.items():
+            text = environment.get(option.metadata["variable"])
+            if name not in values and text:
+                values[name] = _parse(option.metadata["variable"], text, option.metadata["read"])
+        return cls(**cast("dict[str, Any]", values))
+
+    @property
+    def directory(self) -> Path:
+        """The directory of the metric files."""
+        default = Path(tempfile.gettempdir()) / f"{self.service}-metrics-{os.getuid()}-{self.port}"
+        return self.metrics_directory or default
+
+    @property
+    def bind(self) -> str:
+        """The address in gunicorn's form."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def exporter(self) -> Literal["otlp", "console", "none"]:
+        """The exporter of spans."""
+        return self.traces_exporter or ("otlp" if self.otlp_endpoint else "none")
+
+    @property
+    def logging(self) -> dict[str, str]:
+        """The arguments of `logging.configure`."""
+        automatic = "console" if self.environment == ENVIRONMENT_OF_DEVELOPERS else "json"
+        return {
+            "renderer": self.log_format or automatic,
+            "level": self.log_level,
+            "service": self.service,
+            "version": self.version,
+            "environment": self.environment,
+        }
+
+
+def _parse(variable: str, text: str, read: Callable[[str], Any]) -> Any:
+    try:
+        return read(text)
+    except ValueError as error:
+        # An endpoint may carry a password; none of the variables with a parser does.
+        raise OptionsError(f"{variable}={text!r}: {error}") from error

@@ -1,0 +1,148 @@
+"""gunicorn's settings and hooks, composed with those of the service."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .. import logging, tracing
+from ..metrics import process
+from ..options import Options
+from . import master
+
+if TYPE_CHECKING:
+    from ..observability import Observability
+
+Hook = Callable[..., object]
+PACKAGE = __package__.rpartition(".")[0]
+# What every worker needs whatever the application is: imported once, by the master.
+PRELOADED = ("uvloop", "uvicorn.lifespan.on", "uvicorn.protocols.http.httptools_impl")
+HOST_COLLECTOR = f"{PACKAGE}.metrics.host:collect"
+
+
+def settings_of(
+    observability: "Observability",
+    app: str,
+    preload: Sequence[str],
+    collectors: Sequence[str] | None,
+    given: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return what gunicorn_conf.py defines: the package's settings and hooks, with those of `given`."""
+    options = observability.options
+    logging.configure(**options.logging)  # type: ignore[arg-type]
+    ours: dict[str, Any] = {
+        "wsgi_app": app,
+        "worker_class": f"{PACKAGE}.server.worker.Worker",
+        "logger_class": f"{PACKAGE}.logging.GunicornLogger",
+        "bind": options.bind,
+        "workers": options.workers,
+        "max_requests": options.max_requests,
+        "max_requests_jitter": options.max_requests_jitter,
+        "timeout": options.worker_timeout,
+        "graceful_timeout": options.graceful_timeout,
+        "keepalive": options.keepalive,
+        "forwarded_allow_ips": options.forwarded_allow_ips,
+        "proc_name": options.service,
+        # Heartbeats go to memory: on a disk they would block the event loop.
+        "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else None,  # noqa: S108
+        # It fails on read-only and homeless containers, and nothing here uses it.
+        "control_socket_disable": True,
+    }
+    given = dict(given)
+    hooks = {
+        "on_starting": _starting(
+            observability,
+            preload,
+            [HOST_COLLECTOR] if collectors is None else collectors,
+            given.pop("on_starting", None),
+        ),
+        **_hooks(options),
+    }
+    for name, value in given.items():
+        hooks[name] = _compose(name, hooks[name], value) if name in hooks else value
+    return ours | hooks
+
+
+def _starting(
+    observability: "Observability", preload: Sequence[str], collectors: Sequence[str], theirs: Hook | None
+) -> Hook:
+    """Return the hook of the start. The service's own has the ports and the directory, and may call sys.exit."""
+    options = observability.options
+
+    def on_starting(server: Any) -> None:
+        """Take what the service needs, or end with one line that says what is wrong: no worker runs yet."""
+        observability.registry  # noqa: B018 -- made here, so that its limit and its namespace hold in every worker
+        try:
+            master.take_ports_and_directory(
+                api=(options.host, options.port),
+                metrics=(options.metrics_host, options.metrics_port),
+                directory=options.directory,
+            )
+        except master.StartError as error:
+            sys.exit(str(error))
+        master.note_build(options.version, options.environment)
+        if theirs is not None:
+            theirs(server)
+        master.preload(*PRELOADED, *preload)
+        master.start_exporter(collectors, options.logging, options.max_series)
+
+    return on_starting
+
+
+def _compose(name: str, ours: Hook, theirs: Hook) -> Hook:
+    """Call the package's hook and then the service's; at the end of all the other way round."""
+    # An exception in a hook would end the service.
+    theirs = master.never_raises(theirs)
+    if name == "on_exit":
+
+        def on_exit(server: Any) -> None:
+            theirs(server)
+            ours(server)
+
+        return on_exit
+
+    # gunicorn counts a hook's parameters.
+    def of_worker(server: Any, worker: Any) -> None:
+        ours(server, worker)
+        theirs(server, worker)
+
+    return of_worker
+
+
+def _hooks(options: Options) -> dict[str, Hook]:
+    def pre_fork(server: Any, worker: Any) -> None:
+        """In the master, before each fork."""
+        master.before_fork(server, worker)
+
+    def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001
+        """In the worker: a tracer provider of its own, since exporters and channels do not survive a fork."""
+        process.take_place(worker.place)
+        if not options.tracing_disabled:
+            tracing.configure(
+                exporter=options.exporter,
+                endpoint=options.otlp_endpoint,
+                ratio=options.sample_ratio,
+                service=options.service,
+                version=options.version,
+                environment=options.environment,
+                namespace=options.namespace,
+                timeout=options.otlp_timeout,
+                queue=options.span_queue,
+                batch=options.span_batch,
+            )
+
+    def child_exit(server: Any, worker: Any) -> None:
+        """In the master, after a worker has ended."""
+        master.after_exit(server, worker)
+
+    def on_exit(server: Any) -> None:
+        """In the master, after the last worker."""
+        master.account_for_killed(server)
+        master.stop_exporter()
+
+    return {
+        "pre_fork": master.never_raises(pre_fork),
+        "post_fork": master.never_raises(post_fork),
+        "child_exit": master.never_raises(child_exit),
+        "on_exit": master.never_raises(on_exit),
+    }

@@ -1,0 +1,40 @@
+"""The service's observability, from its settings."""
+
+from app import __version__
+from app.metrics import NAMESPACE
+from app.monitoring import Observability
+from app.settings import Settings
+
+
+def build_observability(settings: Settings) -> Observability:
+    """Return the object that configures gunicorn and instruments the application."""
+    return Observability(
+        settings.otel_service_name,
+        version=__version__,
+        namespace=NAMESPACE,
+        environment=settings.environment,
+        host=settings.host,
+        port=settings.port,
+        metrics_host=settings.metrics_host,
+        metrics_port=settings.metrics_port,
+        workers=settings.web_concurrency,
+        max_requests=settings.max_requests,
+        max_requests_jitter=settings.max_requests_jitter,
+        graceful_timeout=settings.graceful_timeout,
+        worker_timeout=settings.worker_timeout,
+        keepalive=settings.keepalive,
+        forwarded_allow_ips=settings.forwarded_allow_ips,
+        metrics_directory=settings.metrics_directory,
+        max_series=settings.max_series_per_metric,
+        allowed_metrics_ips=settings.allowed_metrics_ips,
+        log_level=settings.log_level,
+        log_format="json" if settings.environment == "production" else "console",
+        tracing_disabled=settings.otel_sdk_disabled,
+        traces_exporter=settings.traces_exporter,
+        otlp_endpoint=settings.otel_exporter_otlp_endpoint,
+        otlp_timeout=settings.otel_exporter_otlp_timeout,
+        sample_ratio=settings.trace_sample_ratio,
+        span_queue=settings.otel_bsp_max_queue_size,
+        span_batch=settings.otel_bsp_max_export_batch_size,
+        excluded_urls=settings.otel_python_fastapi_excluded_urls,
+    )

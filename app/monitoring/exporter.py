@@ -1,4 +1,4 @@
-"""The process that serves the aggregate on the metrics port: `python -m app.monitoring.exporter`.
+"""The process that serves the aggregate on the metrics port: `python -m <package>.exporter`.
 
 It is no worker, so a scrape never takes time from a request, and it answers while every worker is busy. The gunicorn
 master hands it a bound socket, so the port stays open while the exporter is started again.
@@ -151,7 +151,7 @@ def _load(reference: str) -> Collect:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m app.monitoring.exporter",
+        prog=f"python -m {__package__}.exporter",
         description="Serve the aggregate of PROMETHEUS_MULTIPROC_DIR on /metrics, in text and OpenMetrics format.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
@@ -169,7 +169,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="a listening socket that the parent process hands over, in place of --host and --port",
     )
     parser.add_argument(
-        "--logging", type=json.loads, default=DEFAULT_LOGGING, help="arguments of app.monitoring.logging, as JSON"
+        "--logging", type=json.loads, default=DEFAULT_LOGGING, help="arguments of logging.configure, as JSON"
     )
     parser.add_argument(
         "--max-series",

@@ -172,7 +172,7 @@ def configure(
 ) -> None:
     """Set up logging of this process; calling it again replaces the set-up.
 
-    Lines go to `stream`, standard output by default. `level` has the form that app.monitoring.logs.levels describes.
+    Lines go to `stream`, standard output by default. `level` has the form that logs/levels.py describes.
     With `user_key`, a secret of 16 bytes or more, user ids become pseudonyms; without it they are replaced.
     """
     output = stream or sys.stdout

@@ -97,9 +97,10 @@ class Observability:
         seconds; by default those of the host. `settings` are gunicorn's own; a hook among them is called beside the
         package's.
         """
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self.options.directory)
+        # Afterwards: importing the registry decides by the variable where values live.
         from .server.configuration import settings_of  # noqa: PLC0415
 
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self.options.directory)
         return settings_of(self, app, preload, collectors, settings)
 
     def instrument(self, app: "FastAPI", *, failure: "Failure | None" = None) -> "FastAPI":

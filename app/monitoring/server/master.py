@@ -29,6 +29,7 @@ from ..metrics.catalogue import catalogue
 from ..multiprocess.directory import DirectoryError, claim
 from ..multiprocess.labels import MAX_SERIES_PER_METRIC
 
+EXPORTER = f"{__package__.rpartition('.')[0]}.exporter"
 Params = ParamSpec("Params")
 Address = tuple[str, int]
 
@@ -102,8 +103,7 @@ class ExporterSupervisor:
 
     def _start(self) -> Companion:
         self._backoff.started()
-        module = "app.monitoring.exporter"
-        return Companion(module, *self._arguments, pass_fds=[self._listener.fileno()])
+        return Companion(EXPORTER, *self._arguments, pass_fds=[self._listener.fileno()])
 
     def _keep_alive(self) -> None:
         while not self._stopping.is_set():
@@ -217,7 +217,7 @@ def preload(*modules: str) -> None:
 def start_exporter(collectors: Sequence[str], log: Mapping[str, str], max_series: int = MAX_SERIES_PER_METRIC) -> None:
     """Start the exporter on the port taken before.
 
-    `log` is what app.monitoring.logging.configure takes; `max_series` is for each metric, over all processes.
+    `log` is what `logging.configure` takes; `max_series` is for each metric, over all processes.
     """
     if _held.listener is not None:
         _held.exporter = ExporterSupervisor(_held.listener, collectors, log, max_series)

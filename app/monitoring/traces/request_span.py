@@ -74,13 +74,13 @@ class RequestTracer:
     """Begins and ends the spans of requests.
 
     `slow` is in seconds; `excluded` requests never have a span. Without `late` nothing is kept for its end, nor with a
-    provider whose sampler and ids are not those of app.monitoring.traces.sampling.
+    provider whose sampler and ids are not those of traces/sampling.py.
     """
 
     def __init__(
         self, provider: TracerProvider, excluded: ExcludeList, slow: float = SLOW, *, late: bool = True
     ) -> None:
-        tracer = provider.get_tracer("app.monitoring")
+        tracer = provider.get_tracer(__name__.rpartition(".traces")[0])
         self._tracer = tracer
         # The SDK gives a tracer that does nothing where OTEL_SDK_DISABLED says so.
         self._processor = tracer.span_processor if isinstance(tracer, Tracer) else SpanProcessor()

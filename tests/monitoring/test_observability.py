@@ -1,0 +1,155 @@
+"""The object that configures gunicorn, instruments an application and makes metrics."""
+
+import inspect
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from prometheus_client import REGISTRY
+
+from app.monitoring import Observability, logging
+from app.monitoring.metrics.registry import CardinalityError, current_namespace, registry
+from app.monitoring.server import master
+
+FREE = "an_observability_test"
+
+
+@pytest.fixture(autouse=True)
+def _current_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Observability, "_current", None)
+
+
+@pytest.fixture
+def observability() -> Observability:
+    return Observability("shop", namespace=current_namespace(), max_series=registry().max_series)
+
+
+@pytest.fixture
+def made() -> Iterator[list[Any]]:
+    """Metrics that leave the registry after the test."""
+    kept: list[Any] = []
+    yield kept
+    for metric in kept:
+        registry().unregister(metric)
+
+
+@asynccontextmanager
+async def client_of(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            yield client
+
+
+def test_the_current_object_is_the_one_that_was_made_last(observability: Observability) -> None:
+    assert Observability.current() is observability
+    later = Observability("later")
+    assert Observability.current() is later
+
+
+def test_without_one_the_current_object_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "from-the-environment")
+    assert Observability.current().options.service == "from-the-environment"
+
+
+@pytest.mark.parametrize("kind", ["counter", "gauge", "histogram", "summary"])
+def test_metrics_are_bounded_and_carry_the_namespace(observability: Observability, made: list[Any], kind: str) -> None:
+    metric = getattr(observability, kind)(f"{FREE}_{kind}", "A test.", ["place"])
+    made.append(metric)
+    assert metric._name == f"{current_namespace()}_{FREE}_{kind}"
+    assert metric in registry()._collector_to_names
+    assert metric not in REGISTRY._collector_to_names
+    with pytest.raises(CardinalityError, match="user_id"):
+        getattr(observability, kind)(f"{FREE}_forbidden", "A test.", ["user_id"])
+
+
+def test_metrics_under_another_namespace_are_refused_once_there_are_some(observability: Observability) -> None:
+    assert observability.registry is registry()
+    with pytest.raises(RuntimeError, match="set the namespace 'other' before"):
+        _ = Observability("other", namespace="other").registry
+
+
+def test_hooks_of_the_service_are_called_beside_the_packages(
+    observability: Observability, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
+    monkeypatch.setattr(logging, "configure", lambda **_: None)
+    calls: list[str] = []
+    for name in ("take_ports_and_directory", "note_build", "preload", "start_exporter", "after_exit", "stop_exporter"):
+        monkeypatch.setattr(master, name, lambda *_, name=name, **__: calls.append(name))
+    settings = observability.gunicorn(
+        "shop.main:app",
+        on_starting=lambda _server: calls.append("own start"),
+        child_exit=lambda _server, _worker: calls.append("own child_exit"),
+        on_exit=lambda _server: calls.append("own end"),
+        post_worker_init=print,
+        timeout=77,
+    )
+    assert (settings["wsgi_app"], settings["timeout"], settings["post_worker_init"]) == ("shop.main:app", 77, print)
+    server = SimpleNamespace(WORKERS={})
+    settings["on_starting"](server)
+    settings["child_exit"](server, None)
+    settings["on_exit"](server)
+    assert calls == [
+        *("take_ports_and_directory", "note_build", "own start", "preload", "start_exporter"),
+        *("after_exit", "own child_exit"),
+        *("own end", "stop_exporter"),
+    ]
+
+
+def test_a_hook_that_raises_does_not_end_the_service(
+    observability: Observability, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
+    monkeypatch.setattr(logging, "configure", lambda **_: None)
+
+    def broken(_server: object, _worker: object) -> None:
+        raise RuntimeError("a hook")
+
+    hook = observability.gunicorn("shop.main:app", pre_fork=broken)["pre_fork"]
+    assert len(inspect.signature(hook).parameters) == 2, "gunicorn counts them"
+    monkeypatch.setattr(master, "before_fork", lambda *_: None)
+    hook(None, None)
+
+
+async def test_an_instrumented_application_keeps_its_lifespan_and_its_state(observability: Observability) -> None:
+    seen: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, str]]:
+        seen.append("start")
+        yield {"kept": "yes"}
+        seen.append("end")
+
+    app = FastAPI(lifespan=lifespan)
+    assert observability.instrument(app) is app
+    async with app.router.lifespan_context(app) as state:
+        assert (seen, state) == (["start"], {"kept": "yes"})
+    assert seen == ["start", "end"]
+
+
+async def test_metrics_are_served_before_a_route_that_matches_every_path(observability: Observability) -> None:
+    app = FastAPI()
+
+    @app.get("/{rest:path}")
+    async def everything(rest: str) -> str:
+        return rest
+
+    observability.instrument(app)
+    async with client_of(app) as client:
+        assert (await client.get("/else")).json() == "else"
+        answer = await client.get("/metrics")
+        assert answer.headers["content-type"].startswith("text/plain; version=")
+        assert "/metrics" not in (await client.get("/openapi.json")).text
+
+
+async def test_an_application_that_has_started_is_refused(observability: Observability) -> None:
+    app = FastAPI()
+    async with client_of(app) as client:
+        await client.get("/")
+    with pytest.raises(RuntimeError, match=r"call instrument\(app\) before it serves"):
+        observability.instrument(app)

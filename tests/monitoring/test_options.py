@@ -1,0 +1,82 @@
+"""Options come from arguments, then from the environment, then from defaults; a wrong one is named."""
+
+from dataclasses import fields
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from app.monitoring import Options, OptionsError
+
+
+def test_an_argument_goes_before_the_environment_and_that_before_the_default() -> None:
+    environment = {"PORT": "8100", "METRICS_PORT": "9100"}
+    options = Options.read({"port": 8200}, environment)
+    assert (options.port, options.metrics_port, options.keepalive) == (8200, 9100, 75)
+
+
+def test_an_argument_that_is_none_and_an_empty_variable_count_as_not_given() -> None:
+    assert Options.read({"service": None}, {"OTEL_SERVICE_NAME": "shop", "PORT": ""}) == Options(service="shop")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("PORT", "http", r"PORT='http': invalid literal"),
+        ("PORT", "70000", r"PORT='70000': want a number from 1 to 65535"),
+        ("OTEL_TRACES_SAMPLER_ARG", "1.5", r"OTEL_TRACES_SAMPLER_ARG='1.5': want a number from 0 to 1"),
+        ("OTEL_TRACES_EXPORTER", "zipkin", r"OTEL_TRACES_EXPORTER='zipkin': want one of otlp, console, none"),
+        ("ALLOWED_METRICS_IPS", "10.0.0.0/8,here", r"ALLOWED_METRICS_IPS='10.0.0.0/8,here': 'here'"),
+    ],
+)
+def test_a_wrong_variable_is_named_with_its_value_and_what_is_wanted(variable: str, value: str, message: str) -> None:
+    with pytest.raises(OptionsError, match=message):
+        Options.read({}, {variable: value})
+
+
+def test_an_unknown_option_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"prot=1: Observability has no such option; it has service, version"):
+        Options.read({"prot": 1}, {})
+
+
+def test_every_option_has_a_variable_of_its_own() -> None:
+    variables = [option.metadata["variable"] for option in fields(Options)]
+    assert len(set(variables)) == len(variables)
+
+
+@pytest.mark.parametrize(
+    ("environment", "renderer", "exporter"),
+    [
+        ({}, "json", "none"),
+        ({"ENVIRONMENT": "development"}, "console", "none"),
+        ({"ENVIRONMENT": "development", "LOG_FORMAT": "json"}, "json", "none"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4317"}, "json", "otlp"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4317", "OTEL_TRACES_EXPORTER": "none"}, "json", "none"),
+    ],
+)
+def test_what_is_not_set_follows_from_the_rest(environment: dict[str, str], renderer: str, exporter: str) -> None:
+    options = Options.read({}, environment)
+    assert (options.logging["renderer"], options.exporter) == (renderer, exporter)
+
+
+def test_two_services_of_one_user_have_directories_of_their_own() -> None:
+    first, second = (Options.read({"service": "shop", "port": port}, {}).directory for port in (8000, 8001))
+    assert first != second
+    assert Options.read({"service": "shop"}, {"PROMETHEUS_MULTIPROC_DIR": "/run/metrics"}).directory == Path(
+        "/run/metrics"
+    )
+
+
+@pytest.mark.parametrize(("host", "bind"), [("0.0.0.0", "0.0.0.0:8000"), ("::1", "[::1]:8000")])  # noqa: S104
+def test_an_address_of_ipv6_is_bound_in_brackets(host: str, bind: str) -> None:
+    assert Options.read({"host": host}, {}).bind == bind
+
+
+def test_networks_are_read_with_commas_between() -> None:
+    options = Options.read({}, {"ALLOWED_METRICS_IPS": "10.0.0.0/8, 127.0.0.1"})
+    assert options.allowed_metrics_ips == (ip_network("10.0.0.0/8"), ip_network("127.0.0.1"))
+
+
+@pytest.mark.parametrize(("text", "disabled"), [("true", True), ("TRUE", True), ("false", False), ("0", False)])
+def test_the_sdk_can_be_switched_off(text: str, disabled: bool) -> None:  # noqa: FBT001
+    assert Options.read({}, {"OTEL_SDK_DISABLED": text}).tracing_disabled is disabled

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -382,3 +383,11 @@ def test_the_figures_of_the_directory_are_its_usage(monkeypatch: pytest.MonkeyPa
     exporter.Exporter._collect_directory(server, build_catalogue(own))
     figures = ("files", "directory_bytes", "directory_free_bytes")
     assert [own.get_sample_value(f"baliblissed_exporter_{name}") for name in figures] == [3, 4096, 8192]
+
+
+def test_a_scrape_that_fails_is_answered_with_500_and_logged(directory: Path) -> None:
+    with running(directory) as started:
+        shutil.rmtree(directory)
+        assert started.scrape().status_code == 500
+        assert '"scrape_failed"' in started.output
+        assert httpx.get(f"{started.url}/health").text == "ok\n"

@@ -131,10 +131,12 @@ async def test_an_answer_that_trickles_in_is_a_timeout() -> None:
 
     async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-        while not reader.at_eof():
-            writer.write(b" ")
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(reader.read(65_536), 0.01)
+        # The client's close is a reset if it leaves bytes unread.
+        with contextlib.suppress(ConnectionResetError):
+            while not reader.at_eof():
+                writer.write(b" ")
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(reader.read(65_536), 0.01)
         writer.close()
         ended.set()
 

@@ -197,9 +197,6 @@ async def test_every_connection_is_closed_at_the_end(
         assert (await client.get("/health/ready")).status_code == 200
         assert len(await redis.client_list()) > before
         assert await postgres.fetchval(others) > 0
-    assert services.concierge.upstream is not None
-    assert services.concierge.upstream._client.is_closed
-    assert flushed == [pytest.approx(1.2)], "spans that wait are sent within their share of the time to stop"
     # No asyncio.timeout: redis-py may take its cancellation for an error of the connection, and go on.
     deadline = time.monotonic() + 10
     left = (before + 1, 1)
@@ -211,6 +208,9 @@ async def test_every_connection_is_closed_at_the_end(
     await redis.aclose()
     await postgres.close()
     assert left == (before, 0)
+    assert services.concierge.upstream is not None
+    assert services.concierge.upstream._client.is_closed
+    assert flushed == [pytest.approx(1.2)], "spans that wait are sent within their share of the time to stop"
 
 
 async def test_the_description_carries_the_version(client: httpx.AsyncClient) -> None:

@@ -78,6 +78,14 @@ class Process:
         except (NoRoomError, OSError):
             return
 
+    def discard(self, kind: str) -> None:
+        """Close and remove the file of `kind`. Nothing may be written to it afterwards."""
+        with self.lock:
+            file = self._files.pop(kind, None)
+            if file is not None:
+                file.close()
+                file.path.unlink(missing_ok=True)
+
     def forget(self) -> None:
         """In a forked child: let go of the parent's files."""
         for file in self._files.values():

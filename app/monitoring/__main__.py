@@ -1,0 +1,19 @@
+"""The package's commands: `python -m <package> doctor module:app`."""
+
+import argparse
+import sys
+
+from .doctor.command import run
+
+
+def main() -> int:
+    """Run the command that the arguments name, and return its exit status."""
+    parser = argparse.ArgumentParser(prog=f"python -m {__package__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    doctor = commands.add_parser("doctor", help="say what would make the numbers of an application wrong")
+    doctor.add_argument("application", help="module:app or module:create_app(), as gunicorn takes it")
+    return run(parser.parse_args().application)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""Checks of the application: what else counts its requests, and what else serves the package's paths."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from inspect import unwrap
+from types import CodeType
+from typing import Any
+
+from prometheus_client.multiprocess import MultiProcessCollector
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute, Match, Mount
+
+from .declared import Declared, collectors
+from .finding import Finding, listed
+
+PACKAGE = __package__.rpartition(".")[0]
+_LIBRARIES = ("prometheus_client", "prometheus_fastapi_instrumentator")
+_EXPOSING = frozenset({"MultiProcessCollector", "generate_latest"})
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A route that answers: its path in the whole application, and its endpoint or mounted application."""
+
+    path: str
+    endpoint: Any
+
+
+def second_instrumentators(app: Starlette) -> Iterator[Finding]:
+    """Find the Instrumentator's own middleware in the application and in those that are mounted in it."""
+    for prefix, one in _applications(app):
+        for middleware in one.user_middleware:
+            if str(getattr(middleware.cls, "__module__", "")).startswith("prometheus_fastapi_instrumentator"):
+                yield Finding(
+                    "second-instrumentator",
+                    "error",
+                    f"the application at {prefix or '/'} has the Instrumentator's own middleware",
+                    "each request is counted twice",
+                    f"remove Instrumentator().instrument(app): {PACKAGE} counts requests already",
+                )
+
+
+def foreign_collectors(declared: Declared) -> Iterator[Finding]:
+    """Find registries with the library's MultiProcessCollector."""
+    for registry in declared.registries:
+        if any(isinstance(collector, MultiProcessCollector) for collector in collectors(registry)):
+            yield Finding(
+                "multiprocess-collector",
+                "error",
+                f"{declared.places.get(id(registry), 'the default registry')} has a MultiProcessCollector",
+                "it misses the numbers of workers that have ended, so its totals fall",
+                "remove it: the metrics port serves the sum of all workers",
+            )
+
+
+def foreign_expositions(app: Starlette) -> Iterator[Finding]:
+    """Find routes of others that expose metrics."""
+    for leaf in leaves(app.routes):
+        if _exposes(leaf.endpoint):
+            yield Finding(
+                "foreign-exposition",
+                "error",
+                f"{leaf.path or '/'} is an exposition by {_named(leaf.endpoint)}",
+                "it shows one worker's numbers, or misses those of workers that have ended",
+                "remove the route: the metrics port serves the sum of all workers",
+            )
+
+
+def shadowed_paths(app: Starlette, paths: Sequence[str]) -> Iterator[Finding]:
+    """Find routes of the application that hide the package's own, or are hidden by them.
+
+    A route with the same path is found in any order, a catch-all only where the package's own comes after it.
+    """
+    ours = {leaf.path for leaf in leaves(app.routes) if _is_ours(leaf.endpoint)}
+    for path in sorted(ours.union(paths)):
+        reached = False
+        for route in app.routes:
+            found = list(leaves([route]))
+            if any(leaf.path == path and _is_ours(leaf.endpoint) for leaf in found):
+                reached = True
+                continue
+            same = [leaf for leaf in found if leaf.path == path]
+            if any(map(_exposes, (leaf.endpoint for leaf in same or found))):
+                continue  # a finding of its own
+            if same or (not reached and _matches(route, path)):
+                names = listed(_named(leaf.endpoint) for leaf in same or found)
+                yield Finding(
+                    "shadowed-path",
+                    "warning",
+                    f"{path} is served by the package and by {names}",
+                    "only the first route answers, and the other one is never called",
+                    "give the application's route another path, or one that does not match everything",
+                )
+                break
+
+
+def leaves(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[Leaf]:
+    """Yield the routes that answer, with those of included routers and mounted applications."""
+    for route in routes:
+        included = getattr(route, "effective_candidates", None)
+        if included is not None:  # FastAPI keeps an included router as one route; its paths have the prefix already
+            yield from leaves(included(), prefix)
+        elif isinstance(route, Mount):
+            yield Leaf(prefix + route.path, route.app)
+            yield from leaves(route.routes or (), prefix + route.path)
+        elif hasattr(route, "endpoint"):
+            yield Leaf(prefix + str(getattr(route, "path", "")), route.endpoint)
+
+
+def _applications(app: Starlette) -> Iterator[tuple[str, Starlette]]:
+    yield "", app
+    for leaf in leaves(app.routes):
+        if isinstance(leaf.endpoint, Starlette):
+            yield leaf.path, leaf.endpoint
+
+
+def _matches(route: BaseRoute, path: str) -> bool:
+    scope = {"type": "http", "method": "GET", "path": path, "root_path": "", "headers": []}
+    return route.matches(scope)[0] is Match.FULL
+
+
+def _module(endpoint: Any) -> str:
+    return str(getattr(endpoint, "__module__", None) or type(endpoint).__module__)
+
+
+def _is_ours(endpoint: Any) -> bool:
+    return _module(endpoint).startswith(f"{PACKAGE}.")
+
+
+def _named(endpoint: Any) -> str:
+    return f"{_module(endpoint)}.{getattr(endpoint, '__qualname__', type(endpoint).__qualname__)}"
+
+
+def _exposes(endpoint: Any) -> bool:
+    """Return whether an endpoint is an exposition of prometheus_client, or calls it."""
+    if _is_ours(endpoint):
+        return False
+    if _module(endpoint).partition(".")[0] in _LIBRARIES:
+        return True
+    code = getattr(unwrap(endpoint), "__code__", None) if callable(endpoint) else None
+    return code is not None and not _EXPOSING.isdisjoint(_names(code))
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)

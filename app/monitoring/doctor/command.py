@@ -1,0 +1,96 @@
+"""The command `doctor module:app`: examine an application in a process of its own, and print the findings.
+
+The process is a session of its own, which ends with the command, whatever threads and children the import has left.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from ..multiprocess import values
+from .examination import examine_surroundings
+from .finding import Finding
+from .situation import Situation
+
+NO_ERRORS, ERRORS, NOT_IMPORTED = 0, 1, 2
+END_TIMEOUT = 5.0
+
+
+def run(reference: str) -> int:
+    """Print one line for each finding, and return the exit status: 1 with errors, 2 if nothing could be imported."""
+    signal.signal(signal.SIGTERM, _stop)
+    with tempfile.TemporaryDirectory(prefix="doctor-") as directory:
+        result = _inspected(reference, Path(directory))
+        if "error" in result:
+            sys.stderr.write(f"{result['error']}\n")
+            return NOT_IMPORTED
+        # The service's own directory where one is set: the application was examined with another.
+        situation = Situation.from_environment()
+        situation = replace(situation, directory=situation.directory or Path(directory))
+        findings = [Finding(**fields) for fields in result["findings"]] + examine_surroundings(situation)
+    findings.sort(key=lambda finding: finding.severity != "error")
+    for finding in findings:
+        sys.stdout.write(f"{finding}\n")
+    if not findings:
+        sys.stdout.write("0 findings\n")
+    return ERRORS if any(finding.severity == "error" for finding in findings) else NO_ERRORS
+
+
+def _inspected(reference: str, directory: Path) -> dict[str, Any]:
+    """Return the result of the inspection; an `error` where its process ended without one."""
+    reader, writer = os.pipe()
+    with os.fdopen(reader) as pipe:
+        try:
+            process = _started(reference, directory, writer)
+        finally:
+            os.close(writer)
+        with _ending(process):
+            line = pipe.readline()
+            if not line:
+                return {"error": f"{reference} cannot be imported: its process ended with status {process.wait()}"}
+            result: dict[str, Any] = json.loads(line)
+            # Its own end comes first: exit hooks of the application may remove files.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(END_TIMEOUT)
+            return result
+
+
+def _started(reference: str, directory: Path, writer: int) -> "subprocess.Popen[bytes]":
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path)}  # noqa: PTH109
+    if environment.get(values.DIRECTORY):
+        # Set from the start, as it will be for the service, but not to the service's directory: it may be running.
+        environment[values.DIRECTORY] = str(directory)
+    return subprocess.Popen(
+        [sys.executable, "-m", f"{__package__}.inspection", reference, str(directory), str(writer)],
+        stdin=subprocess.DEVNULL,
+        # Whatever the application prints at its import is no finding.
+        stdout=sys.stderr.fileno(),
+        env=environment,
+        pass_fds=[writer],
+        start_new_session=True,
+    )
+
+
+@contextmanager
+def _ending(process: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """Afterwards end the process and the children that it has left in its session."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 -- the signature is Python's
+    raise SystemExit(128 + number)

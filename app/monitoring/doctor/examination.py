@@ -1,0 +1,89 @@
+"""The examinations: of the surroundings in the master, of the application in a worker.
+
+They are two because a worker is also started to replace one that has ended: what is wrong with the disk then must
+not end the service, and what is wrong with the configuration is logged once and not by each worker.
+"""
+
+import mmap
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+
+import structlog
+from starlette.applications import Starlette
+
+from . import applications, declared, directory, kinds, surroundings, values, versions
+from .finding import ExaminationError, Finding
+from .situation import Situation
+
+MAX_WRAPPERS = 20
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger("doctor")
+# Checksum of the warnings that were logged last: memory that the workers share, since the master loads this module.
+_logged = mmap.mmap(-1, 4)
+
+
+def examine(app: object, situation: Situation | None = None) -> list[Finding]:
+    """Return the findings about `app` and the metrics of this process; errors come first.
+
+    Call it in the worker, before its first request, after the routes and middlewares have been added. `app` may be
+    wrapped in ASGI middlewares that keep it as `app`. Nothing is left in the metrics.
+    """
+    situation = situation or Situation.from_environment()
+    return _sorted(_of_application(unwrapped(app), situation))
+
+
+def examine_surroundings(situation: Situation | None = None) -> list[Finding]:
+    """Return the findings about configuration, metrics directory and versions. Call it in the master, once."""
+    situation = situation or Situation.from_environment()
+    return _sorted(
+        [
+            *directory.unset_directory(situation),
+            *directory.unfit_directory(situation),
+            *surroundings.untrusted_proxies(situation),
+            *surroundings.tracing_without_collector(situation),
+            *versions.untested_versions(versions.requirements()),
+        ]
+    )
+
+
+def enforce(findings: Sequence[Finding]) -> None:
+    """Log the warnings, once for all workers, and raise ExaminationError where there are errors."""
+    errors = [finding for finding in findings if finding.severity == "error"]
+    warnings = [finding for finding in findings if finding.severity == "warning"]
+    checksum = struct.pack("I", zlib.crc32("\n".join(map(str, warnings)).encode()))
+    if warnings and _logged[:] != checksum:
+        _logged[:] = checksum
+        for warning in warnings:
+            log.warning(
+                "doctor_finding", code=warning.code, what=warning.what, why=warning.why, instead=warning.instead
+            )
+    if errors:
+        raise ExaminationError(errors)
+
+
+def unwrapped(app: object) -> Starlette | None:
+    """Return the Starlette application inside ASGI middlewares; None where there is none."""
+    for _ in range(MAX_WRAPPERS):
+        if isinstance(app, Starlette) or app is None:
+            return app
+        app = getattr(app, "app", None)
+    return None
+
+
+def _of_application(app: Starlette | None, situation: Situation) -> Iterator[Finding]:
+    found = declared.find()
+    if situation.directory is not None:  # with one process and no directory the library works as it always does
+        yield from values.value_class()
+        yield from values.private_values(found)
+        yield from kinds.lost_kinds(found)
+        yield from kinds.lost_functions(found)
+    yield from kinds.hidden_metrics(found)
+    yield from applications.foreign_collectors(found)
+    if app is not None:
+        yield from applications.second_instrumentators(app)
+        yield from applications.foreign_expositions(app)
+        yield from applications.shadowed_paths(app, situation.paths)
+
+
+def _sorted(findings: Iterable[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda finding: finding.severity != "error")

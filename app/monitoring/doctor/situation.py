@@ -1,0 +1,43 @@
+"""The configuration of the service, as far as the checks need it."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from ..multiprocess.values import DIRECTORY
+
+
+@dataclass(frozen=True)
+class Situation:
+    """The configuration that the service starts with. `None` stands for a variable that is not set."""
+
+    workers: int = 1
+    bind: tuple[str, ...] = ("127.0.0.1:8000",)
+    """Addresses as gunicorn takes them: host:port, [host]:port, unix:path."""
+    forwarded_allow_ips: str | None = None
+    sdk_disabled: bool = False
+    traces_exporter: str | None = None
+    endpoint: str | None = None
+    directory: Path | None = None
+    paths: tuple[str, ...] = ("/metrics",)
+    """Paths that the package serves on the application's port."""
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read the documented variables. An invalid number counts as unset: the settings report it."""
+        given = os.environ if environ is None else environ
+        workers, directory = given.get("WEB_CONCURRENCY", ""), given.get(DIRECTORY)
+        host, port = given.get("HOST") or "127.0.0.1", given.get("PORT") or "8000"
+        return cls(
+            workers=int(workers) if workers.isdecimal() else 1,
+            bind=(f"[{host}]:{port}" if ":" in host else f"{host}:{port}",),
+            forwarded_allow_ips=given.get("FORWARDED_ALLOW_IPS") or None,
+            sdk_disabled=given.get("OTEL_SDK_DISABLED", "").strip().lower() in {"true", "1", "yes", "on"},
+            traces_exporter=given.get("OTEL_TRACES_EXPORTER") or None,
+            endpoint=given.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+            or given.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+            or None,
+            directory=Path(directory) if directory else None,
+        )

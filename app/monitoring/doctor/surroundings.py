@@ -1,0 +1,58 @@
+"""Checks of the configuration: proxies and tracing."""
+
+from collections.abc import Iterator
+from ipaddress import ip_address
+
+from .finding import Finding, listed
+from .situation import Situation
+
+
+def untrusted_proxies(situation: Situation) -> Iterator[Finding]:
+    """Find an address that proxies can reach while none but this machine's is trusted."""
+    open_to = [address for address in situation.bind if not _is_local(address)]
+    trusted = (situation.forwarded_allow_ips or "127.0.0.1").split(",")
+    if open_to and all(_is_loopback(host.strip()) for host in trusted):
+        yield Finding(
+            "untrusted-proxies",
+            "warning",
+            f"the service listens on {listed(open_to)} and believes X-Forwarded-* from this machine only",
+            "behind a proxy every request has the proxy's address and scheme",
+            "FORWARDED_ALLOW_IPS=<the proxies' addresses, comma separated>; or ignore this where there is no proxy",
+        )
+
+
+def tracing_without_collector(situation: Situation) -> Iterator[Finding]:
+    """Find spans that nobody receives, and a collector that receives none."""
+    if situation.sdk_disabled and situation.endpoint:
+        yield Finding(
+            "tracing-disabled",
+            "warning",
+            "OTEL_SDK_DISABLED is true and an OTLP endpoint is set",
+            "no span is made, so the collector gets none",
+            "remove OTEL_SDK_DISABLED, or the endpoint",
+        )
+    if not situation.sdk_disabled and not situation.endpoint and situation.traces_exporter in {None, "otlp"}:
+        yield Finding(
+            "tracing-without-endpoint",
+            "warning",
+            "tracing is on and OTEL_EXPORTER_OTLP_ENDPOINT is not set",
+            "no span reaches a collector, and logs name traces that nobody has",
+            "OTEL_EXPORTER_OTLP_ENDPOINT=http://<collector>:4317, OTEL_TRACES_EXPORTER=none or OTEL_SDK_DISABLED=true",
+        )
+
+
+def _is_local(address: str) -> bool:
+    """Return whether an address in gunicorn's form can be reached from this machine only."""
+    if address.startswith(("unix:", "fd://")):
+        return True
+    host, separator, _ = address.rpartition(":")
+    return _is_loopback((host if separator else address).strip("[]"))
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:  # a name, a network, "*" or nothing, which is every address
+        return False

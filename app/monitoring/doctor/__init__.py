@@ -1,7 +1,15 @@
 """The package's examination of itself: at the start, and as `python -m <package> doctor module:app`."""
 
-from .examination import enforce, examine, examine_surroundings
+from .examination import enforce, examine, examine_surroundings, refuse_start
 from .finding import ExaminationError, Finding
 from .situation import Situation
 
-__all__ = ["ExaminationError", "Finding", "Situation", "enforce", "examine", "examine_surroundings"]
+__all__ = [
+    "ExaminationError",
+    "Finding",
+    "Situation",
+    "enforce",
+    "examine",
+    "examine_surroundings",
+    "refuse_start",
+]

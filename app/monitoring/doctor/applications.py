@@ -47,7 +47,7 @@ def foreign_collectors(declared: Declared) -> Iterator[Finding]:
             yield Finding(
                 "multiprocess-collector",
                 "error",
-                f"{declared.places.get(id(registry), 'the default registry')} has a MultiProcessCollector",
+                f"{declared.named_registry(registry)} has a MultiProcessCollector",
                 "it misses the numbers of workers that have ended, so its totals fall",
                 "remove it: the metrics port serves the sum of all workers",
             )

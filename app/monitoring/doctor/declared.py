@@ -4,6 +4,7 @@ Metrics know no module, so each imported module's global names are looked throug
 types are compared: `isinstance` asks an object for its class, which makes a lazy object load what it stands for.
 """
 
+import inspect
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,21 +15,34 @@ from prometheus_client.registry import Collector
 
 from ..metrics.registry import registry as bounded_registry
 
+PACKAGE = __package__.rpartition(".")[0]
 _SKIPPED = sys.stdlib_module_names | {"prometheus_client"}
 
 
 @dataclass
 class Declared:
-    """What `find` found. `places` has the `module.name` of an object by its id."""
+    """The result of `find`. `places` has module and name of each object in a module, by the object's id."""
 
     registries: list[CollectorRegistry] = field(default_factory=list)
     metrics: list[MetricWrapperBase] = field(default_factory=list)
-    places: dict[int, str] = field(default_factory=dict)
+    places: dict[int, list[tuple[str, str]]] = field(default_factory=dict)
 
     def named(self, metric: MetricWrapperBase) -> str:
         """Return the metric's name, with the module that declares it where that is known."""
-        place = self.places.get(id(metric))
-        return metric._name if place is None else f"{metric._name} ({place})"  # noqa: SLF001 -- no public accessor
+        places = self.places.get(id(metric), [])
+        # A module that imports the metric has it too: the one that declares it has its name in its text.
+        declaring = places if len(places) < 2 else [one for one in places if _mentions(one[0], metric)]  # noqa: PLR2004
+        found = (declaring or places)[:1]
+        # No public accessor of the name exists.
+        return " ".join([metric._name, *(f"({module}.{name})" for module, name in found)])  # noqa: SLF001
+
+    def named_registry(self, registry: CollectorRegistry) -> str:
+        """Return where the registry is."""
+        if registry is REGISTRY:
+            return "the default registry"
+        if registry is bounded_registry():
+            return f"the registry of {PACKAGE}"
+        return ".".join(self.places[id(registry)][0])
 
 
 def collectors(registry: CollectorRegistry) -> list[Collector]:
@@ -40,10 +54,10 @@ def find() -> Declared:
     """Find the metrics of the default and the bounded registry, and those in global names of modules."""
     found = Declared([REGISTRY, bounded_registry()])
     metrics: dict[int, MetricWrapperBase] = {}
-    for place, value in _globals():
+    for module, name, value in _globals():
         if not issubclass(type(value), MetricWrapperBase | CollectorRegistry):
             continue
-        found.places.setdefault(id(value), place)
+        found.places.setdefault(id(value), []).append((module, name))
         if isinstance(value, MetricWrapperBase):
             metrics[id(value)] = value
         elif isinstance(value, CollectorRegistry) and not any(value is known for known in found.registries):
@@ -56,14 +70,21 @@ def find() -> Declared:
     return found
 
 
-def _globals() -> Iterator[tuple[str, object]]:
-    for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] in _SKIPPED or module is None:
+def _globals() -> Iterator[tuple[str, str, object]]:
+    for module_name, module in list(sys.modules.items()):
+        if module_name.partition(".")[0] in _SKIPPED or f"{module_name}.".startswith(f"{PACKAGE}."):
             continue
         # Past the module's own __getattribute__: a lazy module is imported by any access.
         try:
             names = object.__getattribute__(module, "__dict__")
         except AttributeError:  # not every entry of sys.modules is a module
             continue
-        for attribute, value in list(names.items()):
-            yield f"{name}.{attribute}", value
+        for name, value in list(names.items()):
+            yield module_name, name, value
+
+
+def _mentions(module: str, metric: MetricWrapperBase) -> bool:
+    try:
+        return metric._original_name in inspect.getsource(sys.modules[module])  # noqa: SLF001
+    except (OSError, TypeError):  # no source, as in a compiled module
+        return False

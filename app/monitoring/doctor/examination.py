@@ -4,8 +4,10 @@ They are two because a worker is also started to replace one that has ended: wha
 not end the service, and what is wrong with the configuration is logged once and not by each worker.
 """
 
-import mmap
+import fcntl
+import os
 import struct
+import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -18,8 +20,10 @@ from .situation import Situation
 
 MAX_WRAPPERS = 20
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("doctor")
-# Checksum of the warnings that were logged last: memory that the workers share, since the master loads this module.
-_logged = mmap.mmap(-1, 4)
+BOOT_ERROR = 3  # gunicorn ends the service when a worker ends with it, and starts another one after any other status
+# Checksums of the lines that were written last: memory that the workers share where the master has loaded this module.
+_written = os.memfd_create("doctor")
+_WARNINGS, _ERRORS = 0, 4
 
 
 def examine(app: object, situation: Situation | None = None) -> list[Finding]:
@@ -50,15 +54,27 @@ def enforce(findings: Sequence[Finding]) -> None:
     """Log the warnings, once for all workers, and raise ExaminationError where there are errors."""
     errors = [finding for finding in findings if finding.severity == "error"]
     warnings = [finding for finding in findings if finding.severity == "warning"]
-    checksum = struct.pack("I", zlib.crc32("\n".join(map(str, warnings)).encode()))
-    if warnings and _logged[:] != checksum:
-        _logged[:] = checksum
+    if warnings and _is_new(warnings, _WARNINGS):
         for warning in warnings:
             log.warning(
                 "doctor_finding", code=warning.code, what=warning.what, why=warning.why, instead=warning.instead
             )
     if errors:
         raise ExaminationError(errors)
+
+
+def refuse_start(app: object, situation: Situation | None = None) -> None:
+    """Examine `app` in a gunicorn worker that has loaded it; with errors, write them once and end the service.
+
+    Raises SystemExit. Call it before the lifespan: Starlette would log a traceback.
+    """
+    try:
+        enforce(examine(app, situation))
+    except ExaminationError as error:
+        if _is_new(error.findings, _ERRORS):
+            sys.stderr.write(f"{error}\n")
+            sys.stderr.flush()
+        raise SystemExit(BOOT_ERROR) from None
 
 
 def unwrapped(app: object) -> Starlette | None:
@@ -83,6 +99,19 @@ def _of_application(app: Starlette | None, situation: Situation) -> Iterator[Fin
         yield from applications.second_instrumentators(app)
         yield from applications.foreign_expositions(app)
         yield from applications.shadowed_paths(app, situation.paths)
+
+
+def _is_new(findings: Sequence[Finding], position: int) -> bool:
+    """Note the findings, and return whether no process has noted the same ones last."""
+    checksum = struct.pack("I", zlib.crc32("\n".join(map(str, findings)).encode()))
+    fcntl.lockf(_written, fcntl.LOCK_EX)  # a lock of the process, also on a descriptor that was inherited
+    try:
+        if os.pread(_written, len(checksum), position) == checksum:
+            return False
+        os.pwrite(_written, checksum, position)
+        return True
+    finally:
+        fcntl.lockf(_written, fcntl.LOCK_UN)
 
 
 def _sorted(findings: Iterable[Finding]) -> list[Finding]:

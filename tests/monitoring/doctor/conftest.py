@@ -1,0 +1,99 @@
+"""A project of somebody who uses the package, and the doctor's command on it in a process of its own."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from app.settings import ROOT
+from tests.monitoring.multiprocess import simulated
+from tests.monitoring.multiprocess.simulated import Scene
+
+PLAIN = "from fastapi import FastAPI\napp = FastAPI()\n"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the command printed, and its exit status."""
+
+    status: int
+    lines: list[str]
+    errors: str
+
+    def only(self, code: str) -> str:
+        """Return the line of the one finding there is."""
+        (line,) = self.lines
+        assert line.split(": ")[0].split()[1] == code, self.lines
+        return line
+
+
+@dataclass(frozen=True)
+class Project:
+    """Files in a directory that the command is run in."""
+
+    path: Path
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file, and make the packages above it."""
+        file = self.path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(textwrap.dedent(text))
+
+    def run(
+        self,
+        *arguments: str,
+        package: str = "app.monitoring",
+        root: Path = ROOT,
+        environ: Mapping[str, str] | None = None,
+    ) -> Outcome:
+        """Run `python -m <package> ...` with tracing switched off, unless `environ` says otherwise."""
+        finished = subprocess.run(
+            [sys.executable, "-W", "error", "-m", package, *arguments],
+            cwd=self.path,
+            env={
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": str(root),
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "TMPDIR": str(self.path / "scratch"),
+                "OTEL_SDK_DISABLED": "true",
+                **(environ or {}),
+            },
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return Outcome(finished.returncode, finished.stdout.splitlines(), finished.stderr)
+
+
+Doctor = Callable[..., Outcome]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """An empty project."""
+    (tmp_path / "scratch").mkdir()
+    return Project(tmp_path)
+
+
+@pytest.fixture
+def doctor(project: Project) -> Doctor:
+    """`doctor(source, **environ)` examines the application `app` of a module with that source."""
+
+    def examine(source: str = PLAIN, **environ: str) -> Outcome:
+        project.write("shop.py", source)
+        return project.run("doctor", "shop:app", environ=environ)
+
+    return examine
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    """A metrics directory that this process counts in."""
+    with simulated.scene() as made:
+        yield made

@@ -1,0 +1,160 @@
+"""Findings about metrics: made too early, of a kind that is lost, or hidden."""
+
+import pytest
+
+from app.settings import ROOT
+from tests.monitoring.doctor.conftest import PLAIN, Doctor, Project
+
+COUNTER = "from prometheus_client import Counter\nORDERS = Counter('orders', 'Orders.')\n"
+
+
+def early(project: Project, source: str = COUNTER) -> None:
+    """Have the package that holds ours declare metrics in its __init__.py, as a package with a copy of it may."""
+    project.write("own/__init__.py", source)
+    (project.path / "own" / "monitoring").symlink_to(ROOT / "app" / "monitoring")
+    project.write("own/main.py", PLAIN)
+
+
+def test_a_metric_made_before_the_directory_was_set_is_named_with_its_module(project: Project) -> None:
+    early(project)
+    outcome = project.run("doctor", "own.main:app", package="own.monitoring", root=project.path)
+    line = outcome.only("single-process-metric")
+    assert "orders (own.ORDERS)" in line
+    assert "PROMETHEUS_MULTIPROC_DIR" in line
+    assert outcome.status == 1
+
+
+def test_a_metric_made_before_the_package_was_imported_is_named_with_its_module(project: Project) -> None:
+    early(project)
+    (project.path / "metrics").mkdir()
+    line = project.run(
+        "doctor",
+        "own.main:app",
+        package="own.monitoring",
+        root=project.path,
+        environ={"PROMETHEUS_MULTIPROC_DIR": str(project.path / "metrics")},
+    ).only("early-metric")
+    assert "orders (own.ORDERS)" in line
+    assert "own.monitoring" in line
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        "Counter('early', 'E')",
+        "Gauge('early', 'E')",
+        "Summary('early', 'E')",
+        "Histogram('early', 'E')",
+        "Counter('early', 'E', ('label',)).labels('x')",
+        "Histogram('early', 'E', ('label',)).labels('x')",
+    ],
+)
+def test_early_metrics_of_every_kind_are_found(project: Project, declared: str) -> None:
+    early(project, f"from prometheus_client import Counter, Gauge, Histogram, Summary\n{declared}\n")
+    outcome = project.run("doctor", "own.main:app", package="own.monitoring", root=project.path)
+    assert "early" in outcome.only("single-process-metric")
+
+
+def test_an_early_metric_without_label_sets_makes_its_values_later(project: Project) -> None:
+    early(project, "from prometheus_client import Counter\nORDERS = Counter('orders', 'Orders.', ('kind',))\n")
+    outcome = project.run("doctor", "own.main:app", package="own.monitoring", root=project.path)
+    assert outcome.lines == ["0 findings"]
+
+
+def test_a_metric_outside_every_registry_is_found(project: Project) -> None:
+    early(project, "from prometheus_client import Counter\nORDERS = Counter('orders', 'Orders.', registry=None)\n")
+    outcome = project.run("doctor", "own.main:app", package="own.monitoring", root=project.path)
+    assert "own.ORDERS" in outcome.only("single-process-metric")
+
+
+def test_a_metric_is_named_with_the_module_that_declares_it(doctor: Doctor, project: Project) -> None:
+    project.write("first.py", "from second import LOGINS\n")
+    project.write("second.py", "from prometheus_client import Counter\nLOGINS = Counter('logins', 'L', ('email',))\n")
+    project.write("third.py", "from second import LOGINS\n")
+    line = doctor(f"import first, third\n{PLAIN}").only("forbidden-label")
+    assert "logins (second.LOGINS)" in line
+
+
+def test_many_early_metrics_are_one_line(project: Project) -> None:
+    early(project, "from prometheus_client import Counter\nfor n in range(9): Counter(f'early_{n}', 'E')\n")
+    outcome = project.run("doctor", "own.main:app", package="own.monitoring", root=project.path)
+    assert "early_4 and 4 more" in outcome.only("single-process-metric")
+
+
+def test_another_value_class_is_found(doctor: Doctor) -> None:
+    outcome = doctor(
+        PLAIN
+        + """
+from prometheus_client import values
+values.ValueClass = values.MutexValue
+"""
+    )
+    assert "MutexValue" in outcome.only("value-class")
+    assert outcome.status == 1
+
+
+def test_a_value_that_does_not_arrive_in_the_directory_is_found(doctor: Doctor, project: Project) -> None:
+    (project.path / "other").mkdir()
+    outcome = doctor(
+        PLAIN
+        + """
+import os
+from prometheus_client import Counter
+Counter("orders", "Orders.").inc()  # this process's files are in the first directory from now on
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = "other"
+"""
+    )
+    assert "'other'" in outcome.only("value-lost")
+
+
+@pytest.mark.parametrize(
+    ("kind", "declared"),
+    [
+        ("Info", "METRIC = Info('build', 'B')\nMETRIC.info({'version': '1'})"),
+        ("Enum", "METRIC = Enum('mode', 'M', states=['on', 'off'])"),
+    ],
+)
+def test_info_and_enum_metrics_are_found(doctor: Doctor, kind: str, declared: str) -> None:
+    line = doctor(f"{PLAIN}from prometheus_client import {kind}\n{declared}\n").only("lost-kind")
+    assert line.startswith(f"warning lost-kind: {kind} metrics: ")
+    assert "(shop.METRIC)" in line
+
+
+def test_a_custom_collector_is_found(doctor: Doctor) -> None:
+    line = doctor(
+        PLAIN
+        + """
+from prometheus_client import REGISTRY
+class Pool:
+    def collect(self):
+        return []
+REGISTRY.register(Pool())
+"""
+    ).only("lost-collector")
+    assert "shop.Pool" in line
+
+
+def test_a_metric_with_a_collect_of_its_own_is_found(doctor: Doctor) -> None:
+    line = doctor(
+        PLAIN
+        + """
+from prometheus_client import Gauge
+class Pool(Gauge):
+    def collect(self):
+        return []
+SIZE = Pool("pool_size", "P")
+"""
+    ).only("lost-collector")
+    assert "pool_size (shop.SIZE)" in line
+
+
+@pytest.mark.parametrize("target", ["Gauge('size', 'S')", "Gauge('size', 'S', ('pool',)).labels('x')"])
+def test_a_gauge_with_a_function_is_found(doctor: Doctor, target: str) -> None:
+    outcome = doctor(f"{PLAIN}from prometheus_client import Gauge\n{target}.set_function(lambda: 1)\n")
+    assert "size" in outcome.only("value-function")
+    assert outcome.status == 1
+
+
+def test_a_forbidden_label_is_found(doctor: Doctor) -> None:
+    line = doctor(f"{PLAIN}from prometheus_client import Counter\nC = Counter('logins', 'L', ('kind', 'userId'))\n")
+    assert "logins (shop.C) has the label userId;" in line.only("forbidden-label")

@@ -1,0 +1,162 @@
+"""Findings about configuration, metrics directory and versions."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from app.monitoring.doctor import Finding, Situation, examine_surroundings, versions
+from app.monitoring.doctor.directory import file_system, unfit_directory
+from tests.monitoring.doctor.conftest import Doctor, Project
+
+QUIET = {"sdk_disabled": True}
+
+
+def codes(findings: list[Finding]) -> list[str]:
+    return [finding.code for finding in findings]
+
+
+def examined(**situation: object) -> list[str]:
+    return codes(examine_surroundings(Situation(**{**QUIET, **situation})))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:8000", "[::]:80", ":8000", "10.0.0.7:8000", "shop.internal:80", "*:1"])
+def test_an_address_for_others_with_no_proxy_trusted_is_found(address: str) -> None:
+    assert examined(bind=(address,)) == ["untrusted-proxies"]
+    assert examined(bind=("127.0.0.1:8000", address), forwarded_allow_ips="127.0.0.1, ::1") == ["untrusted-proxies"]
+    assert examined(bind=(address,), forwarded_allow_ips="10.0.0.0/8") == []
+    assert examined(bind=(address,), forwarded_allow_ips="*") == []
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8000", "[::1]:80", "localhost:80", "unix:/run/shop.sock", "fd://3"])
+def test_an_address_of_this_machine_is_none(address: str) -> None:
+    assert examined(bind=(address,)) == []
+
+
+@pytest.mark.parametrize(
+    ("environ", "found"),
+    [
+        ({"OTEL_SDK_DISABLED": ""}, ["tracing-without-endpoint"]),
+        ({"OTEL_SDK_DISABLED": "false", "OTEL_TRACES_EXPORTER": "otlp"}, ["tracing-without-endpoint"]),
+        ({"OTEL_SDK_DISABLED": "false", "OTEL_TRACES_EXPORTER": "none"}, []),
+        ({"OTEL_SDK_DISABLED": "false", "OTEL_TRACES_EXPORTER": "console"}, []),
+        ({"OTEL_SDK_DISABLED": "false", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4317"}, []),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector:4317"}, ["tracing-disabled"]),
+    ],
+)
+def test_spans_for_nobody_and_a_collector_without_spans_are_found(
+    doctor: Doctor, environ: dict[str, str], found: list[str]
+) -> None:
+    outcome = doctor(**environ)
+    assert [line.split(": ")[0] for line in outcome.lines] == ([f"warning {code}" for code in found] or ["0 findings"])
+    assert outcome.status == 0
+
+
+def test_several_workers_without_a_directory_are_found() -> None:
+    assert examined(workers=4) == ["directory-unset"]
+    assert examined(workers=1) == []
+
+
+def test_a_directory_that_cannot_be_written_to_is_found(doctor: Doctor, project: Project) -> None:
+    (project.path / "file").write_text("")
+    outcome = doctor(PROMETHEUS_MULTIPROC_DIR=str(project.path / "file" / "metrics"))
+    outcome.only("directory-not-writable")
+    assert outcome.status == 1
+    assert examined(directory=Path("/proc/self")) == ["directory-not-writable"]
+
+
+def test_a_directory_that_is_to_be_made_is_none(tmp_path: Path) -> None:
+    assert examined(directory=tmp_path / "not" / "yet") == []
+    assert not (tmp_path / "not").exists()
+
+
+def test_a_directory_on_a_network_file_system_is_found(tmp_path: Path) -> None:
+    mounts = tmp_path / "mountinfo"
+    # The kernel writes a space as \040; the file system mounted last hides the others at its place.
+    place = str(tmp_path / "a b").replace(" ", r"\040")
+    mounts.write_text(
+        "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
+        f"30 22 0:40 / {place} rw - tmpfs tmpfs rw\n"
+        f"31 22 0:41 / {place} rw,relatime shared:2 master:1 - nfs4 server:/export rw\n"
+    )
+    (tmp_path / "a b" / "metrics").mkdir(parents=True)
+    (finding,) = unfit_directory(Situation(directory=tmp_path / "a b" / "metrics"), mounts)
+    assert finding.code == "directory-on-network"
+    assert "nfs4" in finding.what
+    assert list(unfit_directory(Situation(directory=tmp_path), mounts)) == []
+
+
+def test_the_kernel_names_the_file_system_of_a_directory() -> None:
+    assert file_system(Path("/proc/self")) == "proc"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB in memory."""
+    path = tmp_path / "small"
+    path.mkdir()
+    mount, command = shutil.which("mount"), ["-t", "tmpfs", "-o", "size=256k", "tmpfs", str(path)]
+    if mount is None or subprocess.run([mount, *command], check=False, capture_output=True).returncode:
+        pytest.skip("mounting a file system takes root and its capabilities")
+    yield path
+    subprocess.run(["umount", "-l", path], check=True)  # noqa: S607 -- found beside mount
+
+
+def test_a_directory_that_is_nearly_full_is_found(small_disk: Path) -> None:
+    assert examined(directory=small_disk) == ["directory-nearly-full"]
+
+
+def test_a_library_outside_its_bounds_is_found() -> None:
+    installed = metadata.version("prometheus-client")
+    (finding,) = versions.untested_versions(
+        [
+            f"prometheus-client>={installed}",
+            "structlog>=26,<99; python_version > '3'",
+            "no-such-library>=1,<2",
+            f"prometheus-client<{installed}",
+            "uvicorn[standard]>=0.1",
+        ]
+    )
+    assert finding.code == "untested-version"
+    assert finding.severity == "warning"
+    assert finding.what == f"prometheus-client {installed} is installed"
+    assert finding.instead == f"prometheus-client<{installed}"
+
+
+def test_bounds_come_from_the_project_file_beside_the_package(tmp_path: Path) -> None:
+    project = tmp_path / "pyproject.toml"
+    project.write_text(
+        '[project]\ndependencies = ["structlog>=1,<2"]\n[project.optional-dependencies]\nredis = ["redis>=1,<2"]\n'
+    )
+    found = list(versions.untested_versions(versions.requirements(project)))
+    assert [finding.instead for finding in found] == ["structlog<2,>=1", "redis<2,>=1"]
+
+
+def test_bounds_come_from_the_installed_distribution_where_there_is_no_project_file(project: Project) -> None:
+    site = project.path / "site"
+    information = site / "prefork_observability-1.0.dist-info"
+    information.mkdir(parents=True)
+    (information / "METADATA").write_text(
+        "Metadata-Version: 2.4\nName: prefork-observability\nVersion: 1.0\nRequires-Dist: structlog<2,>=1\n"
+        "Provides-Extra: redis\nRequires-Dist: redis<2,>=1; extra == 'redis'\n"
+    )
+    copied(site / "prefork_observability")
+    project.write("shop.py", "from fastapi import FastAPI\napp = FastAPI()\n")
+    outcome = project.run("doctor", "shop:app", package="prefork_observability", root=site)
+    assert [line.split(": ")[0] for line in outcome.lines] == ["warning untested-version"] * 2
+
+
+def test_a_copy_without_bounds_has_no_findings_about_versions(project: Project) -> None:
+    copied(project.path / "prefork_observability")
+    project.write("shop.py", "from fastapi import FastAPI\napp = FastAPI()\n")
+    outcome = project.run("doctor", "shop:app", package="prefork_observability", root=project.path)
+    assert outcome.lines == ["0 findings"]
+
+
+def copied(path: Path) -> None:
+    """Copy the package as a wheel has it, without its project file."""
+    package = Path(versions.__file__).resolve().parent.parent
+    shutil.copytree(package, path, ignore=shutil.ignore_patterns("pyproject.toml", "__pycache__"))

@@ -1,7 +1,9 @@
 """Findings about the application: others that count or expose, and paths that are taken."""
 
 import pytest
+from fastapi import FastAPI
 
+from app.monitoring.doctor import Situation, examine
 from tests.monitoring.doctor.conftest import PLAIN, Doctor
 
 INSTRUMENTED = """
@@ -111,6 +113,15 @@ def test_a_route_behind_that_of_the_package_is_found(doctor: Doctor) -> None:
         "app.add_api_route('/metrics', own)\n"
     )
     assert "shop.own" in outcome.only("shadowed-path")
+
+
+def test_each_path_that_the_package_will_serve_is_looked_at() -> None:
+    app = FastAPI()
+    app.add_api_route("/health", FastAPI)
+    assert examine(app, Situation(paths=("/metrics",))) == []
+    (finding,) = examine(app, Situation(paths=("/metrics", "/health")))
+    assert finding.code == "shadowed-path"
+    assert finding.what.startswith("/health ")
 
 
 def test_other_routes_are_none(doctor: Doctor) -> None:

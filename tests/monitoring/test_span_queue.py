@@ -49,7 +49,7 @@ class House:
         self.registry = CollectorRegistry()
         counter = Counter("spans_dropped_total", "Dropped.", ("reason",), registry=self.registry)
         self.exporter = exporter
-        self.queue = BoundedSpanProcessor(exporter, counter, most=10)
+        self.queue = BoundedSpanProcessor(exporter, counter, max_queue_size=10)
         self.provider = TracerProvider(shutdown_on_exit=False, **options)
         self.provider.add_span_processor(self.queue)
 
@@ -165,7 +165,7 @@ def test_threads_together_lose_and_gain_no_span() -> None:
 @pytest.mark.usefixtures("exporter")
 def test_a_worker_that_ends_without_its_collector_counts_what_it_held(monkeypatch: pytest.MonkeyPatch) -> None:
     stuck = Slow()
-    monkeypatch.setattr(tracing, "_make_exporter", lambda *_: stuck)
+    monkeypatch.setattr(tracing, "make_exporter", lambda *_: stuck)
     installed: list[TracerProvider] = []
     monkeypatch.setattr(trace, "set_tracer_provider", installed.append)
     monkeypatch.setattr(trace, "get_tracer_provider", lambda: installed[-1])

@@ -23,8 +23,8 @@ from opentelemetry.trace import (
 from structlog.testing import capture_logs
 
 from app.monitoring.traces import span_redaction
-from app.monitoring.traces.span_redaction import LONGEST_VALUE, RedactingExporter, redact_query
-from app.monitoring.tracing import CalmExporter
+from app.monitoring.traces.exporter import ReportingExporter
+from app.monitoring.traces.span_redaction import MAX_VALUE_LENGTH, RedactingExporter, redact_query
 from tests.middleware.applications import Records, fastapi_house
 from tests.middleware.wire import Wire
 
@@ -213,15 +213,15 @@ async def test_a_failed_request_with_a_secret_in_its_query_and_its_error() -> No
 
 @pytest.mark.parametrize(("secret", "visible"), [(EMAIL, 12), (EMAIL, 20), (KEY, 7), (BEARER, 10), (EMAIL, len(EMAIL))])
 def test_of_a_value_that_was_cut_no_half_a_secret_is_left(secret: str, visible: int) -> None:
-    start = LONGEST_VALUE - visible
-    text = ("x " * LONGEST_VALUE)[: start - 1] + " " + secret + " and more" * 100
-    limits = SpanLimits(max_attribute_length=LONGEST_VALUE)
+    start = MAX_VALUE_LENGTH - visible
+    text = ("x " * MAX_VALUE_LENGTH)[: start - 1] + " " + secret + " and more" * 100
+    limits = SpanLimits(max_attribute_length=MAX_VALUE_LENGTH)
     raw, kept = exported(lambda tracer: tracer.start_span("x", attributes={"note": text}).end(), limits)
     assert str((raw.attributes or {})["note"]).endswith(secret[:visible])
     left = str((kept.attributes or {})["note"])
     assert secret[:6] not in left
     assert left.endswith("[cut]")
-    assert len(left) > LONGEST_VALUE / 2
+    assert len(left) > MAX_VALUE_LENGTH / 2
 
 
 @pytest.mark.parametrize("values", [(True, 1, 1.0), (1, True), (0.0, 0, False)])
@@ -253,7 +253,7 @@ def test_what_cannot_be_redacted_does_not_leave(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(span_redaction, "redact_text", fail)
     kept = InMemorySpanExporter()
     with capture_logs() as lines:
-        result = CalmExporter(RedactingExporter(kept), "collector").export([ReadableSpan("x")])
+        result = ReportingExporter(RedactingExporter(kept), "collector").export([ReadableSpan("x")])
     assert (result, kept.get_finished_spans()) == (SpanExportResult.FAILURE, ())
     assert len(lines) <= 1
 

@@ -25,6 +25,7 @@ from structlog.testing import capture_logs
 
 from app.monitoring import tracing
 from app.monitoring.metrics.registry import registry
+from app.monitoring.traces import exporter as exporters
 from loadtest.fake_ai import fake_ai
 from tests.api.test_health import migrated
 from tests.conftest import Application
@@ -57,14 +58,14 @@ for _ in range(3):
 """
 FAIL_IN_CHILDREN = """
 import os
-from app.monitoring import tracing
+from app.monitoring.traces import exporter
 class Away:
     def export(self, spans):
         raise OSError("away")
 for _ in range(3):
     if os.fork() == 0:
-        tracing.CalmExporter(Away(), "collector").export([])
-        tracing.CalmExporter(Away(), "collector").export([])
+        exporter.ReportingExporter(Away(), "collector").export([])
+        exporter.ReportingExporter(Away(), "collector").export([])
         os._exit(0)
     os.wait()
 """
@@ -108,9 +109,9 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
 @pytest.fixture(autouse=True)
 def _may_warn() -> Iterator[None]:
     """No warning was given yet."""
-    tracing._next_warning[:] = bytes(8)
+    exporters._next_warning[:] = bytes(8)
     yield
-    tracing._next_warning[:] = bytes(8)
+    exporters._next_warning[:] = bytes(8)
 
 
 def is_sampled(provider: TracerProvider, parent: TraceFlags | None = None) -> bool:
@@ -287,12 +288,12 @@ async def test_a_look_at_the_breaker_that_nobody_asked_for_makes_no_spans(
 def test_a_collector_that_is_away_is_said_once_a_minute(
     monkeypatch: pytest.MonkeyPatch, result: SpanExportResult | Exception, reason: str
 ) -> None:
-    calm = tracing.CalmExporter(Inner(result), "http://collector:4317")
+    reporting = exporters.ReportingExporter(Inner(result), "http://collector:4317")
     with capture_logs() as lines:
-        assert [calm.export([]) for _ in range(5)] == [SpanExportResult.FAILURE] * 5
-        monkeypatch.setattr(tracing, "SECONDS_BETWEEN_WARNINGS", 0.0)
-        tracing._next_warning[:] = bytes(8)
-        calm.export([])
+        assert [reporting.export([]) for _ in range(5)] == [SpanExportResult.FAILURE] * 5
+        monkeypatch.setattr(exporters, "SECONDS_BETWEEN_WARNINGS", 0.0)
+        exporters._next_warning[:] = bytes(8)
+        reporting.export([])
     assert [line["event"] for line in lines] == ["spans_not_exported"] * 2
     assert (lines[0]["reason"], lines[0]["endpoint"]) == (reason, "http://collector:4317")
     assert lines[0]["log_level"] == "warning"
@@ -306,12 +307,12 @@ def test_all_workers_together_say_it_once() -> None:
 
 
 def test_an_exporter_that_is_well_is_passed_on_to_in_silence() -> None:
-    calm = tracing.CalmExporter(inner := Inner(), "x")
+    reporting = exporters.ReportingExporter(inner := Inner(), "x")
     with capture_logs() as lines:
-        assert calm.export([]) is SpanExportResult.SUCCESS
-        assert (calm.force_flush(7), calm.force_flush()) == (True, False)
-        calm.shutdown()
-        assert calm.export([]) is SpanExportResult.FAILURE
+        assert reporting.export([]) is SpanExportResult.SUCCESS
+        assert (reporting.force_flush(7), reporting.force_flush()) == (True, False)
+        reporting.shutdown()
+        assert reporting.export([]) is SpanExportResult.FAILURE
     assert (lines, inner.exported, inner.ended) == ([], 1, True)
 
 

@@ -13,7 +13,7 @@ from app.monitoring import tracing
 from app.monitoring.metrics.catalogue import build_catalogue
 from app.monitoring.metrics.registry import registry
 from app.monitoring.traces.span_queue import REASONS
-from app.monitoring.traces.span_redaction import LONGEST_VALUE
+from app.monitoring.traces.span_redaction import MAX_VALUE_LENGTH
 from tests.monitoring.test_tracing import COMMON, SEND_ONE, Inner
 from tests.process.service import ROOT
 
@@ -22,7 +22,7 @@ def test_one_value_is_kept_up_to_a_length_that_can_be_redacted(installed: list[T
     provider = tracing.configure(exporter="console", **COMMON)
     span = provider.get_tracer("test").start_span("x", attributes={"note": "x" * 100_000})
     assert isinstance(span, ReadableSpan)
-    assert len(str((span.attributes or {})["note"])) == LONGEST_VALUE
+    assert len(str((span.attributes or {})["note"])) == MAX_VALUE_LENGTH
 
 
 @pytest.mark.parametrize("name", ["none", "otlp"])
@@ -54,7 +54,7 @@ def test_the_queue_and_its_exporter_are_as_large_and_as_patient_as_they_are_told
     assert made == {"endpoint": "http://collector:4317", "timeout": 1.5}
     assert isinstance(provider, tracing.WorkerTracerProvider)
     assert provider.queue is not None
-    assert provider.queue._most == 3
+    assert provider.queue._max_queue_size == 3
     assert provider.queue._batches._batch_processor._max_export_batch_size == 2
 
 

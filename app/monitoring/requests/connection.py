@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from ..metrics.http import NO_ROUTE, handler_of
+from ..traces.lazy_tracer import LazyTracer
 from ..traces.request_span import RequestTracer
 from .entry import CLIENT_CLOSED_REQUEST, FAILED, Entry, access, cut_short, detach, log, members
 
@@ -25,7 +26,7 @@ class Connection(Entry):
 
     __slots__ = ("_code", "_started", "_status", "_tracer")
 
-    def __init__(self, tracer: RequestTracer | None, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, tracer: RequestTracer | LazyTracer | None, scope: Scope, receive: Receive, send: Send) -> None:
         super().__init__(scope, receive, send)
         self._started = time.perf_counter()
         self._tracer = tracer
@@ -42,7 +43,7 @@ class Connection(Entry):
         except Exception as error:
             log.error("unhandled_error", exc_info=error)
             if self._span is not None:
-                self._span.error = error
+                self._span.fail(error)
             self._code = INTERNAL_ERROR
             raise
         except asyncio.CancelledError as error:

@@ -13,7 +13,8 @@ from structlog.contextvars import STRUCTLOG_KEY_PREFIX, bind_contextvars, clear_
 
 from ..logging import TrustedLogger, get_logger
 from ..redaction import redact_text, sanitised_address
-from ..traces.request_span import RequestSpan, RequestTracer, attach
+from ..traces.lazy_tracer import LazyTracer
+from ..traces.request_span import RequestSpan, RequestTracer
 
 # An id that others chose goes into logs and headers, so only a plain form is taken over.
 _SAFE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -40,7 +41,7 @@ class Entry:
         self._received = 0
         self._span: RequestSpan | None = None
 
-    def enter(self, tracer: RequestTracer | None) -> Any:
+    def enter(self, tracer: RequestTracer | LazyTracer | None) -> Any:
         """Read the headers, bind the context; returns what `detach` wants."""
         scope = self._scope
         headers = scope["headers"]
@@ -59,8 +60,8 @@ class Entry:
             # Its own spans are switched off where the application is made; this reaches those that are mounted in it.
             scope.setdefault("fastapi.telemetry", None)
             traceparent = _only(headers, b"traceparent") if b"traceparent" in found else None
-            self._span = tracer.begin(scope, traceparent)
-            token = attach(self._span)
+            self._span = span = tracer.begin(scope, traceparent)
+            token = None if span is None else tracer.attach(span)
         self._variables = len(copy_context()) if fresh else -1
         return token
 

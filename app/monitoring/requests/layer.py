@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..metrics.http import METHODS, NO_ROUTE, UNKNOWN_METHOD, HttpMetrics, handler_of, known_method
 from ..redaction import sanitised_address
+from ..traces.lazy_tracer import LazyTracer, MakeTracer
 from ..traces.request_span import RequestTracer
 from .connection import Connection
 from .entry import (
@@ -43,10 +44,11 @@ def problem(request_id: str, _path: str) -> ASGIApp:
 
 
 class ObservingMiddleware:
-    """Answers X-Request-ID, and accounts for each request in metrics, traces and one log line.
+    """Answer X-Request-ID, and account for each request in metrics, traces and one log line.
 
-    `metrics` and `tracer` may be left out. `failure` makes the answer to an error that nobody has handled, from the
-    request's id and path.
+    `metrics` and `tracer` may be left out. A callable `tracer` is called once, at the lifespan's start or the first
+    request, so an app that is made before the fork gets the tracer of its worker. `failure` makes the answer to an
+    unhandled error from the request's id and path.
     """
 
     def __init__(
@@ -54,12 +56,15 @@ class ObservingMiddleware:
         app: ASGIApp,
         *,
         metrics: HttpMetrics | None = None,
-        tracer: RequestTracer | None = None,
+        tracer: RequestTracer | MakeTracer | None = None,
         failure: Failure = problem,
     ) -> None:
         self.app = app
         self.failure = failure
         self.metrics = metrics
+        self.tracer: RequestTracer | LazyTracer | None = LazyTracer(tracer, self._use) if callable(tracer) else tracer
+
+    def _use(self, tracer: RequestTracer | None) -> None:
         self.tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,6 +72,8 @@ class ObservingMiddleware:
             await Connection(self.tracer, scope, receive, send).run(self.app)
             return
         if scope["type"] != "http":
+            if isinstance(self.tracer, LazyTracer):
+                self.tracer.resolve()
             await self.app(scope, receive, send)
             return
         watched = self.metrics is not None and self.metrics.instrumentations
@@ -155,7 +162,7 @@ class _Exchange(Entry):
         if self._done:
             return True  # in a background task, or nobody is there any more
         if self._span is not None:
-            self._span.error = error
+            self._span.fail(error)
         if self.status:
             self.finish(FAILED)
             return False

@@ -1,4 +1,4 @@
-"""A span that costs next to nothing until somebody writes to it: then the SDK's own takes its place."""
+"""A span that holds only its ids until something writes to it; the SDK's span is made then."""
 
 from collections.abc import Callable, Mapping
 from threading import RLock
@@ -11,14 +11,14 @@ from opentelemetry.util.types import Attributes, AttributeValue
 NOT_SAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
 SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _NO_STATE: Final = TraceState()
-# For all of them: threads that write to the same span for the first time at once are rare.
+# One lock for all spans: a first write by two threads at once is rare.
 _making = RLock()
 
 
 class LazySpan(Span):
-    """The span of something that has begun with ids of its own and is ended by whoever began it.
+    """A span with given ids. Its maker ends it; `end` does nothing.
 
-    `make` is asked at most once, for the SDK's span that has these ids; only where `flags` say that it is sampled.
+    `make` is called at most once, and only if `flags` are sampled; it returns the SDK's span with these ids.
     """
 
     __slots__ = ("_context", "_make", "ended", "flags", "made", "span_id", "state", "trace_id")
@@ -32,7 +32,7 @@ class LazySpan(Span):
         make: Callable[["LazySpan"], Span],
     ) -> None:
         self.trace_id, self.span_id = trace_id, span_id
-        """In hexadecimal, as logs and exemplars have them."""
+        """In hexadecimal, as in logs and exemplars."""
         self.flags = flags
         self.state = _NO_STATE if state is None else state
         self.made: Span | None = None
@@ -41,7 +41,7 @@ class LazySpan(Span):
         self._make = make
 
     def get_span_context(self) -> SpanContext:
-        """What children and the calls downstream take over."""
+        """Return the context that children and calls downstream take over."""
         context = self._context
         if context is None:
             context = self._context = SpanContext(
@@ -50,18 +50,18 @@ class LazySpan(Span):
         return context
 
     def become(self, span: Span) -> None:
-        """Stand for `span`, which exists already and knows its own ids."""
+        """Take the ids of `span`, which exists already, and write to it."""
         self._context = context = span.get_span_context()
         self.trace_id, self.span_id = f"{context.trace_id:032x}", f"{context.span_id:016x}"
         self.flags, self.state = context.trace_flags, context.trace_state
         self.made = span if span.is_recording() else None
 
     def is_recording(self) -> bool:
-        """Whether writing to it has an effect."""
+        """Return whether writing has an effect."""
         return self.flags & TraceFlags.SAMPLED != 0 and not self.ended
 
     def sdk(self) -> Span | None:
-        """The SDK's span, made now if it is wanted and does not exist yet."""
+        """Return the SDK's span, made now if the span is recording; None if it is not or has ended."""
         if self.made is None and self.is_recording():
             with _making:
                 if self.made is None:
@@ -69,7 +69,7 @@ class LazySpan(Span):
         return None if self.ended else self.made
 
     def end(self, end_time: int | None = None) -> None:
-        """Nothing: whoever began it ends it."""
+        """Do nothing: the maker of the span ends it."""
 
     def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
         """See opentelemetry.trace.Span."""
@@ -114,5 +114,5 @@ class LazySpan(Span):
 
     @property
     def attributes(self) -> Mapping[str, Any]:
-        """What has been written, as instrumentations look for it on the SDK's spans."""
+        """The attributes of the SDK's span, which instrumentations read."""
         return getattr(self.sdk(), "attributes", None) or MappingProxyType({})

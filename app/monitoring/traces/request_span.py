@@ -1,19 +1,18 @@
-"""The span of a request, made at its end: where the request was sampled, or where only its end shows that it is wanted.
+"""The span of a request, made at its end, if the request was sampled or its end shows that it failed or was slow.
 
-Until then a request costs its ids and one entry in the context, sampled or not: its log lines carry them, its children
-find their parent, and what it calls downstream is told whether the trace is kept. Attributes are those of
-OpenTelemetry's semantic conventions for HTTP servers.
+Until then a request costs its ids and one entry in the context, sampled or not: its log lines carry the ids, its
+children find their parent, and calls downstream are told whether the trace is kept.
 """
 
 import random
 import re
 import time
-from typing import Any
+from typing import Any, Final
 
 from opentelemetry import context as contexts
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.propagate import extract
+from opentelemetry.propagate import extract, get_global_textmap
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, Tracer, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.trace import (
@@ -30,51 +29,54 @@ from opentelemetry.util.http import ExcludeList
 from opentelemetry.util.types import AttributeValue
 from starlette.types import Scope
 
-from ..metrics.http import METHODS, known_method
+from .http_attributes import HOST, SERVER_ERROR, request_attributes, result_attributes, span_name
 from .lazy_span import NOT_SAMPLED, SAMPLED, LazySpan
 from .sampling import Ids, RequestIds, RequestSampler, forced
-from .span_redaction import LONGEST_VALUE
 
-KEPT = "sampling.kept_because"
-SLOW = 2.0
-SERVER_ERROR = 500
+KEPT: Final = "sampling.kept_because"
+SLOW: Final = 2.0
 _TRACE_HEADERS = frozenset({b"traceparent", b"tracestate", b"baggage"})
 # The form that nearly every caller sends; the library's parser is for the others.
 _TRACEPARENT = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-0([0-3])")
-_HOST = re.compile(r"[\w.:\[\]-]+")
-_NOTHING = Context()
-# Under which key a context holds its span: the API tells nobody, but can be watched.
-(_SPAN,) = trace.set_span_in_context(trace.INVALID_SPAN, Context())
+_EMPTY = Context()
+# The context key of the current span. The API does not expose it, so it is discovered here.
+(_SPAN_KEY,) = trace.set_span_in_context(trace.INVALID_SPAN, Context())
 _NO_STATUS, _FAILED = Status(StatusCode.UNSET), Status(StatusCode.ERROR)
-# These do nothing before a span has ended.
-_DEAF = (SpanProcessor, SimpleSpanProcessor, BatchSpanProcessor)
-_DEAF_TO = frozenset((name, getattr(kind, name, None)) for kind in _DEAF for name in ("on_start", "_on_ending"))
+# Processors that do nothing before a span has ended.
+_PASSIVE = (SpanProcessor, SimpleSpanProcessor, BatchSpanProcessor)
+_PASSIVE_METHODS = frozenset(
+    (name, getattr(kind, name, None)) for kind in _PASSIVE for name in ("on_start", "_on_ending")
+)
 
 
 class RequestSpan(LazySpan):
-    """One request as traces see it."""
+    """The span of one request."""
 
     __slots__ = ("error", "parent", "reason", "scope", "started")
 
     parent: Context
-    """With the caller's span where there is a caller, else empty: what is current belongs to another request."""
+    """Holds the caller's span if there is a caller, else empty: the current context belongs to another request."""
     scope: Scope
     started: int
     """Unix time in nanoseconds."""
     error: BaseException | None
     reason: str | None
-    """Why it is kept although it was not sampled."""
+    """Why the span is kept although it was not sampled."""
 
     def labels(self) -> dict[str, str]:
-        """The ids as exemplars have them."""
+        """Return the ids as labels of an exemplar."""
         return {"trace_id": self.trace_id, "span_id": self.span_id}
+
+    def fail(self, error: BaseException) -> None:
+        """Note what the application has raised."""
+        self.error = error
 
 
 class RequestTracer:
-    """Begins and ends the spans of requests.
+    """Begin and end the spans of requests.
 
-    `slow` is in seconds; `excluded` requests never have a span. Without `late` nothing is kept for its end, nor with a
-    provider whose sampler and ids are not those of traces/sampling.py.
+    `slow` is in seconds; `excluded` requests never have a span. With `late`, unsampled requests that fail or are slow
+    get a span; this needs the sampler and the ID generator of this package.
     """
 
     def __init__(
@@ -82,38 +84,46 @@ class RequestTracer:
     ) -> None:
         tracer = provider.get_tracer(__name__.rpartition(".traces")[0])
         self._tracer = tracer
-        # The SDK gives a tracer that does nothing where OTEL_SDK_DISABLED says so.
+        # With OTEL_SDK_DISABLED the SDK returns a no-op tracer.
         self._processor = tracer.span_processor if isinstance(tracer, Tracer) else SpanProcessor()
         self._scope = getattr(tracer, "_instrumentation_scope", None)
         self._resource = provider.resource
         sampler = provider.sampler
-        # Another sampler decides when it is asked: with a span for every request.
+        # Another sampler decides at the start of a span, so every request starts one.
         self._sampler = sampler if isinstance(sampler, RequestSampler) else None
         self._known_ids = self._sampler is not None and isinstance(provider.id_generator, RequestIds)
         self._excluded = excluded
         self._slow = slow
-        # A sampler or ids of somebody else's would not have it that way.
-        self._late = late and self._known_ids
+        self._late = late and self._known_ids  # other samplers and ID generators cannot be forced
+        # OTEL_PROPAGATORS may name others; none of them is asked for a request without `traceparent` otherwise.
+        self._usual_headers = {name.encode() for name in get_global_textmap().fields} == _TRACE_HEADERS
 
     def begin(self, scope: Scope, traceparent: bytes | None) -> RequestSpan:
-        """What is known of the request before it is handled; `attach` makes it the parent of what follows."""
-        if traceparent:
+        """Return the span of a request that begins; `attach` makes it the parent of what follows."""
+        if traceparent or not self._usual_headers:
             return self._begin_called(scope)
+        return self._begin_root(scope)
+
+    def _begin_root(self, scope: Scope) -> RequestSpan:
+        """Return the root span of a new trace."""
         bits = random.getrandbits(192)
         flags = NOT_SAMPLED
         if (self._sampler is None or self._sampler.keeps(bits)) and not self._excludes(scope):
             flags = SAMPLED
         ids = f"{bits:048x}"
-        return self._new(ids[16:], ids[:16], flags, None, _NOTHING, scope)
+        return self._new(ids[16:], ids[:16], flags, None, _EMPTY, scope)
 
     def _begin_called(self, scope: Scope) -> RequestSpan:
-        """The same for a request whose caller may have a trace."""
-        parent, caller = _caller(scope)
+        """Return the span of a request whose caller may have a trace."""
+        parent, caller = self.caller(scope)
         if caller is None:
-            return self.begin(scope, None)
-        flags = caller.trace_flags
-        if not flags.sampled or self._excludes(scope):
+            return self._begin_root(scope)
+        sampler, flags = self._sampler, caller.trace_flags
+        sampled = flags.sampled if sampler is None or sampler.parent_based else sampler.keeps(caller.trace_id)
+        if not sampled or self._excludes(scope):
             flags = TraceFlags(flags & TraceFlags.RANDOM_TRACE_ID)
+        elif not flags.sampled:
+            flags = TraceFlags(flags | TraceFlags.SAMPLED)
         span_id = f"{random.getrandbits(64):016x}"
         return self._new(f"{caller.trace_id:032x}", span_id, flags, caller.trace_state, parent, scope)
 
@@ -124,24 +134,24 @@ class RequestTracer:
         span.parent, span.scope, span.started = parent, scope, time.time_ns()
         span.error = span.reason = None
         if flags is not NOT_SAMPLED and flags & TraceFlags.SAMPLED and not self._may_wait():
-            span.become(self._start(span))  # sampler, ids or processors want to be asked
+            span.become(self._start(span))  # sampler, ID generator or processors act at the start
         return span
 
     def _may_wait(self) -> bool:
-        """Whether sampler and processors need not hear of a span before it has ended."""
+        """Return whether sampler and processors do nothing before a span has ended."""
         if not self._known_ids:
             return False
         processors = getattr(self._processor, "_span_processors", (self._processor,))
         return all(
-            (name, getattr(type(processor), name, None)) in _DEAF_TO
+            (name, getattr(type(processor), name, None)) in _PASSIVE_METHODS
             for processor in processors
             for name in ("on_start", "_on_ending")
         )
 
     def end(self, span: RequestSpan, handler: str | None, status: int, seconds: float) -> bool:
-        """End the span, after `seconds`; one that was not begun is made now if the request failed or was slow.
+        """End the span after `seconds`; return whether it is exported.
 
-        Whether the trace is kept.
+        An unsampled one is made now if the request failed or was slow.
         """
         if not span.is_recording():
             if not self._late or (status < SERVER_ERROR and seconds < self._slow) or self._excludes(span.scope):
@@ -156,10 +166,10 @@ class RequestTracer:
         return True
 
     def _readable(self, span: RequestSpan, handler: str | None, status: int, ended: int) -> ReadableSpan:
-        """What the SDK would have made of a span to which nobody has written, for a tenth of what that costs."""
+        """Return what the SDK would make of a span without writes, for a tenth of the cost."""
         attributes = _attributes(span)
-        attributes.update(_result(handler, status, None))
-        name, context = _name(span.scope), span.get_span_context()
+        attributes.update(result_attributes(handler, status, None))
+        name, context = span_name(span.scope), span.get_span_context()
         if span.reason is not None:
             flags = TraceFlags(context.trace_flags | TraceFlags.SAMPLED)
             context = SpanContext(context.trace_id, context.span_id, False, flags, context.trace_state)
@@ -178,23 +188,23 @@ class RequestTracer:
         )
 
     def _end_sdk(self, made: Span, span: RequestSpan, handler: str | None, status: int, ended: int) -> None:
-        # A name that the application has given stays.
-        if handler is not None and getattr(made, "name", None) == _name(span.scope):
-            made.update_name(f"{_name(span.scope)} {handler}")
+        # A name that the application has set stays.
+        if handler is not None and getattr(made, "name", None) == span_name(span.scope):
+            made.update_name(f"{span_name(span.scope)} {handler}")
         if span.error is not None:
             made.record_exception(span.error)
         if status >= SERVER_ERROR:
             made.set_status(_FAILED)
-        made.set_attributes(_result(handler, status, span.error))
+        made.set_attributes(result_attributes(handler, status, span.error))
         made.end(ended)
 
     def _start(self, span: LazySpan) -> Span:
-        """The SDK's span for a request, as it is known when it begins."""
-        assert isinstance(span, RequestSpan)  # noqa: S101 -- it is asked by no other
+        """Start the SDK's span of a request."""
+        assert isinstance(span, RequestSpan)  # noqa: S101 -- called for no other span
         context = span.get_span_context()
         with forced(Ids(context.trace_id, context.span_id)):
             return self._tracer.start_span(
-                _name(span.scope),
+                span_name(span.scope),
                 span.parent,
                 SpanKind.SERVER,
                 attributes=_attributes(span),
@@ -202,80 +212,41 @@ class RequestTracer:
             )
 
     def _excludes(self, scope: Scope) -> bool:
-        """Whether the request's URL is one of OTEL_PYTHON_FASTAPI_EXCLUDED_URLS."""
+        """Return whether the request's URL matches OTEL_PYTHON_FASTAPI_EXCLUDED_URLS."""
         host = next((value for name, value in scope["headers"] if name == b"host"), b"-")
         name = host.decode("latin-1")
-        # What a client writes there must not look like a path.
-        url = f"{scope.get('scheme', 'http')}://{name if _HOST.fullmatch(name) else '-'}{scope['path']}"
+        # A client must not be able to write a path into it.
+        url = f"{scope.get('scheme', 'http')}://{name if HOST.fullmatch(name) else '-'}{scope['path']}"
         return self._excluded.url_disabled(url)
 
+    def attach(self, span: RequestSpan) -> Any:
+        """Make the request's span the parent of what follows; return the token for `contexts.detach`."""
+        return contexts.attach(Context({**span.parent, _SPAN_KEY: span} if span.parent else {_SPAN_KEY: span}))
 
-def attach(span: RequestSpan) -> Any:
-    """Make the request's span the parent of what follows; returns what `contexts.detach` wants."""
-    return contexts.attach(Context({**span.parent, _SPAN: span} if span.parent else {_SPAN: span}))
+    def caller(self, scope: Scope) -> tuple[Context, SpanContext | None]:
+        """Return a context with the caller's span and baggage, and that span; empty and None without a caller."""
+        return _caller(scope, None if not self._usual_headers else _TRACE_HEADERS)
 
 
-def _caller(scope: Scope) -> tuple[Context, SpanContext | None]:
-    """What the headers say of the caller: a context with its span and baggage, and that span; or nothing."""
+def _caller(scope: Scope, names: frozenset[bytes] | None = _TRACE_HEADERS) -> tuple[Context, SpanContext | None]:
+    """Read the caller's span and baggage from the headers with these `names`, None for all."""
     carrier: dict[str, list[str]] = {}
     for name, value in scope["headers"]:
-        if name in _TRACE_HEADERS:
-            carrier.setdefault(name.decode(), []).append(value.decode("latin-1"))
-    plain = _TRACEPARENT.fullmatch(carrier["traceparent"][0]) if len(carrier) == 1 else None
+        if names is None or name in names:
+            carrier.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+    plain = _TRACEPARENT.fullmatch(carrier["traceparent"][0]) if list(carrier) == ["traceparent"] else None
     if plain is not None:
         trace_id, span_id, flags = (int(part, 16) for part in plain.groups())
         caller = SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(flags))
-        context = Context({_SPAN: NonRecordingSpan(caller)})
+        context = Context({_SPAN_KEY: NonRecordingSpan(caller)})
     else:
         context = extract(carrier, Context())
         caller = trace.get_current_span(context).get_span_context()
-    return (context, caller) if caller.is_valid else (_NOTHING, None)
-
-
-def _name(scope: Scope) -> str:
-    """The span's name before its route is known."""
-    method = _method(scope)
-    return method if method in METHODS else "HTTP"
-
-
-def _method(scope: Scope) -> str:
-    """A websocket has none; its handshake is a GET."""
-    return str(scope.get("method", "GET"))
+    return (context, caller) if caller.is_valid else (_EMPTY, None)
 
 
 def _attributes(span: RequestSpan) -> dict[str, AttributeValue]:
-    """What is known when a request begins. Path and query go as they are: exporters redact whatever leaves."""
-    scope = span.scope
-    found: dict[str, AttributeValue] = {
-        "http.request.method": known_method(_method(scope)),
-        "url.scheme": scope.get("scheme", "http"),
-        "url.path": scope["path"][:LONGEST_VALUE],
-        "network.protocol.version": scope.get("http_version", "1.1"),
-    }
-    query = scope.get("query_string")
-    if query:
-        found["url.query"] = query.decode("latin-1")[:LONGEST_VALUE]
-    address, port = scope.get("server") or (None, None)
-    if address:
-        found["server.address"] = address
-        if port:
-            found["server.port"] = port
+    found = request_attributes(span.scope)
     if span.reason is not None:
         found[KEPT] = span.reason
     return found
-
-
-def _result(handler: str | None, status: int, error: BaseException | None) -> dict[str, AttributeValue]:
-    """What is known when it ends."""
-    found: dict[str, AttributeValue] = {"http.response.status_code": status}
-    if handler is not None:
-        found["http.route"] = handler
-    if status >= SERVER_ERROR:
-        found["error.type"] = str(status) if error is None else _type_of(error)
-    return found
-
-
-def _type_of(error: BaseException) -> str:
-    """The exception's full name, as the conventions want it."""
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

@@ -1,8 +1,7 @@
-"""Which requests are traced, decided once a request and before anything is paid for it.
+"""The sampler and the ID generator of request spans.
 
-The constraint to know: the decision is made from the trace id alone, as TraceIdRatioBased makes it, so every service
-that sees the trace decides alike. What a span's ids and sampling shall be is handed to the SDK by `forced`, which
-holds for the one span that is started inside it.
+The decision depends on the trace id alone, as in TraceIdRatioBased, so every service that sees the trace decides alike.
+`forced` passes the ids of a request, and that it is sampled, to the SDK for the one span that is started inside it.
 """
 
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import (
     ALWAYS_ON,
-    ParentBasedTraceIdRatio,
+    ParentBased,
     Sampler,
     SamplingResult,
     TraceIdRatioBased,
@@ -26,7 +25,7 @@ _LOW_64_BITS = TraceIdRatioBased.TRACE_ID_LIMIT
 
 @dataclass(frozen=True, slots=True)
 class Ids:
-    """A span that is yet to be started."""
+    """The ids of a span that is not started yet."""
 
     trace_id: int
     span_id: int
@@ -36,7 +35,7 @@ _forced: ContextVar[Ids | None] = ContextVar("forced", default=None)
 
 
 class forced:  # noqa: N801 -- used as a function; a generator would cost three times as much
-    """Have the span that is started inside carry these ids and be sampled. Nothing inside may wait."""
+    """Give the span that is started inside these ids and sample it. Do not await inside."""
 
     __slots__ = ("_ids", "_token")
 
@@ -51,31 +50,41 @@ class forced:  # noqa: N801 -- used as a function; a generator would cost three 
 
 
 class RequestIds(IdGenerator):
-    """Random ids, but for a span whose ids are known already."""
+    """Generate random ids, except for a span whose ids are forced."""
 
     def __init__(self) -> None:
         self._random = RandomIdGenerator()
 
     def generate_trace_id(self) -> int:
-        """Of a trace that begins here."""
+        """Return the id of a new trace."""
         ids = _forced.get()
         return ids.trace_id if ids is not None else self._random.generate_trace_id()
 
     def generate_span_id(self) -> int:
-        """Of any span."""
+        """Return the id of a new span."""
         ids = _forced.get()
         return ids.span_id if ids is not None else self._random.generate_span_id()
 
 
 class RequestSampler(Sampler):
-    """Keeps `ratio` of the traces that begin here and whatever the caller keeps, and each span that is forced."""
+    """Sample `ratio` of the traces that begin here, what the caller samples, and each span that is forced.
 
-    def __init__(self, ratio: float) -> None:
-        self._usual = ParentBasedTraceIdRatio(ratio)
+    Without `parent_based`, a caller's decision is ignored: its traces are sampled by `ratio` too. A span inside the
+    process always follows its parent.
+    """
+
+    def __init__(self, ratio: float, *, parent_based: bool = True) -> None:
+        root = TraceIdRatioBased(ratio)
+        self._usual = (
+            ParentBased(root)
+            if parent_based
+            else ParentBased(root, remote_parent_sampled=root, remote_parent_not_sampled=root)
+        )
+        self.parent_based = parent_based
         self.bound = TraceIdRatioBased.get_bound_for_rate(ratio)
 
     def keeps(self, trace_id: int) -> bool:
-        """Whether a trace that begins here is kept; only the low 64 bits of its id count."""
+        """Return whether a trace that begins here is sampled; only the low 64 bits of its id count."""
         return trace_id & _LOW_64_BITS < self.bound
 
     def should_sample(
@@ -88,11 +97,10 @@ class RequestSampler(Sampler):
         links: Sequence[Link] | None = None,
         trace_state: TraceState | None = None,
     ) -> SamplingResult:
-        """The SDK's question."""
-        # Either keeps the caller's tracestate.
+        """Decide for the SDK. Both samplers keep the caller's tracestate."""
         sampler = self._usual if _forced.get() is None else ALWAYS_ON
         return sampler.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
 
     def get_description(self) -> str:
-        """For the SDK's records."""
+        """Return the sampler's description."""
         return f"RequestSampler{{bound={self.bound}}}"

@@ -1,4 +1,4 @@
-"""Spans on their way to the exporter: so many and no more, and those that do not arrive are counted."""
+"""A bounded span processor that counts the spans it drops."""
 
 import threading
 from collections.abc import Sequence
@@ -10,37 +10,43 @@ from prometheus_client import Counter
 
 Reason = Literal["queue_full", "export_failed", "shutdown"]
 REASONS: tuple[Reason, ...] = ("queue_full", "export_failed", "shutdown")
-MOST_SPANS = 2048
-MOST_IN_BATCH = 512
+MAX_QUEUE_SIZE = 2048
+MAX_BATCH_SIZE = 512
 
 
 class BoundedSpanProcessor(SpanProcessor):
-    """The SDK's BatchSpanProcessor, holding `most` spans at a time, those that are being sent included.
+    """The SDK's BatchSpanProcessor with at most `max_queue_size` spans, those being exported included.
 
-    They are sent `batch` at a time, or every five seconds (OTEL_BSP_SCHEDULE_DELAY). The SDK's own would drop its
-    oldest spans and say so in the log only. `dropped` is counted by reason.
+    Spans are exported `max_batch_size` at a time, or every five seconds (OTEL_BSP_SCHEDULE_DELAY). A full queue drops
+    new spans; the SDK's own would drop the oldest ones and only log it. `dropped` counts them by reason.
     """
 
     def __init__(
-        self, exporter: SpanExporter, dropped: Counter, most: int = MOST_SPANS, batch: int = MOST_IN_BATCH
+        self,
+        exporter: SpanExporter,
+        dropped: Counter,
+        max_queue_size: int = MAX_QUEUE_SIZE,
+        max_batch_size: int = MAX_BATCH_SIZE,
     ) -> None:
-        self._most = most
-        # Made now, so that each reason is exposed as 0 before it first happens.
+        self._max_queue_size = max_queue_size
+        # Created here so that each reason is exposed as 0 before its first drop.
         self._dropped = {reason: dropped.labels(reason) for reason in REASONS}
         self._lock = threading.Lock()
         self._held = 0
         self._closed = False
         self._batches = BatchSpanProcessor(
-            _Accounting(exporter, self), max_queue_size=most, max_export_batch_size=min(most, batch)
+            _Accounting(exporter, self),
+            max_queue_size=max_queue_size,
+            max_export_batch_size=min(max_queue_size, max_batch_size),
         )
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Take `span`, or count it as dropped. Never waits."""
+        """Queue `span`, or count it as dropped. Never blocks."""
         context = span.get_span_context()
         if context is None or not context.trace_flags.sampled:
             return
         with self._lock:
-            taken = self._held < self._most and not self._closed
+            taken = self._held < self._max_queue_size and not self._closed
             self._held += taken
         if taken:
             self._batches.on_end(span)
@@ -48,7 +54,7 @@ class BoundedSpanProcessor(SpanProcessor):
             self._dropped["shutdown" if self._closed else "queue_full"].inc()
 
     def delivered(self, spans: int, result: SpanExportResult) -> None:
-        """The exporter is done with so many spans."""
+        """Release the places of spans that the exporter has finished with."""
         with self._lock:
             if not self._held:
                 return  # given up already
@@ -57,25 +63,25 @@ class BoundedSpanProcessor(SpanProcessor):
             self._dropped["shutdown" if self._closed else "export_failed"].inc(spans)
 
     def shutdown(self) -> None:
-        """Send what is held; may take as long as the exporter does."""
+        """Export the queue; may block as long as the exporter does."""
         self._closed = True
         self._batches.shutdown()  # type: ignore[no-untyped-call]
         self.give_up()
 
     def give_up(self) -> None:
-        """Count what is still held as dropped: nobody waits for it any longer."""
+        """Count the queue as dropped: the deadline of the shutdown has passed."""
         self._closed = True
         with self._lock:
             lost, self._held = self._held, 0
         self._dropped["shutdown"].inc(lost)
 
     def force_flush(self, timeout_millis: int | None = None) -> bool:
-        """Send what is held now."""
+        """Export the queue now."""
         return bool(self._batches.force_flush(timeout_millis))
 
 
 class _Accounting(SpanExporter):
-    """Tells the processor what has become of a batch."""
+    """Report the result of each batch to the processor."""
 
     def __init__(self, inner: SpanExporter, processor: BoundedSpanProcessor) -> None:
         self._inner = inner

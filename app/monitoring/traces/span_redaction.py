@@ -1,7 +1,7 @@
-"""Spans without private data: the last thing before an exporter, so whatever instrumentation made them.
+"""Redaction of spans in front of the exporter, whatever instrumentation made them.
 
-The constraint to know: the engine and its keys are redaction.py's. Here is only what spans add to it: keys with dots,
-URLs whose query is encoded, addresses that are servers', and values that the SDK has cut in the middle.
+Engine and keys are those of the redaction package. This module adds what only spans have: dotted keys, URLs with
+encoded queries, addresses of servers, and values that the SDK has truncated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,35 +11,35 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
-from opentelemetry.trace import Link, SpanContext, Status, TraceState
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, TraceState
 
-from ..redaction import REDACTED, redact, redact_text
+from ..redaction import redact, redact_text
 
-LONGEST_VALUE = 16_384
-"""What the SDK may keep of one value; see `tracing.configure`."""
-# Longer than any form that the engine knows: half of one may stand where a value was cut.
-_LOOSE_END = 4_096
+MAX_VALUE_LENGTH = 16_384
+"""Characters that the SDK keeps of one value; see `tracing.configure`."""
+# Longer than any form that the engine knows: a truncated value may end in the middle of one.
+_CUT_MARGIN = 4_096
 _CUT = "[cut]"
-# Values of this length are often the same; longer ones are seldom.
-_CACHED = 256
+# Short values repeat; longer ones seldom do.
+_MAX_CACHED_LENGTH = 256
 
-_CLIENTS = frozenset({"client.address", "client.socket.address", "http.client_ip", "net.peer.ip", "net.sock.peer.addr"})
-_SERVERS = frozenset({"server.address", "network.peer.address", "network.local.address"})
+_PEER = "network.peer.address"
+_SERVERS = frozenset({"server.address", _PEER, "network.local.address"})
 _URLS = frozenset({"http.target", "http.url", "url.full", "url.original"})
 
 
 class RedactingExporter(SpanExporter):
-    """Passes spans on with names, attributes, events, links and status redacted. What cannot be is not passed on."""
+    """Redact names, attributes, events, links and status of spans. A span that cannot be redacted is not exported."""
 
     def __init__(self, inner: SpanExporter) -> None:
         self._inner = inner
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Export redacted copies of `spans`; they themselves stay as they are."""
+        """Export redacted copies; `spans` themselves are unchanged."""
         return self._inner.export([_RedactedSpan(span) for span in spans])
 
     def shutdown(self) -> None:
-        """End the inner exporter."""
+        """Shut the inner exporter down."""
         self._inner.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
@@ -48,7 +48,7 @@ class RedactingExporter(SpanExporter):
 
 
 class _RedactedSpan(ReadableSpan):
-    """A copy that knows how much its original has dropped."""
+    """A redacted copy with the original's counts of dropped items."""
 
     def __init__(self, span: ReadableSpan) -> None:
         super().__init__(
@@ -56,7 +56,7 @@ class _RedactedSpan(ReadableSpan):
             context=_context(span.get_span_context()),
             parent=_context(span.parent),
             resource=span.resource,
-            attributes=_attributes(span.attributes),
+            attributes=_attributes(span.attributes, server=span.kind is SpanKind.SERVER),
             events=[Event(_text(event.name), _attributes(event.attributes), event.timestamp) for event in span.events],
             links=[Link(_context(link.context), _attributes(link.attributes)) for link in span.links],
             kind=span.kind,
@@ -85,7 +85,7 @@ def _context(context: SpanContext) -> SpanContext: ...
 @overload
 def _context(context: SpanContext | None) -> SpanContext | None: ...
 def _context(context: SpanContext | None) -> SpanContext | None:
-    """The same without those entries of tracestate, which any caller may send, that hold something private."""
+    """Return the context without private entries of tracestate, which any caller may send."""
     if context is None or not context.trace_state:
         return context
     kept = [(key, value) for key, value in context.trace_state.items() if _text(f"{key}={value}") == f"{key}={value}"]
@@ -93,19 +93,23 @@ def _context(context: SpanContext | None) -> SpanContext | None:
 
 
 def redact_query(query: str) -> str:
-    """A URL's query with its fields redacted by name and by value, however they are encoded."""
+    """Return a URL's query with its fields redacted by name and by value, however they are encoded."""
     fields = parse_qsl(query, keep_blank_values=True)
     redacted = [(_text(name), str(_by_name(name, value))) for name, value in fields]
     return query if redacted == fields else urlencode(redacted, quote_via=quote, safe="[]")
 
 
-def _attributes(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {_text(key): _value(key, value) for key, value in (attributes or {}).items()}
+def _attributes(attributes: Mapping[str, Any] | None, *, server: bool = False) -> dict[str, Any]:
+    """Return redacted `attributes`; the peer of a `server` span is a client."""
+    found = {_text(key): _value(key, value) for key, value in (attributes or {}).items()}
+    if server and attributes and _PEER in attributes:
+        found[_PEER] = _value("client.address", attributes[_PEER])
+    return found
 
 
 def _value(key: str, value: Any) -> Any:
     if isinstance(value, str):
-        return _known(key, value) if len(value) <= _CACHED else _field(key, value)
+        return _known(key, value) if len(value) <= _MAX_CACHED_LENGTH else _field(key, value)
     if isinstance(value, int | float):
         return _known(key, value)
     if isinstance(value, tuple | list):
@@ -114,8 +118,6 @@ def _value(key: str, value: Any) -> Any:
 
 
 def _field(key: str, value: str | float) -> Any:
-    if key in _CLIENTS:
-        return REDACTED
     if isinstance(value, str) and key in _URLS:
         address, mark, query = value.partition("?")
         return f"{_text(address)}{mark}{redact_query(query)}"
@@ -125,10 +127,10 @@ def _field(key: str, value: str | float) -> Any:
     if isinstance(value, str) and key in _SERVERS:
         return _text(value)
     redacted = _by_name(key, value)
-    return _without_loose_end(value, redacted) if isinstance(value, str) else redacted
+    return _without_cut_margin(value, redacted) if isinstance(value, str) else redacted
 
 
-# Numbers that are equal are not the same: True, 1 and 1.0.
+# typed: True, 1 and 1.0 are equal, but not the same value.
 _known = lru_cache(maxsize=4096, typed=True)(_field)
 
 
@@ -137,8 +139,8 @@ def _by_name(key: str, value: Any) -> Any:
 
 
 def _text(text: str) -> str:
-    return _without_loose_end(text, redact_text(text))
+    return _without_cut_margin(text, redact_text(text))
 
 
-def _without_loose_end(text: str, redacted: str) -> str:
-    return f"{redacted[:-_LOOSE_END]}{_CUT}" if len(text) >= LONGEST_VALUE else redacted
+def _without_cut_margin(text: str, redacted: str) -> str:
+    return f"{redacted[:-_CUT_MARGIN]}{_CUT}" if len(text) >= MAX_VALUE_LENGTH else redacted

@@ -1,7 +1,6 @@
-"""Which requests have a span, and what it says: where a hundredth is sampled, where none is, and whoever called."""
+"""Which requests have a span, and its contents, by either maker of request spans (see traced.py)."""
 
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,14 +16,23 @@ from opentelemetry.util.http import parse_excluded_urls
 from prometheus_client import CollectorRegistry
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
-from structlog.testing import capture_logs
 
-from app.monitoring.requests.layer import ObservingMiddleware
 from app.monitoring.traces import request_span
 from app.monitoring.traces.request_span import KEPT, RequestTracer
 from tests.middleware.applications import Records
 from tests.middleware.wire import Wire
+from tests.monitoring.traced import MAKERS, Maker
 
+SAME_ATTRIBUTES = {
+    "http.request.method": "GET",
+    "http.route": "/trips/{trip}",
+    "http.response.status_code": 503,
+    "error.type": "503",
+    "url.scheme": "https",
+    "url.path": "/trips/7",
+    "url.query": "day=1",
+    "network.protocol.version": "2",
+}
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SLOW = 0.25
 STARTED = 1_700_000_000_000_000_000
@@ -50,11 +58,19 @@ class Clock:
         return STARTED + round(self.seconds * 1e9)
 
 
+@pytest.fixture(params=MAKERS)
+def maker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Maker:
+    made = Maker(request.param)
+    made.use_new_names(monkeypatch)
+    return made
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr("app.monitoring.requests.layer.time", SimpleNamespace(perf_counter=made.perf_counter))
-    monkeypatch.setattr("app.monitoring.traces.request_span.time", SimpleNamespace(time_ns=made.time_ns))
+    for module in ("request_span", "instrumented"):
+        monkeypatch.setattr(f"app.monitoring.traces.{module}.time", SimpleNamespace(time_ns=made.time_ns))
     return made
 
 
@@ -83,16 +99,6 @@ def exemplars(registry: CollectorRegistry) -> list[dict[str, str]]:
     return [dict(sample.exemplar.labels) for sample in samples if sample.exemplar]
 
 
-async def observe(records: Records, handler: Any, *headers: Pair, **scope: Any) -> list[dict[str, Any]]:
-    """What is logged of one request."""
-    with capture_logs() as lines:
-        try:
-            await Wire("/trips/7", headers=headers, **scope).run(ObservingMiddleware(handler, **records.layer()))
-        except LookupError as error:
-            assert error is handler.error  # noqa: PT017 -- half an answer was out
-    return [dict(line) for line in lines]
-
-
 @pytest.mark.parametrize(
     ("status", "seconds", "error", "answered", "reason"),
     [
@@ -108,6 +114,7 @@ async def observe(records: Records, handler: Any, *headers: Pair, **scope: Any) 
 )
 @pytest.mark.parametrize("caller", [None, b"00"], ids=["alone", "called by one that keeps nothing"])
 async def test_at_no_sampling_whatever_fails_or_is_slow_has_its_span(
+    maker: Maker,
     clock: Clock,
     status: int,
     seconds: float,
@@ -118,7 +125,7 @@ async def test_at_no_sampling_whatever_fails_or_is_slow_has_its_span(
 ) -> None:
     records, handler = Records(ratio=0.0, slow=SLOW), Handler(clock, status, seconds, error)
     headers = [(b"traceparent", f"00-{TRACE}-{CALLER}-".encode() + caller)] if caller else []
-    lines = await observe(records, handler, *headers)
+    lines = await maker.observe(records, handler, *headers)
     (span,) = records.spans()
     assert (span.kind, span.name) == (SpanKind.SERVER, "GET /trips/{trip}")
     assert (span.start_time, span.end_time) == (STARTED, STARTED + round(seconds * 1e9))
@@ -141,38 +148,25 @@ async def test_at_no_sampling_whatever_fails_or_is_slow_has_its_span(
 
 
 @pytest.mark.parametrize(("status", "seconds"), [(200, 0.0), (404, 0.1), (499, SLOW - 0.01), (302, 0.0)])
-async def test_at_no_sampling_nothing_else_has_one(clock: Clock, status: int, seconds: float) -> None:
+async def test_at_no_sampling_nothing_else_has_one(maker: Maker, clock: Clock, status: int, seconds: float) -> None:
     records = Records(ratio=0.0, slow=SLOW)
-    (line,) = await observe(records, Handler(clock, status, seconds))
+    (line,) = await maker.observe(records, Handler(clock, status, seconds))
     assert records.spans() == ()
     assert exemplars(records.registry) == []
     assert len(line["trace_id"]) == 32
 
 
-async def test_without_an_exporter_nothing_is_kept_for_its_end(clock: Clock) -> None:
+async def test_without_an_exporter_nothing_is_kept_for_its_end(maker: Maker, clock: Clock) -> None:
     records = Records(ratio=0.0)
-    tracer = RequestTracer(records.provider, parse_excluded_urls(""), late=False)
-    await Wire().run(ObservingMiddleware(Handler(clock, 500, 9.0), tracer=tracer))
+    await maker.observe(records, Handler(clock, 500, 9.0), late=False)
     assert records.spans() == ()
 
 
-async def test_a_request_that_was_sampled_has_one_span_and_needs_no_reason(clock: Clock) -> None:
+async def test_a_request_that_was_sampled_has_one_span_and_needs_no_reason(maker: Maker, clock: Clock) -> None:
     records, handler = Records(ratio=1.0, slow=SLOW), Handler(clock, 503, 9.0)
-    (line,) = await observe(records, handler, query_string=b"day=1", scheme="https", http_version="2")
+    (line,) = await maker.observe(records, handler, query_string=b"day=1", scheme="https", http_version="2")
     (span,) = records.spans()
-    assert dict(span.attributes or {}) == {
-        "http.request.method": "GET",
-        "http.route": "/trips/{trip}",
-        "http.response.status_code": 503,
-        "error.type": "503",
-        "url.scheme": "https",
-        "url.path": "/trips/7",
-        "url.query": "day=1",
-        "network.protocol.version": "2",
-        "server.address": "testserver",
-        "client.address": "198.51.100.0/24",
-        "network.peer.address": "198.51.100.0/24",
-    }
+    assert dict(span.attributes or {}) == {**SAME_ATTRIBUTES, **maker.attributes}
     assert handler.current == span.context
     assert line["span_id"] == f"{handler.current.span_id:016x}"
 
@@ -180,9 +174,9 @@ async def test_a_request_that_was_sampled_has_one_span_and_needs_no_reason(clock
 @pytest.mark.parametrize(
     ("method", "name", "attribute"), [("PUT", "PUT /trips/{trip}", "PUT"), ("BREW", "HTTP /trips/{trip}", "_OTHER")]
 )
-async def test_an_odd_method_names_no_span(clock: Clock, method: str, name: str, attribute: str) -> None:
+async def test_an_odd_method_names_no_span(maker: Maker, clock: Clock, method: str, name: str, attribute: str) -> None:
     records = Records()
-    await observe(records, Handler(clock, 200, 0.0), method=method)
+    await maker.observe(records, Handler(clock, 200, 0.0), method=method)
     (span,) = records.spans()
     assert span.attributes is not None
     assert (span.name, span.attributes["http.request.method"]) == (name, attribute)
@@ -213,10 +207,10 @@ SAMPLED, NOT = f"00-{TRACE}-{CALLER}-01", f"00-{TRACE}-{CALLER}-00"
     ],
 )
 async def test_a_callers_decision_is_taken_over_if_it_can_be_read(
-    clock: Clock, traceparent: str, ratio: float, *, taken_over: bool, sampled: bool
+    maker: Maker, clock: Clock, traceparent: str, ratio: float, *, taken_over: bool, sampled: bool
 ) -> None:
     records, handler = Records(ratio=ratio), Handler(clock, 200, 0.0)
-    await observe(records, handler, (b"traceparent", traceparent.encode("latin-1")))
+    await maker.observe(records, handler, (b"traceparent", traceparent.encode("latin-1")))
     assert (f"{handler.current.trace_id:032x}" == TRACE) is taken_over
     assert handler.current.trace_flags.sampled is sampled
     assert [span.parent is not None for span in records.spans()] == [taken_over] * sampled
@@ -224,7 +218,7 @@ async def test_a_callers_decision_is_taken_over_if_it_can_be_read(
 
 @pytest.mark.parametrize("flags", ["00", "01"])
 @pytest.mark.parametrize("status", [200, 500])
-async def test_tracestate_and_baggage_go_through(clock: Clock, flags: str, status: int) -> None:
+async def test_tracestate_and_baggage_go_through(maker: Maker, clock: Clock, flags: str, status: int) -> None:
     records, seen = Records(ratio=0.0), []
     handler = Handler(clock, status, 0.0)
 
@@ -232,7 +226,7 @@ async def test_tracestate_and_baggage_go_through(clock: Clock, flags: str, statu
         seen.append(baggage.get_all())
         await handler(scope, receive, send)
 
-    await observe(
+    await maker.observe(
         records,
         app,
         (b"traceparent", f"00-{TRACE}-{CALLER}-{flags}".encode()),
@@ -286,7 +280,7 @@ def test_headers_are_read_as_the_library_reads_them(traceparent: str, tracestate
 @pytest.mark.parametrize("status", [200, 500])
 @pytest.mark.parametrize("headers", [(), ((b"traceparent", SAMPLED.encode()),)])
 async def test_an_excluded_request_has_no_span_and_its_children_none(
-    clock: Clock, ratio: float, status: int, headers: tuple[Pair, ...]
+    maker: Maker, clock: Clock, ratio: float, status: int, headers: tuple[Pair, ...]
 ) -> None:
     records = Records(ratio=ratio, slow=SLOW, excluded_urls="^https?://[^/]+/trips")
     handler = Handler(clock, status, 9.0)
@@ -295,7 +289,7 @@ async def test_an_excluded_request_has_no_span_and_its_children_none(
         with records.provider.get_tracer("child").start_as_current_span("child"):
             await handler(scope, receive, send)
 
-    await observe(records, app, *headers)
+    await maker.observe(records, app, *headers)
     assert records.spans() == ()
     assert not handler.current.trace_flags.sampled
 
@@ -307,14 +301,14 @@ def test_with_the_sampler_of_another_provider_nothing_is_kept_for_its_end() -> N
 
 
 @pytest.mark.parametrize(("sampler", "spans"), [(ALWAYS_ON, 1), (ALWAYS_OFF, 0)])
-async def test_the_sampler_of_another_provider_decides_itself(clock: Clock, sampler: Sampler, spans: int) -> None:
+async def test_the_sampler_of_another_provider_decides_itself(
+    maker: Maker, clock: Clock, sampler: Sampler, spans: int
+) -> None:
     records = Records()
     provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
     provider._active_span_processor = records.provider._active_span_processor
     handler = Handler(clock, 200, 0.0)
-    with capture_logs() as lines:
-        tracer = RequestTracer(provider, parse_excluded_urls(""))
-        await Wire().run(ObservingMiddleware(handler, tracer=tracer))
+    lines = await maker.observe(records, handler, provider=provider)
     found: tuple[ReadableSpan, ...] = records.spans()
     assert len(found) == spans
     for span in found:
@@ -325,5 +319,5 @@ async def test_the_sampler_of_another_provider_decides_itself(clock: Clock, samp
 @pytest.mark.parametrize(("flags", "excluded", "kept"), [("02", "", 2), ("03", "", 3), ("03", "/trips", 2)])
 async def test_that_the_trace_id_is_random_is_passed_on(clock: Clock, flags: str, excluded: str, kept: int) -> None:
     records, handler = Records(ratio=0.0, excluded_urls=excluded), Handler(clock, 200, 0.0)
-    await observe(records, handler, (b"traceparent", f"00-{TRACE}-{CALLER}-{flags}".encode()))
+    await Maker("ours").observe(records, handler, (b"traceparent", f"00-{TRACE}-{CALLER}-{flags}".encode()))
     assert handler.current.trace_flags == kept

@@ -73,12 +73,14 @@ def _starting(
         """Take what the service needs, or end with one line that says what is wrong: no worker runs yet."""
         observability.registry  # noqa: B018 -- made here, so that its limit and its namespace hold in every worker
         try:
+            if options.exporter != "none" and not options.tracing_disabled:
+                tracing.check_environment(otlp=options.exporter == "otlp")
             master.take_ports_and_directory(
                 api=(options.host, options.port),
                 metrics=(options.metrics_host, options.metrics_port),
                 directory=options.directory,
             )
-        except master.StartError as error:
+        except (master.StartError, tracing.TracingConfigurationError) as error:
             sys.exit(str(error))
         master.note_build(options.version, options.environment)
         if theirs is not None:

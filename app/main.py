@@ -100,4 +100,4 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     # The last one added is the outermost. Starlette takes no middleware once the lifespan runs, so all are here.
     app.add_middleware(BodyLimitMiddleware, limit=MAX_BODY_BYTES)
-    return build_observability(settings).instrument(app, failure=problems.unhandled)
+    return build_observability(settings).instrument(app)

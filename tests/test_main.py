@@ -16,6 +16,7 @@ from app.api.dependencies import Services
 from app.main import MAX_BODY_BYTES, create_app
 from app.monitoring import tracing
 from app.monitoring.instrumentation import end_tasks
+from app.monitoring.requests.layer import ObservingMiddleware
 from app.settings import Settings, get_settings
 from tests.api.test_health import migrated
 from tests.conftest import Application, running
@@ -85,8 +86,9 @@ def test_tracing_can_be_switched_off(
     make_settings: Callable[..., Settings], spans: InMemorySpanExporter, *, disabled: bool
 ) -> None:
     app = create_app(make_settings(otel_sdk_disabled=disabled))
-    (tracer,) = [layer.kwargs["tracer"] for layer in app.user_middleware if "tracer" in layer.kwargs]
-    assert (tracer is None) is disabled
+    layer = app.build_middleware_stack()
+    assert isinstance(layer, ObservingMiddleware)
+    assert (layer.tracer is None) is disabled
 
 
 async def test_every_answer_has_a_request_id_also_a_404_and_a_500(failing: httpx.AsyncClient) -> None:

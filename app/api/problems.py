@@ -54,11 +54,6 @@ def problem(
     return Response(content, int(status), headers=headers, media_type=MEDIA_TYPE)
 
 
-def unhandled(request_id: str, path: str) -> Response:
-    """The answer to an error that nobody has handled."""
-    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, request_id=request_id, instance=path)
-
-
 def _for(
     request: Request, status: int, detail: str | None = None, retry_after: float | None = None, **more: Any
 ) -> Response:
@@ -123,8 +118,12 @@ async def _key_reused(request: Request, _error: Exception) -> Response:
     return _for(request, HTTPStatus.UNPROCESSABLE_ENTITY, detail)
 
 
+async def _unhandled(request: Request, _error: Exception) -> Response:
+    return _for(request, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
 def install(app: FastAPI) -> None:
-    """Have `app` answer every error as a problem. What no handler knows is the observing layer's."""
+    """Have `app` answer every error as a problem."""
     for kind, handler in {
         HTTPException: _http_error,
         RequestValidationError: _invalid,
@@ -135,5 +134,6 @@ def install(app: FastAPI) -> None:
         UpstreamError: _upstream_failed,
         UpstreamRejected: _upstream_failed,
         KeyReused: _key_reused,
+        Exception: _unhandled,
     }.items():
         app.add_exception_handler(kind, handler)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -12,7 +13,7 @@ from . import tracing
 from .metrics import event_loop, process
 from .metrics.catalogue import catalogue
 from .prometheus import Instrumentator
-from .requests.layer import Failure, ObservingMiddleware, problem
+from .requests.placement import observe
 
 if TYPE_CHECKING:
     from .observability import Observability
@@ -23,11 +24,9 @@ CANCEL_INTERVAL = 0.1
 SPAN_SHARE, MAX_SPAN_SECONDS = 0.12, 3.0
 
 
-def instrument(app: FastAPI, observability: "Observability", failure: Failure | None = None) -> FastAPI:
+def instrument(app: FastAPI, observability: "Observability") -> FastAPI:
     """Add the request layer, proxy headers, /metrics and the tasks of a worker to `app`."""
     options = observability.options
-    if app.middleware_stack is not None:
-        raise RuntimeError("the application has started already: call instrument(app) before it serves")
     observability.registry  # noqa: B018 -- its limit and its namespace hold from here on
     instrumentator = Instrumentator()
     app.state.instrumentator = instrumentator
@@ -37,12 +36,9 @@ def instrument(app: FastAPI, observability: "Observability", failure: Failure | 
     # Before every route of the application: one that matches all paths would hide it.
     app.router.routes.insert(0, app.router.routes.pop())
     app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=options.forwarded_allow_ips)
-    app.add_middleware(
-        ObservingMiddleware,
-        metrics=instrumentator.recorder(),
-        tracer=None if options.tracing_disabled else tracing.request_tracer(options.excluded_urls),
-        failure=failure or problem,
-    )
+    # Made at the first request: an application that is made before the fork gets the tracer of its worker.
+    tracer = None if options.tracing_disabled else partial(tracing.request_tracer, options.excluded_urls)
+    observe(app, metrics=instrumentator.recorder(), tracer=tracer)
     inner = app.router.lifespan_context
 
     @contextlib.asynccontextmanager

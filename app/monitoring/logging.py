@@ -25,6 +25,7 @@ from .logs import chain as log_chain
 from .logs.console import Console
 from .logs.levels import Levels, parse_levels
 from .logs.line import encode
+from .logs.once import not_logged_yet
 from .logs.writer import Writer
 
 Renderer = Literal["json", "console"]
@@ -61,6 +62,7 @@ class _Handler(logging.Handler):
         self._write = write
         self._chain = chain
         self.levels = levels
+        self.addFilter(not_logged_yet)
 
     def createLock(self) -> None:  # noqa: N802 -- the name is the base class's
         """There is nothing to guard; a thread that dies at the end of the interpreter would leave the lock locked."""

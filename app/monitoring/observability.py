@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from prometheus_client.metrics import MetricWrapperBase
 
     from .metrics.registry import BoundedRegistry
-    from .requests.layer import Failure
 
 Made = TypeVar("Made", bound="MetricWrapperBase")
 
@@ -103,7 +102,7 @@ class Observability:
 
         return settings_of(self, app, preload, collectors, settings)
 
-    def instrument(self, app: "FastAPI", *, failure: "Failure | None" = None) -> "FastAPI":
+    def instrument(self, app: "FastAPI") -> "FastAPI":
         """Observe `app`: the request layer, proxy headers, /metrics, and the tasks of a worker beside its lifespan.
 
         Call it once, at the end of a factory or after a module-level application was made. Raises RuntimeError where
@@ -111,4 +110,4 @@ class Observability:
         """
         from .instrumentation import instrument  # noqa: PLC0415
 
-        return instrument(app, self, failure)
+        return instrument(app, self)

@@ -26,8 +26,8 @@ _IN_PROGRESS = (
     " with multiprocess_mode='livesum' and registry=registry()"
 )
 _ROUNDING = "a histogram needs no rounding: round info.modified_duration in a function that you add"
-_SWITCH = "nothing is recorded unless ObservingMiddleware is added: give it metrics=None where the variable is not set"
-# Why each of the library's other options cannot work with ObservingMiddleware, and what does instead.
+_SWITCH = "nothing is recorded without observe(): give it metrics=None where the variable is not set"
+# Why each of the library's other options cannot work with observe(), and what does instead.
 REFUSED = {
     "should_group_untemplated": "a raw path as label would make a series for each: log the path instead",
     "should_include_root_path": "handlers are the application's own routes: mount it, or relabel the scrape",
@@ -88,7 +88,7 @@ class Instrumentator(LibraryInstrumentator):
         _declare_http_metrics()
 
     def recorder(self) -> HttpMetrics:
-        """What ObservingMiddleware takes as its `metrics`. Functions may be added later."""
+        """What observe() takes as its `metrics`. Functions may be added later."""
         return HttpMetrics(
             registry(),
             excluded=self.excluded_handlers,
@@ -110,7 +110,7 @@ class Instrumentator(LibraryInstrumentator):
 
     def instrument(self, *_: Any, **__: Any) -> NoReturn:
         """Raise TypeError: the library's middleware would count each request a second time."""
-        raise TypeError("instrument() would count each request twice: add ObservingMiddleware with metrics=recorder()")
+        raise TypeError("instrument() would count each request twice: call observe(app, metrics=recorder())")
 
     def expose(self, *_: Any, **__: Any) -> NoReturn:
         """Raise TypeError: the library's endpoint would answer anybody."""

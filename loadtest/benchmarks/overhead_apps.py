@@ -110,7 +110,7 @@ def full(count: int, ratio: float, endpoint: str, output: TextIO) -> FastAPI:
     """The same signals by this project's parts, as app/main.py and gunicorn_conf.py put them together."""
     from app.monitoring import logging, tracing  # noqa: PLC0415
     from app.monitoring.prometheus import Instrumentator  # noqa: PLC0415
-    from app.monitoring.requests.layer import ObservingMiddleware  # noqa: PLC0415
+    from app.monitoring.requests.placement import observe  # noqa: PLC0415
 
     logging.configure(
         renderer="json", level="INFO", service="full", version="1", environment="production", stream=output
@@ -119,9 +119,7 @@ def full(count: int, ratio: float, endpoint: str, output: TextIO) -> FastAPI:
         exporter="otlp", endpoint=endpoint, ratio=ratio, service="full", version="1", environment="production"
     )
     app = FastAPI(telemetry={"tracing": False, "metrics": False, "logs": False})
-    app.add_middleware(
-        ObservingMiddleware, metrics=Instrumentator().recorder(), tracer=tracing.request_tracer(EXCLUDED)
-    )
+    observe(app, metrics=Instrumentator().recorder(), tracer=tracing.request_tracer(EXCLUDED))
     return routes(app, count)
 
 

@@ -20,7 +20,7 @@ from starlette.staticfiles import StaticFiles
 
 from app.monitoring.metrics.catalogue import LATENCY_BUCKETS
 from app.monitoring.metrics.http import HttpMetrics
-from app.monitoring.requests.layer import ObservingMiddleware
+from app.monitoring.requests.placement import observe
 from app.monitoring.traces.request_span import RequestTracer
 from app.monitoring.traces.sampling import RequestIds, RequestSampler
 
@@ -54,9 +54,8 @@ class Records:
         return {"metrics": HttpMetrics(self.registry, excluded=self.excluded), "tracer": tracer}
 
     def observe(self, app: Any) -> Any:
-        """`app` with the layer in its place: innermost of the application, outside of all else."""
-        app.add_middleware(ObservingMiddleware, **self.layer())
-        return app
+        """`app` with the layer in its place: around all of it."""
+        return observe(app, **self.layer())
 
     def requests(self) -> dict[tuple[str, str, str], float]:
         """Requests by method, status and handler."""

@@ -131,9 +131,9 @@ async def test_the_server_has_the_last_message_before_it_is_counted() -> None:
     assert counted == [False, False]
 
 
-async def test_a_failure_before_the_answer_is_answered_and_not_raised() -> None:
-    wire = Wire()
-    assert await end(raises(LookupError("quokka")), wire) == (["unhandled_error", "request"], 500, None)
+async def test_a_failure_before_the_answer_is_answered_and_raised() -> None:
+    wire, error = Wire(), LookupError("quokka")
+    assert await end(raises(error), wire) == (["unhandled_error", "request"], 500, error)
     assert wire.status == 500
     assert (b"content-type", b"application/problem+json") in wire.headers
     assert b"quokka" not in wire.sent[1]["body"]
@@ -144,12 +144,18 @@ async def test_a_failure_in_mid_stream_is_500_and_raised_so_that_the_server_cuts
     assert await end(raises(error, START, PART)) == (["unhandled_error", "request"], 500, error)
 
 
-async def test_a_failure_behind_the_answer_is_logged_and_costs_nothing_else() -> None:
-    assert await end(raises(LookupError("quokka"), START, LAST)) == (["request", "unhandled_error"], 200, None)
+async def test_a_failure_behind_the_answer_is_logged_and_raised_and_the_request_stays_as_it_was() -> None:
+    error = LookupError("quokka")
+    assert await end(raises(error, START, LAST)) == (["request", "unhandled_error"], 200, error)
+
+
+async def test_a_failure_behind_an_answer_of_5xx_is_that_of_the_answer() -> None:
+    error = LookupError("quokka")
+    assert await end(raises(error, UNAVAILABLE, LAST)) == (["unhandled_error", "request"], 503, error)
 
 
 @pytest.mark.parametrize("error", [LookupError("quokka"), HTTPException(418)])
-async def test_a_background_task_that_fails_is_logged_and_costs_nothing_else(error: Exception) -> None:
+async def test_a_background_task_that_fails_is_logged_and_leaves_the_answer(error: Exception) -> None:
     app = FastAPI(telemetry=TELEMETRY)
 
     async def fail() -> None:
@@ -161,7 +167,7 @@ async def test_a_background_task_that_fails_is_logged_and_costs_nothing_else(err
         return "soon"
 
     records, wire = Records(), Wire()
-    with capture_logs() as lines:
+    with capture_logs() as lines, pytest.raises((LookupError, RuntimeError)):
         await wire.run(records.observe(app))
     assert [line["event"] for line in lines] == ["request", "unhandled_error"]
     assert records.requests() == {("GET", "200", "/"): 1}
@@ -244,7 +250,9 @@ async def test_a_client_that_is_said_to_have_gone_before_the_answer_is_499(handl
     wire = Wire()
     wire.incoming.clear()
     wire.hang_up()
-    assert await end(handled_by(handler), wire) == (events, 499, None)
+    found, status, error = await end(handled_by(handler), wire)
+    assert (found, status) == (events, 499)
+    assert (error is not None) is ("unhandled_error" in events)
 
 
 async def test_a_body_that_breaks_off_is_499_whatever_fastapi_answers_to_nobody() -> None:
@@ -302,8 +310,8 @@ async def file() -> Response:
 
 @pytest.mark.parametrize("breaks_at", [0, 1])
 async def test_a_client_that_goes_away_undoes_no_failure(breaks_at: int) -> None:
-    wire = Wire(spec="2.4", breaks_at=breaks_at)
-    assert await end(raises(LookupError("quokka")), wire) == (["unhandled_error", "request"], 500, None)
+    wire, error = Wire(spec="2.4", breaks_at=breaks_at), LookupError("quokka")
+    assert await end(raises(error), wire) == (["unhandled_error", "request"], 500, error)
     wire = Wire(spec="2.4", breaks_at=1)
     assert await end(sends(UNAVAILABLE, PART, LAST), wire) == (["request"], 503, None)
 

@@ -162,7 +162,7 @@ async def test_an_error_before_the_answer_is_a_problem() -> None:
     async def keep(message: Message) -> None:
         sent.append(message)
 
-    with capture_logs() as lines:
+    with capture_logs() as lines, pytest.raises(LookupError, match="quokka"):
         await ObservingMiddleware(app)(dict(SCOPE), nothing, keep)
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
     assert sent[0]["status"] == 500

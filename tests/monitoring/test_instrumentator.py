@@ -15,7 +15,7 @@ from app.monitoring.metrics.registry import BoundedRegistry
 from app.monitoring.multiprocess.labels import OVERFLOW
 from app.monitoring.prometheus import REFUSED, Instrumentator
 from app.monitoring.requests import layer as middleware
-from app.monitoring.requests.layer import ObservingMiddleware
+from app.monitoring.requests.placement import observe
 from tests.conftest import running
 from tests.middleware.applications import fastapi_house
 from tests.middleware.wire import Wire
@@ -41,7 +41,7 @@ def own_registry(monkeypatch: pytest.MonkeyPatch) -> BoundedRegistry:
 def observed(instrumentator: Instrumentator) -> FastAPI:
     """An application with routes of all kinds, observed as the service is."""
     app = fastapi_house()
-    app.add_middleware(ObservingMiddleware, metrics=instrumentator.recorder())
+    observe(app, metrics=instrumentator.recorder())
     return app
 
 
@@ -152,7 +152,8 @@ async def test_a_function_sees_a_client_that_has_left_and_a_failure() -> None:
     gone.incoming.clear()
     gone.hang_up()
     await gone.run(app)
-    await Wire("/boom").run(app)
+    with pytest.raises(LookupError):
+        await Wire("/boom").run(app)
     assert [status for status, _ in seen] == ["499", "500"]
     assert seen[0][1] == 0, "no response had begun"
     assert seen[1][1] > 0
@@ -225,7 +226,7 @@ def test_what_cannot_work_with_the_layer_is_refused() -> None:
     app = FastAPI()
     with pytest.raises(TypeError, match=r"add\(later\): .+ want a plain function"):
         Instrumentator().add(later)
-    with pytest.raises(TypeError, match="count each request twice: add ObservingMiddleware"):
+    with pytest.raises(TypeError, match="count each request twice: call observe"):
         Instrumentator().instrument(app)
     with pytest.raises(TypeError, match=r"answer anybody.+ use expose_to"):
         Instrumentator().expose(app)

@@ -14,7 +14,7 @@ from starlette.websockets import WebSocketDisconnect
 from ..metrics.http import NO_ROUTE, handler_of
 from ..traces.lazy_tracer import LazyTracer
 from ..traces.request_span import RequestTracer
-from .entry import CLIENT_CLOSED_REQUEST, FAILED, Entry, access, cut_short, detach, log, members
+from .entry import CLIENT_CLOSED_REQUEST, FAILED, Entry, access, cut_short, detach, log_failure, members
 
 ACCEPTED = int(HTTPStatus.SWITCHING_PROTOCOLS)
 REFUSED = int(HTTPStatus.FORBIDDEN)
@@ -41,7 +41,7 @@ class Connection(Entry):
         except WebSocketDisconnect:
             pass  # the client has gone, and the application had nothing to say to it
         except Exception as error:
-            log.error("unhandled_error", exc_info=error)
+            log_failure(error)
             if self._span is not None:
                 self._span.fail(error)
             self._code = INTERNAL_ERROR

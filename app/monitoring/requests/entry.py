@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from structlog.contextvars import STRUCTLOG_KEY_PREFIX, bind_contextvars, clear_contextvars, get_contextvars
 
 from ..logging import TrustedLogger, get_logger
+from ..logs.once import mark
 from ..redaction import redact_text, sanitised_address
 from ..traces.lazy_tracer import LazyTracer
 from ..traces.request_span import RequestSpan, RequestTracer
@@ -36,8 +37,9 @@ class Entry:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope, self._receive, self._send = scope, receive, send
-        # A mounted application puts itself in this place.
-        self._app = scope.get("app")
+        # A mounted application puts itself in the place of "app". The outermost router stays, and is there on entry
+        # only if the layer stands inside a mounted application.
+        self._app = scope.get("router") or scope.get("app")
         self._received = 0
         self._span: RequestSpan | None = None
 
@@ -116,6 +118,12 @@ def members(fields: dict[str, Any]) -> str:
 def quoted(text: str) -> str:
     """`text` as JSON; for what comes again and again."""
     return orjson.dumps(text).decode()
+
+
+def log_failure(error: Exception, **fields: str) -> None:
+    """Log an unhandled exception with its traceback, and mark it so that the server does not log it again."""
+    log.error("unhandled_error", exc_info=error, **fields)
+    mark(error)
 
 
 def detach(token: Any) -> None:

@@ -1,15 +1,16 @@
 """The one layer around a request: its id, its trace, its log context; at its last byte its metrics and its log line.
 
-Pure ASGI, entered once and left once. docs/requests.md has a rule for every way a request can end.
+Pure ASGI, entered once and left once, around the whole application: placement.py puts it there. docs/requests.md has a
+rule for every way a request can end.
 """
 
 import asyncio
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
 
 import orjson
+from opentelemetry import trace
 from prometheus_fastapi_instrumentator.metrics import Info
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
@@ -29,16 +30,14 @@ from .entry import (
     cut_short,
     detach,
     log,
+    log_failure,
     quoted,
     size,
 )
 
-Failure = Callable[[str, str], ASGIApp]
-"""Makes the answer to an error that nobody has handled, from the request's id and path."""
 
-
-def problem(request_id: str, _path: str) -> ASGIApp:
-    """What a client gets where the application has raised what it does not handle (RFC 9457)."""
+def problem(request_id: str) -> Response:
+    """Return the answer to an exception that the application does not handle (RFC 9457)."""
     content = {"type": "about:blank", "title": "Internal Server Error", "status": FAILED, "request_id": request_id}
     return Response(orjson.dumps(content), FAILED, media_type="application/problem+json")
 
@@ -47,8 +46,9 @@ class ObservingMiddleware:
     """Answer X-Request-ID, and account for each request in metrics, traces and one log line.
 
     `metrics` and `tracer` may be left out. A callable `tracer` is called once, at the lifespan's start or the first
-    request, so an app that is made before the fork gets the tracer of its worker. `failure` makes the answer to an
-    unhandled error from the request's id and path.
+    request, so an app that is made before the fork gets the tracer of its worker. With `traced_elsewhere`, ids are
+    those of the span that is current when the answer begins. The layer must be the outermost: it answers exceptions
+    that reach it before an answer has begun.
     """
 
     def __init__(
@@ -57,17 +57,20 @@ class ObservingMiddleware:
         *,
         metrics: HttpMetrics | None = None,
         tracer: RequestTracer | MakeTracer | None = None,
-        failure: Failure = problem,
+        traced_elsewhere: bool = False,
     ) -> None:
         self.app = app
-        self.failure = failure
         self.metrics = metrics
         self.tracer: RequestTracer | LazyTracer | None = LazyTracer(tracer, self._use) if callable(tracer) else tracer
+        self.traced_elsewhere = traced_elsewhere
 
     def _use(self, tracer: RequestTracer | None) -> None:
         self.tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if "peer" in scope:  # a layer further out has this request already
+            await self.app(scope, receive, send)
+            return
         if scope["type"] == "websocket":
             await Connection(self.tracer, scope, receive, send).run(self.app)
             return
@@ -83,7 +86,7 @@ class ObservingMiddleware:
             await self.app(scope, exchange.receive, exchange.send)
         except Exception as error:
             if not await exchange.fail(error):
-                raise  # half an answer is out: the server must cut the connection
+                raise  # as Starlette does: for Sentry and test clients, and half an answer must be cut off
         except asyncio.CancelledError as error:
             exchange.leave(cut_short(error))
             raise
@@ -96,15 +99,17 @@ class ObservingMiddleware:
 class _Exchange(Entry):
     """One request and its answer."""
 
-    __slots__ = ("_done", "_gone", "_layer", "_sent", "_started", "_trailers", "status", "whole")
+    __slots__ = ("_done", "_ended", "_gone", "_ids", "_layer", "_sent", "_started", "_trailers", "status", "whole")
 
     def __init__(self, layer: ObservingMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
         self._started = time.perf_counter()
         self._layer = layer
         self._scope, self._receive, self._send = scope, receive, send
-        self._app = scope.get("app")
+        self._app = scope.get("router") or scope.get("app")
         self._span = None
         self._received = self.status = self._sent = 0
+        self._ended = 0.0
+        self._ids: dict[str, str] | None = None
         self.whole = self._trailers = self._gone = self._done = False
 
     async def receive(self) -> Message:
@@ -128,7 +133,10 @@ class _Exchange(Entry):
             if message.get("more_body"):
                 return
             self.whole = True
-            if not self._trailers:
+            if self.status >= FAILED:
+                # Starlette answers an exception first and raises it then: wait for it, but stop the clock.
+                self._ended = time.perf_counter()
+            elif not self._trailers:
                 self.finish(self.status)
         elif kind == "http.response.pathsend" or (
             kind == "http.response.trailers" and not message.get("more_trailers")
@@ -147,47 +155,51 @@ class _Exchange(Entry):
         message["headers"] = headers
         self.status = int(message["status"])
         self._trailers = message.get("trailers", False)
+        if self._layer.traced_elsewhere:
+            self._ids = _current_ids()
 
     def leave(self, status: int = CLIENT_CLOSED_REQUEST) -> None:
         """The client has gone, or is left alone: that ends a request, but makes no failure undone."""
         if not self._done:
             self._gone = True
-            self.finish(self.status if self.status >= FAILED else status)
+            if not self._ended:
+                self.finish(self.status if self.status >= FAILED else status)
 
     async def fail(self, error: Exception) -> bool:
-        """Account for what the application has raised; whether the client has, or now gets, all that it can."""
+        """Account for an exception of the application; return True if it only says that the client has gone."""
         if self._gone and isinstance(error, ClientDisconnect | OSError):
             return True
-        log.error("unhandled_error", exc_info=error)
+        log_failure(error, **(self._ids or {}))
         if self._done:
-            return True  # in a background task, or nobody is there any more
+            return False  # a background task, or the client has gone
         if self._span is not None:
             self._span.fail(error)
         if self.status:
-            self.finish(FAILED)
+            self.finish(self.status if self.whole else FAILED)
             return False
-        response = self._layer.failure(self.request_id, self._scope["path"])
         with suppress(OSError):
-            await response(self._scope, self._receive, self.send)
-        return True
+            await problem(self.request_id)(self._scope, self._receive, self.send)
+        return False
 
     def finish(self, status: int) -> str | None:
         """Count, log and trace the request as ended with `status`, once; returns its handler then."""
         if self._done:
             return None
         self._done = True
-        seconds = time.perf_counter() - self._started
+        seconds = (self._ended or time.perf_counter()) - self._started
         scope, layer, span = self._scope, self._layer, self._span
         handler = handler_of(scope, self._app, status)
-        kept, trace_id, span_id = False, "", ""
+        exemplar, trace_id, span_id = None, "", ""
         if layer.tracer is not None and span is not None:
             trace_id, span_id = span.trace_id, span.span_id
-            kept = layer.tracer.end(span, None if handler == NO_ROUTE else handler, status, seconds)
+            if layer.tracer.end(span, None if handler == NO_ROUTE else handler, status, seconds):
+                exemplar = span.labels()
+        elif self._ids is not None:
+            exemplar, trace_id, span_id = self._ids, self._ids["trace_id"], self._ids["span_id"]
         method = scope["method"]
         if method not in METHODS:
             method = UNKNOWN_METHOD
         if layer.metrics is not None:
-            exemplar = span.labels() if kept and span is not None else None
             layer.metrics.record(method, status, handler, seconds, self._received, self._sent, exemplar)
         client = scope.get("client")
         access.info(
@@ -217,7 +229,7 @@ class _WatchedExchange(_Exchange):
 
     def finish(self, status: int) -> str | None:
         """Account for the request, then show it to each function that was added."""
-        seconds = time.perf_counter() - self._started
+        seconds = (self._ended or time.perf_counter()) - self._started
         handler = super().finish(status)
         metrics = self._layer.metrics
         if handler is None or metrics is None or not metrics.counts(handler):
@@ -237,6 +249,14 @@ class _WatchedExchange(_Exchange):
             except Exception:  # noqa: BLE001 -- whatever it is, the request has its answer
                 log.exception("instrumentation_failed", function=getattr(function, "__qualname__", repr(function)))
         return handler
+
+
+def _current_ids() -> dict[str, str] | None:
+    """The ids of the current span, if it is sampled."""
+    context = trace.get_current_span().get_span_context()
+    if not context.trace_flags.sampled:
+        return None
+    return {"trace_id": trace.format_trace_id(context.trace_id), "span_id": trace.format_span_id(context.span_id)}
 
 
 def _members(of: tuple[str, str, str, int, float, str | None, str, str]) -> str:

@@ -56,7 +56,7 @@ class Project:
             [sys.executable, "-W", "error", "-m", package, *arguments],
             cwd=self.path,
             env={
-                "PATH": os.environ["PATH"],
+                **os.environ,  # the settings of the shell are out of it by now
                 "PYTHONPATH": str(root),
                 "PYTHONDONTWRITEBYTECODE": "1",
                 "TMPDIR": str(self.path / "scratch"),

@@ -2,8 +2,10 @@
 
 import pytest
 from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
 
-from app.monitoring.doctor import Situation, examine
+from app.monitoring.doctor.applications import shadowed_paths
 from tests.monitoring.doctor.conftest import PLAIN, Doctor
 
 INSTRUMENTED = """
@@ -115,11 +117,15 @@ def test_a_route_behind_that_of_the_package_is_found(doctor: Doctor) -> None:
     assert "shop.own" in outcome.only("shadowed-path")
 
 
+async def own(_: Request) -> Response:
+    return Response()
+
+
 def test_each_path_that_the_package_will_serve_is_looked_at() -> None:
     app = FastAPI()
-    app.add_api_route("/health", FastAPI)
-    assert examine(app, Situation(paths=("/metrics",))) == []
-    (finding,) = examine(app, Situation(paths=("/metrics", "/health")))
+    app.add_route("/health", own)
+    assert list(shadowed_paths(app, ("/metrics",))) == []
+    (finding,) = shadowed_paths(app, ("/metrics", "/health"))
     assert finding.code == "shadowed-path"
     assert finding.what.startswith("/health ")
 

@@ -53,7 +53,7 @@ def gunicorn(project: Project, source: str) -> Iterator["subprocess.Popen[bytes]
     with started(
         [sys.executable, "-m", "gunicorn", "-c", "configuration.py"],
         cwd=project.path,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     ) as process:
@@ -127,4 +127,6 @@ def test_one_process_without_a_directory_is_a_service_too(project: Project) -> N
         assert examine(FastAPI()) == []
         """,
     )
-    subprocess.run([sys.executable, "single.py"], cwd=project.path, env={"PYTHONPATH": str(ROOT)}, check=True)
+    subprocess.run(
+        [sys.executable, "single.py"], cwd=project.path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True
+    )

@@ -10,10 +10,9 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Match, Mount
 
-from .declared import Declared, collectors
+from .declared import PACKAGE, Declared, collectors
 from .finding import Finding, listed
 
-PACKAGE = __package__.rpartition(".")[0]
 _LIBRARIES = ("prometheus_client", "prometheus_fastapi_instrumentator")
 _EXPOSING = frozenset({"MultiProcessCollector", "generate_latest"})
 

@@ -11,7 +11,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.mmap_dict import MmapedDict
 
 from ..multiprocess import values
-from .declared import Declared
+from .declared import PACKAGE, Declared
 from .finding import Finding, listed
 
 PROBE = "probe"
@@ -49,7 +49,7 @@ def private_values(declared: Declared) -> Iterator[Finding]:
                 "error",
                 f"made before this package was imported: {listed(metrics)}",
                 "the library's own files outlive their worker: gauges of ended workers stay in the totals",
-                f"import {_package()} before the modules that declare metrics, also in an __init__.py",
+                f"import {PACKAGE} before the modules that declare metrics, also in an __init__.py",
             )
 
 
@@ -61,7 +61,7 @@ def value_class() -> Iterator[Finding]:
             "error",
             f"prometheus_client makes values of class {library.ValueClass.__name__}",
             "metrics are not written to the shared directory, so scrapes miss them",
-            f"set {values.DIRECTORY} before importing {_package()}, and let nothing replace"
+            f"set {values.DIRECTORY} before importing {PACKAGE}, and let nothing replace"
             " prometheus_client.values.ValueClass",
         )
         return
@@ -109,7 +109,3 @@ def _values(metric: MetricWrapperBase) -> Iterator[Any]:
                 yield from value
             elif value is not None:
                 yield value
-
-
-def _package() -> str:
-    return __package__.rpartition(".")[0]

@@ -25,7 +25,11 @@ ROOT = Path(__file__).resolve().parent.parent
 Network = IPv4Network | IPv6Network
 SECRET_VARIABLES = frozenset({"DATABASE_URL", "REDIS_URL", "AI_API_KEY", "ADMIN_API_KEY"})
 # These values may carry a password or a key, so a message about them never repeats the value.
-UNREPEATED_VARIABLES = SECRET_VARIABLES | {"AI_BASE_URL", "OTEL_EXPORTER_OTLP_ENDPOINT"}
+UNREPEATED_VARIABLES = SECRET_VARIABLES | {
+    "AI_BASE_URL",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+}
 
 
 class SettingsError(Exception):
@@ -100,6 +104,7 @@ class Settings(BaseSettings):
         None, description="otlp, console or none; unset is otlp where an endpoint is set, else none"
     )
     otel_exporter_otlp_endpoint: str | None = Field(None, description="collector's gRPC address, http://host:4317")
+    otel_exporter_otlp_traces_endpoint: str | None = Field(None, description="the same for traces only; it wins")
     otel_exporter_otlp_timeout: float = Field(5.0, gt=0, le=60, description="seconds for one export")
     otel_bsp_max_queue_size: int = Field(2048, ge=1, le=1_000_000, description="spans that may wait for the collector")
     otel_bsp_max_export_batch_size: int = Field(512, ge=1, description="spans sent at a time, at most the above")
@@ -130,7 +135,13 @@ class Settings(BaseSettings):
     def _check_levels(cls, value: str) -> str:
         return str(parse_levels(value))
 
-    @field_validator("database_url", "redis_url", "ai_base_url", "otel_exporter_otlp_endpoint")
+    @field_validator(
+        "database_url",
+        "redis_url",
+        "ai_base_url",
+        "otel_exporter_otlp_endpoint",
+        "otel_exporter_otlp_traces_endpoint",
+    )
     @classmethod
     def _check_url(cls, value: SecretStr | str | None, info: ValidationInfo) -> SecretStr | str | None:
         if value is not None:
@@ -198,7 +209,8 @@ class Settings(BaseSettings):
         """Where spans go, with the default resolved."""
         if self.otel_sdk_disabled:
             return "none"
-        return self.otel_traces_exporter or ("otlp" if self.otel_exporter_otlp_endpoint else "none")
+        endpoint = self.otel_exporter_otlp_traces_endpoint or self.otel_exporter_otlp_endpoint
+        return self.otel_traces_exporter or ("otlp" if endpoint else "none")
 
     @property
     def trace_sample_ratio(self) -> float:
@@ -213,12 +225,13 @@ WANTED_SCHEMES = {
     "redis_url": ("redis", "rediss", "unix"),
     "ai_base_url": ("http", "https"),
     "otel_exporter_otlp_endpoint": ("http", "https"),
+    "otel_exporter_otlp_traces_endpoint": ("http", "https"),
 }
 
 
 def _check_address(name: str, text: str) -> None:
     """Raise ValueError unless the clients that will get `text` can read it."""
-    if name == "otel_exporter_otlp_endpoint" and re.fullmatch(r"[\w.-]+:\d{1,5}", text):
+    if name.startswith("otel_exporter_otlp_") and re.fullmatch(r"[\w.-]+:\d{1,5}", text):
         return  # gRPC takes host:port as well
     wanted = f"want a URL that starts with {' or '.join(f'{scheme}://' for scheme in WANTED_SCHEMES[name])}"
     try:

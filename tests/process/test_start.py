@@ -26,6 +26,10 @@ def refused(tmp_path: Path, **environment: str) -> str:
         ({"WEB_CONCURRENCY": "0"}, "WEB_CONCURRENCY='0': Input should be greater than or equal to 1"),
         ({"ALLOWED_METRICS_IPS": "10.0.0.0/99"}, "ALLOWED_METRICS_IPS='10.0.0.0/99': want addresses or networks"),
         ({"OTEL_TRACES_SAMPLER_ARG": "2"}, "OTEL_TRACES_SAMPLER_ARG='2': Input should be less than or equal to 1"),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4317", "OTEL_TRACES_SAMPLER": "some"},
+            "OTEL_TRACES_SAMPLER='some': want one of always_on",
+        ),
         ({"DATABASE_URL": "mysql://u:hidden@h/d"}, "DATABASE_URL: want a URL that starts with postgresql://"),
         ({"RATE_LIMIT_AI": "often"}, "RATE_LIMIT_AI='often': want a count and a period such as 30/minute"),
     ],

@@ -23,6 +23,7 @@ LEFT_OUT = {
     "client.port",
     "db.user",
     "http.host",
+    "http.request.method_original",
     "http.server_name",
     "http.user_agent",
     "net.peer.ip",

@@ -5,6 +5,7 @@ their networks here, as in the log.
 """
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from opentelemetry.util.types import AttributeValue
@@ -80,15 +81,18 @@ def _add_addresses(found: dict[str, AttributeValue], scope: Scope) -> None:
 
 def _add_server(found: dict[str, AttributeValue], scope: Scope, host: bytes | None) -> None:
     """Add host and port of the Host header; without a valid one, the server's own address."""
-    match = _HOST_AND_PORT.fullmatch(host) if host else None
-    if match is not None:
-        address, port = (match[1] or match[2]).decode(), match[3] and int(match[3])
-    else:
-        address, port = scope.get("server") or (None, None)
+    address, port = (_parsed(host) if host else None) or scope.get("server") or (None, None)
     if address:
         found["server.address"] = address
         if port:
             found["server.port"] = port
+
+
+@lru_cache(maxsize=256)
+def _parsed(host: bytes) -> tuple[str, int | None] | None:
+    """Return name and port of a Host header, None if it is not valid."""
+    match = _HOST_AND_PORT.fullmatch(host)
+    return match and ((match[1] or match[2]).decode(), int(match[3]) if match[3] else None)
 
 
 def _type_of(error: BaseException) -> str:

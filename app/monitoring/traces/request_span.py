@@ -101,11 +101,9 @@ class RequestTracer:
     def begin(self, scope: Scope, traceparent: bytes | None) -> RequestSpan:
         """Return the span of a request that begins; `attach` makes it the parent of what follows."""
         if traceparent or not self._usual_headers:
-            return self._begin_called(scope)
-        return self._begin_root(scope)
-
-    def _begin_root(self, scope: Scope) -> RequestSpan:
-        """Return the root span of a new trace."""
+            called = self._begin_called(scope)
+            if called is not None:
+                return called
         bits = random.getrandbits(192)
         flags = NOT_SAMPLED
         if (self._sampler is None or self._sampler.keeps(bits)) and not self._excludes(scope):
@@ -113,11 +111,11 @@ class RequestTracer:
         ids = f"{bits:048x}"
         return self._new(ids[16:], ids[:16], flags, None, _EMPTY, scope)
 
-    def _begin_called(self, scope: Scope) -> RequestSpan:
-        """Return the span of a request whose caller may have a trace."""
+    def _begin_called(self, scope: Scope) -> RequestSpan | None:
+        """Return the span of a request whose caller has a trace, None if it has none."""
         parent, caller = self.caller(scope)
         if caller is None:
-            return self._begin_root(scope)
+            return None
         sampler, flags = self._sampler, caller.trace_flags
         sampled = flags.sampled if sampler is None or sampler.parent_based else sampler.keeps(caller.trace_id)
         if not sampled or self._excludes(scope):

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.api import destinations
 from app.assistant import breaker
 from app.main import create_app
+from app.metrics import metrics as agency_metrics
 from app.monitoring import prometheus
 from app.monitoring.metrics.catalogue import catalogue
 from app.monitoring.metrics.http import METHODS, NO_ROUTE, UNKNOWN_METHOD
@@ -77,9 +78,15 @@ def _keys(path: str, name: str) -> Values:
 
 
 def _hooks() -> Values:
-    """The functions of gunicorn_conf.py that count what they catch."""
-    functions = [node for node in ast.walk(_tree("gunicorn_conf.py")) if isinstance(node, ast.FunctionDef)]
-    return frozenset(one.name for one in functions if any("never_raises" in ast.dump(d) for d in one.decorator_list))
+    """The package's hooks that count what they catch."""
+    calls = [node for node in ast.walk(_tree("app/monitoring/server/configuration.py")) if isinstance(node, ast.Call)]
+    return frozenset(
+        argument.id
+        for call in calls
+        if isinstance(call.func, ast.Attribute) and call.func.attr == "never_raises"
+        for argument in call.args
+        if isinstance(argument, ast.Name) and argument.id != "theirs"
+    )
 
 
 @cache
@@ -115,11 +122,13 @@ def _reasons() -> dict[str, Values]:
         "baliblissed_spans_dropped_total": frozenset(span_queue.REASONS),
         "baliblissed_log_lines_dropped_total": _passed("app/monitoring/logs/writer.py", "_drop", position=1)
         | _keys("app/monitoring/logs/writer.py", "dropped"),
-        "baliblissed_metrics_series_refused_total": _assigned("app/monitoring/metrics/catalogue.py", "reason"),
+        "baliblissed_metrics_series_refused_total": _assigned("app/monitoring/metrics/registry.py", "reason")
+        | {"too_many_series"},
     }
 
 
 def _boundaries(sample: str) -> Values:
+    agency_metrics()
     catalogue()
     prometheus.Instrumentator()
     found = registry()._names_to_collectors[SUFFIX.sub("", sample)]

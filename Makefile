@@ -11,7 +11,7 @@ UV_ENV = UV_SYSTEM_CERTS=1 UV_NO_PROGRESS=1 $$(index=$$($(BIN)/pip config get gl
 COMPILE = env $(UV_ENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak bench loadtest test-image test-k8s image-requirements k8s-requirements check dashboards format lock programs collector clean FORCE
+.PHONY: help run test test-wheel wheel soak bench loadtest test-image test-k8s image-requirements k8s-requirements check dashboards format lock programs collector clean FORCE
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,15 @@ test: $(READY) programs ## run every test, with branch coverage (ARGS=... go to 
 	@tests/telemetry/collector.sh $(PROGRAMS) >/dev/null || true # the tests that need it give its reason
 	@rm -f .coverage .coverage.*
 	@$(BIN)/coverage run -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS); status=$$?; $(BIN)/coverage combine -q && $(BIN)/coverage report || status=1; exit $$status
+
+WHEELS := build/wheel
+wheel: $(READY) ## build the package of app/monitoring into build/wheel, under its own name
+	@rm -f $(WHEELS)/prefork_observability-*.whl
+	@$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir $(WHEELS) ./app/monitoring
+	@ls $(WHEELS)/prefork_observability-*.whl
+
+test-wheel: $(READY) ## run all of the package's own tests on its wheel, in an environment with nothing of this repository
+	@WHEEL_TESTS=all $(BIN)/python -m pytest tests/wheel $(ARGS)
 
 soak: $(READY) ## a minute of killed, recycled and replaced workers under traffic: no total falls, none is lost
 	@CHAOS_SECONDS=60 $(BIN)/python -m pytest tests/process/test_chaos.py -s $(ARGS)

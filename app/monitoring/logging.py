@@ -17,7 +17,6 @@ from typing import Any, Literal, TextIO, cast
 
 import orjson
 import structlog
-from gunicorn.glogging import Logger as GunicornBaseLogger
 from structlog.types import EventDict, Processor
 
 from .companion import no_fork
@@ -277,13 +276,3 @@ def adopt_server_loggers() -> None:
     # it finds no handler it does not even put one together.
     access = logging.getLogger("uvicorn.access")
     access.disabled, access.propagate = True, False
-
-
-class GunicornLogger(GunicornBaseLogger):  # type: ignore[misc]
-    """gunicorn's logger on our handler. The configuration file has called `configure` before gunicorn makes it."""
-
-    def setup(self, cfg: Any) -> None:
-        """Leave gunicorn's own handlers out."""
-        self.cfg = cfg
-        adopt_server_loggers()
-        self.loglevel = self.error_log.getEffectiveLevel()

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from gunicorn.config import Config
 
-from app.monitoring.logging import SERVERS, GunicornLogger, adopt_server_loggers, get_logger
+from app.monitoring.logging import SERVERS, adopt_server_loggers, get_logger
+from app.monitoring.server.logger import GunicornLogger
 from tests.monitoring.conftest import Configure
 
 

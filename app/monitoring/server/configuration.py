@@ -33,7 +33,7 @@ def settings_of(
     ours: dict[str, Any] = {
         "wsgi_app": app,
         "worker_class": f"{PACKAGE}.server.worker.Worker",
-        "logger_class": f"{PACKAGE}.logging.GunicornLogger",
+        "logger_class": f"{PACKAGE}.server.logger.GunicornLogger",
         "bind": options.bind,
         "workers": options.workers,
         "max_requests": options.max_requests,

@@ -1,0 +1,81 @@
+"""An environment as a user's: the wheel of the package and the locked libraries, and nothing of this repository."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+PACKAGE = "prefork_observability"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment with the package installed from `wheel`."""
+
+    directory: Path
+    wheel: Path
+
+    @property
+    def python(self) -> Path:
+        """The interpreter."""
+        return self.directory / "bin" / "python"
+
+    @property
+    def packages(self) -> Path:
+        """The directory of the installed packages."""
+        return next(self.directory.glob("lib/python*/site-packages"))
+
+    def run(self, *arguments: str | Path, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run the interpreter in `cwd` and return what it printed."""
+        environment = {**plain_environment(), **variables}
+        return subprocess.run(
+            [self.python, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+        )
+
+    def add(self, *distributions: str) -> None:
+        """Install `distributions` beside, in the releases of the development lock."""
+        lock = ROOT / "requirements-dev.lock"
+        _install("install", "--python", self.python, "--constraint", lock, *distributions)
+
+
+def plain_environment() -> dict[str, str]:
+    """Return the variables of this process without those that would lead an interpreter back to the repository."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTHON", "COV", "PYTEST")) and name != "VIRTUAL_ENV"
+    }
+
+
+def make(directory: Path) -> Environment:
+    """Build the wheel and install it with the production lock into `directory`."""
+    wheels = directory / "wheel"
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    _checked([*build, "--no-build-isolation", "--wheel-dir", wheels, ROOT / "app" / "monitoring"])
+    (wheel,) = wheels.iterdir()
+    made = Environment(directory / "environment", wheel)
+    _checked([BIN / "uv", "venv", "--quiet", "--python", sys.executable, made.directory])
+    _install("sync", "--python", made.python, "--require-hashes", ROOT / "requirements.lock")
+    _install("install", "--python", made.python, "--no-deps", wheel)
+    return made
+
+
+def _install(*arguments: str | Path) -> None:
+    """Run uv's pip from the cache, else from the index that pip is configured for."""
+    command = [BIN / "uv", "pip", *arguments, "--quiet"]
+    if subprocess.run([*command, "--offline"], capture_output=True, check=False).returncode == 0:
+        return
+    index = subprocess.run(
+        [BIN / "pip", "config", "get", "global.index-url"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    variables = {**os.environ, "UV_SYSTEM_CERTS": "1", **({"UV_DEFAULT_INDEX": index} if index else {})}
+    _checked(command, variables)
+
+
+def _checked(command: Sequence[str | Path], environment: dict[str, str] | None = None) -> None:
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}"

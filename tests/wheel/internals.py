@@ -1,0 +1,78 @@
+"""Which of a package's libraries it depends on by their internals, read from its syntax trees."""
+
+import ast
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+# A namedtuple's, and public in spite of their form.
+PUBLIC = {"_replace", "_asdict", "_fields"}
+
+
+@dataclass
+class Uses:
+    """Distributions that one module imports, and expressions in it that reach into another object's internals."""
+
+    libraries: set[str] = field(default_factory=set)
+    internals: set[str] = field(default_factory=set)
+
+
+def uses(module: Path) -> Uses:
+    """Return what `module` imports and reaches into. Private names that the module defines itself are its own."""
+    tree = ast.parse(module.read_text())
+    own = set(_defined(tree))
+    found = Uses()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            if _private(node.attr) and node.attr not in own and not _is_self(node.value):
+                found.internals.add(ast.unparse(node))
+            continue
+        names = _imported(node)
+        if names and any(_private(part) for name in names for part in name.split(".")):
+            found.internals.add(ast.unparse(node))
+        found.libraries |= {distribution for name in names for distribution in _distributions(name)}
+    return found
+
+
+def _imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.level == 0:
+        return [f"{node.module}.{alias.name}" for alias in node.names]
+    return []
+
+
+def _distributions(name: str) -> list[str]:
+    top = name.partition(".")[0]
+    if top in sys.stdlib_module_names:
+        return []
+    if top == "opentelemetry":  # a namespace that many distributions share
+        words = name.split(".")
+        return ["opentelemetry-" + {"sdk": "sdk", "exporter": "exporter-otlp-proto-grpc"}.get(words[1], "api")]
+    return [distribution.lower().replace("_", "-") for distribution in _providers()[top]]
+
+
+@cache
+def _providers() -> Mapping[str, list[str]]:
+    return packages_distributions()
+
+
+def _private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name not in PUBLIC
+
+
+def _is_self(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id in {"self", "cls"}
+
+
+def _defined(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr

@@ -1,0 +1,79 @@
+"""The installed package: what it imports, its process of the metrics port, and its types for a user's program."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.wheel.environment import PACKAGE, Environment, plain_environment
+
+WEB = "{'fastapi', 'starlette', 'uvicorn', 'gunicorn'}"
+PROGRAM = """
+from fastapi import FastAPI
+from prometheus_client import Counter
+
+from prefork_observability import Observability, Options, OptionsError
+
+observability: Observability = Observability("shop", version="1.0.0", namespace="shop")
+orders: Counter = observability.counter("orders_total", "Orders.", ["state"])
+orders.labels("paid").inc()
+observability.histogram("size_bytes", "Sizes.", buckets=[1.0, 2.0]).observe(1.5)
+observability.gauge("queue", "Jobs that wait.").set(3)
+settings: dict[str, object] = observability.gunicorn("shop:app", workers=2)
+app: FastAPI = observability.instrument(FastAPI())
+options: Options = Observability.current().options
+try:
+    Observability(port=0)
+except OptionsError as error:
+    reveal_type(error)
+"""
+WRONG = "\nobservability.counter(1, 2)\n"
+
+
+def test_the_package_comes_from_the_wheel_and_imports_neither_a_framework_nor_metrics(
+    installed_wheel: Environment, tmp_path: Path
+) -> None:
+    script = f"import sys, {PACKAGE} as package; print(package.__file__); "
+    script += f"print(sorted({{*{WEB}, 'prometheus_client'}} & set(sys.modules)))"
+    done = installed_wheel.run("-c", script, cwd=tmp_path)
+    file, imported = done.stdout.splitlines()
+    assert Path(file).is_relative_to(installed_wheel.packages), done.stderr
+    assert imported == "[]"
+
+
+def test_nothing_of_this_repository_is_importable(installed_wheel: Environment, tmp_path: Path) -> None:
+    script = "import importlib.util as util; print([n for n in ('app', 'tests', 'loadtest') if util.find_spec(n)])"
+    assert installed_wheel.run("-c", script, cwd=tmp_path).stdout == "[]\n"
+
+
+def test_the_exporter_is_a_command_of_the_package(installed_wheel: Environment, tmp_path: Path) -> None:
+    done = installed_wheel.run("-m", f"{PACKAGE}.exporter", "--help", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "--port" in done.stdout
+    assert done.stderr == ""
+
+
+def test_the_exporter_loads_no_web_framework(installed_wheel: Environment, tmp_path: Path) -> None:
+    script = f"import sys, {PACKAGE}.exporter; print(sorted({WEB} & set(sys.modules)))"
+    done = installed_wheel.run("-c", script, cwd=tmp_path, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
+    assert done.stdout == "[]\n", done.stderr
+
+
+def types_of(program: str, installed_wheel: Environment, directory: Path) -> str:
+    """Return what a strict mypy says of `program` next to the installed package."""
+    (directory / "program.py").write_text(program)
+    command = [sys.executable, "-m", "mypy", "--strict", "--python-executable", str(installed_wheel.python)]
+    return subprocess.run(
+        [*command, "--cache-dir", str(directory / "cache"), "program.py"],
+        cwd=directory,
+        env=plain_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+
+
+def test_a_typed_program_of_a_user_passes_a_strict_check(installed_wheel: Environment, tmp_path: Path) -> None:
+    said = types_of(PROGRAM, installed_wheel, tmp_path)
+    assert 'Revealed type is "prefork_observability.options.OptionsError"' in said
+    assert "Success: no issues found" in said, said
+    assert "error: Argument 1" in types_of(PROGRAM + WRONG, installed_wheel, tmp_path)

@@ -218,6 +218,23 @@ async def test_a_websocket_has_its_span_and_its_line(*, fails: bool) -> None:
     assert [span.name for span in records.spans()] == ["GET /talk/{room}"]
 
 
+async def test_a_websocket_of_a_mounted_application_with_the_layer_has_the_whole_route() -> None:
+    records, app, inner = Records(), FastAPI(telemetry=TELEMETRY), house()
+
+    @inner.websocket("/talk/{room}")
+    async def talk(socket: WebSocket, room: str) -> None:
+        await socket.accept()
+        await socket.send_text(room)
+
+    app.mount("/x", records.observe(inner))
+    with capture_logs() as lines:
+        async with served(app) as client:
+            socket = await connect(f"ws://{client.base_url.host}:{client.base_url.port}/x/talk/blue", proxy=None)
+            assert await socket.recv() == "blue"
+            await socket.close()
+    assert [line["route"] for line in lines] == ["/x/talk/{room}"]
+
+
 async def test_mounts_in_mounts_of_starlette_are_named_whole() -> None:
     records = Records()
     app = Starlette(routes=[Mount("/a", routes=[Mount("/{b}", routes=[Route("/c/{d}", named)])])])

@@ -22,6 +22,7 @@ from structlog.types import EventDict, Processor
 from .companion import no_fork
 from .logs import chain as log_chain
 from .logs.console import Console
+from .logs.hooks import install_hooks
 from .logs.levels import Levels, parse_levels
 from .logs.line import encode
 from .logs.once import not_logged_yet
@@ -174,7 +175,8 @@ def configure(
     """Set up logging of this process; calling it again replaces the set-up.
 
     Lines go to `stream`, standard output by default. `level` has the form that logs/levels.py describes.
-    With `user_key`, a secret of 16 bytes or more, user ids become pseudonyms; without it they are replaced.
+    With `user_key`, a secret of 16 bytes or more, user ids become pseudonyms; without it they are replaced. Exceptions
+    that nothing caught are logged too: see logs/hooks.py.
     """
     output = stream or sys.stdout
     levels = parse_levels(level)
@@ -196,6 +198,7 @@ def configure(
     )
     _in_force.direct = _Direct(chain, log_chain.Stamp(fields), soon, levels) if json else None
     _configure_standard_library(_Handler(write, chain, levels))
+    install_hooks()
 
 
 def _configure_standard_library(handler: _Handler) -> None:

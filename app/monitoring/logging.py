@@ -25,6 +25,7 @@ from .logs.console import Console
 from .logs.hooks import install_hooks
 from .logs.levels import Levels, parse_levels
 from .logs.line import encode
+from .logs.loguru_sink import LoguruSink
 from .logs.once import not_logged_yet
 from .logs.writer import Writer
 
@@ -279,3 +280,15 @@ def adopt_server_loggers() -> None:
     # it finds no handler it does not even put one together.
     access = logging.getLogger("uvicorn.access")
     access.disabled, access.propagate = True, False
+
+
+def adopt_loguru() -> None:
+    """Replace loguru's sinks by one that passes its records on. Call it after `configure`; needs loguru.
+
+    `loguru.logger.add(LoguruSink(), format=lambda _: "", catch=False)` adds the sink without removing others.
+    """
+    from loguru import logger  # noqa: PLC0415 -- optional
+
+    logger.remove()
+    # An empty format: the sink reads the record. With catch=True loguru would print records, unredacted.
+    logger.add(LoguruSink(), level=0, format=lambda _record: "", diagnose=False, catch=False)

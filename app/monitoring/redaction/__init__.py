@@ -8,7 +8,7 @@ from .characters import escape
 from .credentials import REDACTED
 from .identity import sanitised_address, sanitised_user
 from .keys import is_secret_key
-from .structures import DEEPEST, redact, redact_attributes, redact_event
+from .structures import DEEPEST, redact, redact_event
 from .text import LONGEST_TEXT, redact_text
 
 __all__ = [
@@ -18,7 +18,6 @@ __all__ = [
     "escape",
     "is_secret_key",
     "redact",
-    "redact_attributes",
     "redact_event",
     "redact_text",
     "sanitised_address",

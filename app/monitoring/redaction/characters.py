@@ -15,8 +15,6 @@ _UNSAFE = (
 _IN_TEXT = re.compile(f"[{_UNSAFE}]")
 _IN_LINE = re.compile(f"[{_UNSAFE}\n]")
 _NAMES = {"\n": "\\n", "\r": "\\r"}
-# What the console writes before each further line of a traceback: no text of others can begin a line there.
-GUTTER = "  | "
 
 
 def _name(match: re.Match[str]) -> str:
@@ -29,9 +27,3 @@ def escape(text: str, *, one_line: bool) -> str:
     if text.isprintable():
         return text
     return (_IN_LINE if one_line else _IN_TEXT).sub(_name, text)
-
-
-def with_gutter(text: str) -> str:
-    """Lines of `text` marked as belonging to the first; marking twice changes nothing."""
-    first, *others = text.split("\n")
-    return "\n".join([first, *(line if line.startswith(GUTTER) else GUTTER + line for line in others)])

@@ -6,11 +6,10 @@ A structure is copied within bounds: eight levels, a few thousand items, and a q
 import datetime as dt
 import re
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from .characters import with_gutter
 from .credentials import REDACTED
 from .identity import is_sanitised_user, sanitised_list, sanitised_user
 from .keys import LONGEST_KEY, Kind, field
@@ -35,63 +34,33 @@ def redact(value: Any, depth: int = 0) -> Any:
     return _Copy().value(value, depth)
 
 
-def redact_event(
-    event: Mapping[str, Any],
-    *,
-    one_line: bool = False,
-    untouched: Collection[str] = (),
-    user_key: bytes | None = None,
-) -> dict[str, Any]:
-    """The fields of a log event without private data, in their order; `event` stays as it is.
+def redact_event(event: Mapping[str, Any], *, user_key: bytes | None = None) -> dict[str, Any]:
+    """Return a redacted copy of the fields of a log event, in their order.
 
-    `one_line` is for output that escapes nothing, such as a console: newlines become \\n everywhere but in tracebacks,
-    whose further lines begin with a mark. Fields in `untouched` are handed on as they are. With `user_key` user ids
-    become their pseudonyms; without it, an id that is none already is replaced.
+    With `user_key` user ids become pseudonyms; without it, every user id that is not a pseudonym already is replaced.
     """
     copy: _Copy | None = None
     clean: dict[str, Any] = {}
     for key, value in event.items():
         kind = type(value)
-        if key in untouched:
-            clean[key] = value
-        elif kind is str and len(value) <= LONGEST_TEXT and (found := _quick(key, value, one_line)) is not None:
+        if kind is str and len(value) <= LONGEST_TEXT and (found := _quick(key, value)) is not None:
             clean[key] = found
         elif (kind is float or (kind is int and value < _CARDS_BEGIN)) and _rule(key) is Kind.PLAIN:
             clean[key] = value
         else:
-            copy = copy or _Copy(one_line=one_line, user_key=user_key)
+            copy = copy or _Copy(user_key=user_key)
             copy.add(clean, key, value, 0)
     return clean
 
 
-def _quick(key: Any, text: str, one_line: bool) -> str | None:  # noqa: FBT001 -- called for every field
-    """What most fields become; None for those that need more thought."""
+def _quick(key: Any, text: str) -> str | None:
+    """Return the redacted text of a common field, or None if the field needs the full rules."""
     rule = _rule(key)
     if rule is Kind.PLAIN:
-        return redact_text(text, one_line=one_line)
+        return redact_text(text)
     if rule is Kind.TRACE:
         return text if _TRACE.fullmatch(text) else None
     return sanitised_list(text) if rule is Kind.CLIENT else None
-
-
-def redact_attributes(
-    attributes: Mapping[str, Any] | None, *, one_line: bool = False, user_key: bytes | None = None
-) -> dict[str, Any]:
-    """The attributes of a span, event, link or resource without private data, in the types that attributes may have."""
-    clean = redact_event(attributes or {}, one_line=one_line, user_key=user_key)
-    for key, value in clean.items():
-        if type(value) not in _SCALARS:
-            clean[key] = _attribute(value)
-    return clean
-
-
-def _attribute(value: Any) -> Any:
-    if isinstance(value, str | bool | int | float):
-        return value
-    if not isinstance(value, list):
-        return str(value)
-    kinds = {type(item) for item in value}
-    return tuple(value) if len(kinds) < 2 and kinds <= _SCALARS else tuple(map(str, value))  # noqa: PLR2004
 
 
 @lru_cache(maxsize=4096)
@@ -104,10 +73,9 @@ def _rule(key: Any) -> Kind | None:
 class _Copy:
     """A copy in the making, and what may still go into it."""
 
-    __slots__ = ("characters", "items", "one_line", "user_key")
+    __slots__ = ("characters", "items", "user_key")
 
-    def __init__(self, *, one_line: bool = False, user_key: bytes | None = None) -> None:
-        self.one_line = one_line
+    def __init__(self, *, user_key: bytes | None = None) -> None:
         self.user_key = user_key
         self.items = MOST_ITEMS
         self.characters = MOST_CHARACTERS
@@ -115,11 +83,11 @@ class _Copy:
     def value(self, value: Any, depth: int) -> Any:
         """A copy of `value`, which is `depth` levels below the top."""
         if isinstance(value, str):
-            return self._text(value, one_line=self.one_line)
+            return self._text(value)
         if value is None or isinstance(value, int | float):
             return self._number(value)
         if isinstance(value, bytes | bytearray):
-            return self._text(repr(bytes(value[: LONGEST_TEXT + 1])), one_line=self.one_line)
+            return self._text(repr(bytes(value[: LONGEST_TEXT + 1])))
         if isinstance(value, _HARMLESS) or depth >= DEEPEST:
             return str(value) if isinstance(value, _HARMLESS) else REDACTED
         try:
@@ -127,7 +95,7 @@ class _Copy:
         except Exception:  # noqa: BLE001 -- an object that cannot be read is no reason to lose the line
             return f"[{type(value).__name__}]"
 
-    def _text(self, text: str, *, one_line: bool) -> str:
+    def _text(self, text: str, *, one_line: bool = False) -> str:
         if self.characters <= 0:
             return f"[cut {len(text)} characters]"
         clean = redact_text(text, one_line=one_line)
@@ -148,7 +116,7 @@ class _Copy:
             return self._mapping(fields, depth)
         if isinstance(value, list | tuple | set | frozenset):
             return self._sequence(value, len(value), depth)
-        return self._text(show(value), one_line=self.one_line)
+        return self._text(show(value))
 
     def _mapping(self, fields: Mapping[Any, Any], depth: int) -> dict[Any, Any]:
         clean: dict[Any, Any] = {}
@@ -188,9 +156,7 @@ class _Copy:
         shown, kind = redact_text(name, one_line=True), field(name).kind
         if shown in clean:
             shown = f"{shown} ({len(clean)})"
-        if self.one_line and shown in _TRACEBACKS and isinstance(value, str):
-            clean[shown] = with_gutter(self._text(value, one_line=False))
-        elif kind is Kind.PLAIN:
+        if kind is Kind.PLAIN:
             clean[shown] = self.value(value, depth + 1)
         else:
             clean[shown] = _BY_KIND[kind](self, value, depth)

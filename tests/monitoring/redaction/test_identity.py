@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from app.monitoring.redaction import (
     REDACTED,
-    redact_attributes,
     redact_event,
     redact_text,
     sanitised_address,
@@ -91,7 +90,7 @@ def test_an_event_keeps_its_user_by_the_callers_key_only() -> None:
     name = sanitised_user(42, KEY)
     assert redact_event({"user_id": 42}, user_key=KEY) == {"user_id": name}
     assert redact_event({"deep": [{"userId": 42}]}, user_key=KEY) == {"deep": [{"userId": name}]}
-    assert redact_attributes({"enduser.id": "42"}, user_key=KEY) == {"enduser.id": name}
+    assert redact_event({"enduser.id": "42"}, user_key=KEY) == {"enduser.id": name}
     assert redact_event({"user_id": name}, user_key=KEY) == redact_event({"user_id": name}) == {"user_id": name}
     assert redact_event({"user_id": 42}) == {"user_id": REDACTED}
     assert redact_event({"user_id": None}) == {"user_id": None}

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import FastAPI
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -12,11 +12,10 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from . import tracing
 from .metrics import event_loop, process
 from .metrics.catalogue import catalogue
+from .metrics.registry import prepare
+from .options import Options
 from .prometheus import Instrumentator
 from .requests.placement import observe
-
-if TYPE_CHECKING:
-    from .observability import Observability
 
 CANCEL_INTERVAL = 0.1
 # Share of graceful_timeout, and seconds, that the spans still to be sent have at the end. The worker drains requests
@@ -24,10 +23,9 @@ CANCEL_INTERVAL = 0.1
 SPAN_SHARE, MAX_SPAN_SECONDS = 0.12, 3.0
 
 
-def instrument(app: FastAPI, observability: "Observability") -> FastAPI:
+def instrument(app: FastAPI, options: Options) -> FastAPI:
     """Add the request layer, proxy headers, /metrics and the tasks of a worker to `app`."""
-    options = observability.options
-    observability.registry  # noqa: B018 -- its limit and its namespace hold from here on
+    prepare(options.namespace, options.max_series)
     instrumentator = Instrumentator()
     app.state.instrumentator = instrumentator
     # FastAPI's own telemetry would make a second span, with the query in it.

@@ -41,12 +41,9 @@ class Observability:
     def registry(self) -> "BoundedRegistry":
         """The registry of this process. Only metrics in it are bounded."""
         # Imported at the first use: prometheus-client decides at a metric's making where its value lives.
-        from .metrics.registry import registry, use_namespace  # noqa: PLC0415
+        from .metrics.registry import prepare  # noqa: PLC0415
 
-        use_namespace(self.options.namespace)
-        made = registry()
-        made.max_series = self.options.max_series
-        return made
+        return prepare(self.options.namespace, self.options.max_series)
 
     def counter(self, name: str, documentation: str, labels: Sequence[str] = ()) -> "Counter":
         """Make a counter `<namespace>_<name>`; raises CardinalityError for a label that cannot be bounded."""
@@ -100,7 +97,7 @@ class Observability:
         # Afterwards: importing the registry decides by the variable where values live.
         from .server.configuration import settings_of  # noqa: PLC0415
 
-        return settings_of(self, app, preload, collectors, settings)
+        return settings_of(self.options, app, preload, collectors, settings)
 
     def instrument(self, app: "FastAPI") -> "FastAPI":
         """Observe `app`: the request layer, proxy headers, /metrics, and the tasks of a worker beside its lifespan.
@@ -110,4 +107,4 @@ class Observability:
         """
         from .instrumentation import instrument  # noqa: PLC0415
 
-        return instrument(app, self)
+        return instrument(app, self.options)

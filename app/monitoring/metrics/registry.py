@@ -140,3 +140,11 @@ values.install()
 def registry() -> BoundedRegistry:
     """Return the registry of this process. Only metrics in it are bounded."""
     return BoundedRegistry()
+
+
+def prepare(namespace: str, max_series: int) -> BoundedRegistry:
+    """Return the registry of this process with its namespace and its limit; raises as `use_namespace`."""
+    use_namespace(namespace)
+    made = registry()
+    made.max_series = max_series
+    return made

@@ -3,15 +3,13 @@
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import logging, tracing
 from ..metrics import process
+from ..metrics.registry import prepare
 from ..options import Options
 from . import master
-
-if TYPE_CHECKING:
-    from ..observability import Observability
 
 Hook = Callable[..., object]
 PACKAGE = __package__.rpartition(".")[0]
@@ -21,14 +19,13 @@ HOST_COLLECTOR = f"{PACKAGE}.metrics.host:collect"
 
 
 def settings_of(
-    observability: "Observability",
+    options: Options,
     app: str,
     preload: Sequence[str],
     collectors: Sequence[str] | None,
     given: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return what gunicorn_conf.py defines: the package's settings and hooks, with those of `given`."""
-    options = observability.options
     logging.configure(**options.logging)  # type: ignore[arg-type]
     ours: dict[str, Any] = {
         "wsgi_app": app,
@@ -51,7 +48,7 @@ def settings_of(
     given = dict(given)
     hooks = {
         "on_starting": _starting(
-            observability,
+            options,
             preload,
             [HOST_COLLECTOR] if collectors is None else collectors,
             given.pop("on_starting", None),
@@ -63,15 +60,12 @@ def settings_of(
     return ours | hooks
 
 
-def _starting(
-    observability: "Observability", preload: Sequence[str], collectors: Sequence[str], theirs: Hook | None
-) -> Hook:
+def _starting(options: Options, preload: Sequence[str], collectors: Sequence[str], theirs: Hook | None) -> Hook:
     """Return the hook of the start. The service's own has the ports and the directory, and may call sys.exit."""
-    options = observability.options
 
     def on_starting(server: Any) -> None:
         """Take what the service needs, or end with one line that says what is wrong: no worker runs yet."""
-        observability.registry  # noqa: B018 -- made here, so that its limit and its namespace hold in every worker
+        prepare(options.namespace, options.max_series)  # its limit and its namespace hold in every worker
         try:
             if options.exporter != "none" and not options.tracing_disabled:
                 tracing.check_environment(otlp=options.exporter == "otlp")

@@ -143,7 +143,7 @@ def request_tracer(excluded_urls: str, spans: RequestSpans = "ours") -> RequestT
     provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):
         return None
-    _instrument_libraries()
+    instrument_libraries()
     late = not isinstance(provider, WorkerTracerProvider) or (provider.queue is not None and provider.keep_failures)
     kind = RequestTracer
     if spans == "instrumentation":
@@ -153,8 +153,12 @@ def request_tracer(excluded_urls: str, spans: RequestSpans = "ours") -> RequestT
     return kind(provider, parse_excluded_urls(excluded_urls), late=late)
 
 
-def _instrument_libraries() -> None:
-    """Instrument the installed libraries, once in a process."""
+def instrument_libraries() -> None:
+    """Have the installed libraries make spans, once in a process.
+
+    Call it before the application is imported: `from sqlalchemy.ext.asyncio import create_async_engine` keeps the
+    function as it is then.
+    """
     for library, reference in INSTRUMENTED.items():
         module, _, name = reference.partition(":")
         # The library first: find_spec of a submodule raises if its parent package is missing.

@@ -126,6 +126,7 @@ def _hooks(options: Options) -> dict[str, Hook]:
                 queue=options.span_queue,
                 batch=options.span_batch,
             )
+            tracing.instrument_libraries()  # the application is imported next
 
     def child_exit(server: Any, worker: Any) -> None:
         """In the master, after a worker has ended."""

@@ -1,0 +1,64 @@
+"""The environment of the wheel with the libraries of the shop, its database, its Redis and its warehouse."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests.adoption.running import adopted
+from tests.wheel import environment
+from tests.wheel.environment import Environment
+
+
+class Warehouse(BaseHTTPRequestHandler):
+    """Has seven of everything."""
+
+    def do_GET(self) -> None:
+        body = b'{"left": 7}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Stay silent."""
+
+
+@pytest.fixture(scope="session")
+def shop_environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    made = environment.make(tmp_path_factory.mktemp("wheel"))
+    made.add("sqlalchemy[asyncio]", "opentelemetry-instrumentation-sqlalchemy")
+    return made
+
+
+@pytest.fixture(scope="session")
+def warehouse() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Warehouse) as server:
+        serving = threading.Thread(target=server.serve_forever, args=(0.01,))
+        serving.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        serving.join()
+
+
+@pytest.fixture
+async def stores(empty_database_url: str, redis_url: str, warehouse: str) -> dict[str, str]:
+    """The variables that the shop reads."""
+    connection = await asyncpg.connect(empty_database_url)
+    await connection.execute("CREATE TABLE articles (name varchar(40) PRIMARY KEY, price float NOT NULL)")
+    await connection.execute("INSERT INTO articles VALUES ('mask', 64), ('sarong', 8)")
+    await connection.close()
+    return {
+        "SHOP_DATABASE_URL": empty_database_url.replace("postgresql://", "postgresql+asyncpg://"),
+        "SHOP_REDIS_URL": redis_url,
+        "SHOP_WAREHOUSE_URL": warehouse,
+    }
+
+
+@pytest.fixture
+def shop_directory(tmp_path: Path) -> Path:
+    """The shop with the patch."""
+    return adopted(tmp_path)

@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 INTERPRETER := $(VENV)/.python
-# Without PYTHON, the interpreter that .venv was made with as long as it can be found, else python3.
+# Defaults to the interpreter that .venv was made with if it can still be found, else to python3.
 PYTHON ?= $(or $(shell test -e $(INTERPRETER) && name=$$(head -n 1 $(INTERPRETER)) && command -v "$$name" >/dev/null && echo "$$name"),python3)
 LOCK := requirements-dev.lock
 # The installer trusts the machine's certificates and asks the index that pip is configured for.
@@ -55,7 +55,7 @@ programs:
 collector: ## find or build the OpenTelemetry Collector of tests/telemetry (three minutes, once; OTELCOL=... names one)
 	@tests/telemetry/collector.sh $(PROGRAMS)
 
-# What is missing is said first, before the environment is set up.
+# Missing prerequisites are reported before the environment is set up.
 test-image: image-requirements $(READY) ## build the image and run it and compose on a real container engine (root, apt, docker.io, debootstrap)
 	@tests/deploy/images/build.sh packages
 	@DEPLOY_TESTS=1 $(BIN)/python -m pytest tests/deploy/test_image.py $(ARGS)
@@ -89,14 +89,14 @@ lock: $(READY) ## recompile the lock files from pyproject.toml (UPGRADE=1 takes 
 clean: ## remove the environment, the development data and the results
 	rm -rf $(VENV) .data build
 
-# Checks PYTHON before anything is made, and makes an empty .venv where there is none, where PYTHON is another interpreter
-# than before or the set-up was interrupted. Otherwise the file keeps its time, and nothing else is done.
+# Checks PYTHON first. Makes an empty .venv if there is none, if PYTHON is another interpreter than before, or if the set-up
+# was interrupted. Otherwise the file keeps its modification time, and nothing else is done.
 $(INTERPRETER): FORCE
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: name a Python 3.11 to 3.14 with PYTHON=..." >&2; exit 1; }
-	@$(PYTHON) -I tests/interpreter.py $(VENV) $(PYTHON)
+	@command -v "$(PYTHON)" >/dev/null || { echo "PYTHON=$(PYTHON) was not found: name a Python 3.11 to 3.14 with PYTHON=..." >&2; exit 1; }
+	@"$(PYTHON)" -I tests/interpreter.py $(VENV) "$(PYTHON)"
 FORCE:
 
-# The stamp is away meanwhile and written last, so an interrupted set-up starts again.
+# The stamp is removed first and written last, so an interrupted set-up starts again.
 $(READY): $(INTERPRETER) requirements-setup.lock requirements.lock $(LOCK)
 	@rm -f $@
 	@echo "setting up $(VENV) from $(LOCK) (once; again only when a lock or the interpreter changes)"

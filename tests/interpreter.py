@@ -45,7 +45,7 @@ def find_platform_problem(system: str, machine: str, libc: str, libc_version: st
 def find_module_problem() -> str:
     """Return which package of the system is missing and how to get it, or an empty string."""
     try:
-        # Debian leaves ensurepip to a package of its own.
+        # Debian has ensurepip in a separate package.
         import ensurepip  # noqa: F401, PLC0415
         import venv  # noqa: F401, PLC0415
     except ImportError as error:
@@ -74,7 +74,7 @@ def find_reason(venv: Path, recorded: list) -> str:  # type: ignore[type-arg]
 
 
 def keep_record(record: Path, name: str) -> None:
-    """Note `name` in `record` under the time that it has: make compares times, and nothing is to be set up again."""
+    """Write `name` to `record` and keep its modification time, which make compares: nothing has to be set up again."""
     first, _, rest = record.read_text().partition("\n")
     if first != name:
         times = record.stat()
@@ -83,7 +83,7 @@ def keep_record(record: Path, name: str) -> None:
 
 
 def create_environment(venv: Path) -> None:
-    """Make an environment with pip in place of what is there; interrupted, it has no stamp and is made again."""
+    """Make an environment with pip in place of an existing one. If interrupted, it has no stamp and is made again."""
     import venv as builder  # noqa: PLC0415 -- missing on some systems, where find_module_problem says so
 
     stamp = venv / ".ready"
@@ -114,8 +114,11 @@ def main() -> None:
         keep_record(record, arguments.name)
         return
     print(f"making {venv} with Python {platform.python_version()} from {sys.base_prefix}", flush=True)
-    create_environment(venv)
-    record.write_text(f"{arguments.name}\n{identify(venv)}\n")
+    try:
+        create_environment(venv)
+        record.write_text(f"{arguments.name}\n{identify(venv)}\n")
+    except OSError as error:
+        sys.exit(f"{venv} cannot be made: {error}: the checkout has to be on a writable disk with 1 GB free")
 
 
 if __name__ == "__main__":

@@ -152,8 +152,31 @@ def test_the_environments_own_interpreter_can_make_it_again(checkout: Path, make
 def test_a_missing_interpreter_is_named_before_anything_is_made(checkout: Path, make: Make) -> None:
     done = make(PYTHON="python3.99")
     assert done.returncode != 0
-    assert done.stderr.startswith("python3.99 was not found: name a Python 3.11 to 3.14 with PYTHON=...\nmake: ")
+    assert done.stderr.startswith("PYTHON=python3.99 was not found: name a Python 3.11 to 3.14 with PYTHON=...\nmake: ")
     assert not (checkout / ".venv").exists()
+
+
+def test_an_empty_name_of_an_interpreter_is_refused(checkout: Path, make: Make) -> None:
+    done = make(PYTHON="")
+    assert done.returncode != 0
+    assert done.stderr.startswith("PYTHON= was not found: name a Python 3.11 to 3.14 with PYTHON=...\nmake: ")
+    assert not (checkout / ".venv").exists()
+
+
+def test_an_interpreter_may_have_a_space_in_its_path(checkout: Path, make: Make) -> None:
+    (checkout / "programs" / "chosen").rename(checkout / "programs" / "chosen one")
+    assert is_set_up(checkout, make, PYTHON="programs/chosen one")
+    assert not is_set_up(checkout, make)
+
+
+def test_an_environment_that_cannot_be_written_is_one_line(checkout: Path, make: Make) -> None:
+    # A file in its place: root may write to a directory that is read-only.
+    (checkout / ".venv").symlink_to("/dev/null/none")
+    done = make()
+    assert done.returncode != 0
+    line, *rest = done.stderr.splitlines()
+    assert line.startswith(".venv cannot be made: ")
+    assert all(other.startswith("make: ") for other in rest)
 
 
 def test_an_unusable_interpreter_is_refused_before_anything_is_made(checkout: Path, make: Make) -> None:

@@ -14,6 +14,7 @@ from inspect import isawaitable
 from pathlib import Path
 
 POLL = 0.1
+_returned_ports: set[int] = set()
 
 
 class ProgramError(Exception):
@@ -71,14 +72,19 @@ def find(*names: str) -> str:
 
 
 def free_port() -> int:
-    """Return a port of the loopback that nothing listens on now.
+    """Return a port of the loopback that nothing listens on and that was not returned before.
 
-    It lies below the range from which the kernel takes the ports of clients and of port 0, so that none of them can
-    take it before the server that it is meant for.
+    It is below the range from which the kernel takes the ports of clients and of port 0, so none of them can take it
+    before the server that it is meant for. The processes of a parallel test run have disjoint ports.
     """
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     while True:
-        port = secrets.choice(range(10_000, 32_768))
+        port = secrets.choice(range(10_000 + process, 32_768, processes))
+        if port in _returned_ports:
+            continue
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            _returned_ports.add(port)
             return port
 
 

@@ -167,12 +167,16 @@ def after_exit(server: Any, worker: Any) -> None:
 def account_for_killed(server: Any, timeout: float = 2.0) -> None:
     """Wait up to `timeout` seconds for the workers that gunicorn killed at its end, and run `child_exit` for each.
 
-    gunicorn sends SIGKILL and reaps once, without waiting: whoever has not ended by then would go uncounted.
+    gunicorn sends SIGKILL and reaps once, without waiting: a worker that has not ended by then would not be counted.
     """
     deadline = time.monotonic() + timeout
     while server.WORKERS and time.monotonic() < deadline:
         for pid, worker in list(server.WORKERS.items()):
-            if os.waitpid(pid, os.WNOHANG)[0]:
+            try:
+                ended, _ = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:  # it was reaped elsewhere
+                ended = pid
+            if ended:
                 del server.WORKERS[pid]
                 server.cfg.child_exit(server, worker)
         time.sleep(0.01)

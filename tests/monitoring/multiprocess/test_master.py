@@ -295,3 +295,43 @@ def test_a_stop_during_a_restart_ends_the_exporter_that_was_being_started(
     supervisor._thread.join(5)
     assert not supervisor._thread.is_alive()
     assert all(companion._process.poll() is not None for companion in companions)
+
+
+def arbiter(*workers: int) -> Any:
+    """An arbiter that has sent SIGKILL to `workers`; `counted` has the process ids whose exit hook has run."""
+    counted: list[int] = []
+    hook = SimpleNamespace(child_exit=lambda _server, worker: counted.append(worker.pid))
+    return SimpleNamespace(WORKERS={pid: SimpleNamespace(pid=pid) for pid in workers}, cfg=hook, counted=counted)
+
+
+@pytest.fixture
+def child() -> Iterator[int]:
+    """The process id of a child that runs."""
+    pid = os.posix_spawn("/bin/sleep", ["sleep", "600"], {})
+    yield pid
+    try:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    except (ProcessLookupError, ChildProcessError):
+        return
+
+
+def test_killed_workers_are_counted_once_they_have_ended(child: int) -> None:
+    server = arbiter(child)
+    threading.Timer(0.05, os.kill, (child, signal.SIGKILL)).start()
+    master.account_for_killed(server, 30)
+    assert (server.counted, server.WORKERS) == ([child], {})
+
+
+def test_a_worker_that_does_not_end_is_not_waited_for_longer_than_the_timeout(child: int) -> None:
+    server = arbiter(child)
+    master.account_for_killed(server, 0.05)
+    assert (server.counted, list(server.WORKERS)) == ([], [child])
+
+
+def test_a_worker_that_was_reaped_elsewhere_is_counted(child: int) -> None:
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    server = arbiter(child)
+    master.account_for_killed(server, 30)
+    assert server.counted == [child]

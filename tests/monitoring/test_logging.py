@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 
 from app.monitoring.logging import count_dropped, get_logger
 from app.monitoring.logs import chain as log_chain
-from app.monitoring.logs.chain import LONGEST_TEXT
+from app.monitoring.logs.chain import MAX_TEXT_LENGTH
 from app.monitoring.metrics.catalogue import catalogue
 from app.monitoring.metrics.registry import registry
 from tests.monitoring.conftest import Configure
@@ -122,10 +122,10 @@ def test_what_the_service_says_of_itself_cannot_be_said_otherwise(configured: Co
 
 def test_of_a_very_long_text_what_stands_at_the_cut_is_not_shown(configured: Configure) -> None:
     lines = configured(renderer="console")  # which shows all of the rest
-    half = LONGEST_TEXT // 2
+    half = MAX_TEXT_LENGTH // 2
     name = "waya" + "n" * 60
     body = "a" * (half - 20) + f" {name}@example.com " + "b" * (half - 30) + f" {SECRET} end"
-    get_logger("ours").info("event", body=body, password="p" * (LONGEST_TEXT + 1))
+    get_logger("ours").info("event", body=body, password="p" * (MAX_TEXT_LENGTH + 1))
     assert "waya" not in lines.text
     assert "@" not in lines.text
     assert "aaa...[cut]bbb" in lines.text

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.monitoring.redaction import DEEPEST, REDACTED, is_secret_key, redact, redact_text
+from app.monitoring.redaction import MAX_DEPTH, REDACTED, is_secret_key, redact, redact_text
 
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
@@ -115,7 +115,7 @@ def test_an_object_that_cannot_be_shown_does_not_raise() -> None:
 
 def test_past_the_deepest_level_everything_is_replaced() -> None:
     value: Any = "Ubud"
-    for _ in range(DEEPEST):
+    for _ in range(MAX_DEPTH):
         value = [value]
     assert str(redact(value)).count("Ubud") == 1
     assert str(redact([value])).count("Ubud") == 0

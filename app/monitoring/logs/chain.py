@@ -19,7 +19,7 @@ from ..redaction import redact_event
 from .line import CUT, LIMIT, encode
 
 # Redaction reads a text as a whole, so nobody's megabyte may reach it: no line shows that much anyway.
-LONGEST_TEXT = 32_768
+MAX_TEXT_LENGTH = 32_768
 # What stands next to a cut may be a part of something private, which no pattern knows any more.
 BORDER = 4_096
 
@@ -39,7 +39,7 @@ def processors(fields: dict[str, str], user_key: bytes | None = None) -> list[Pr
 def _redact(user_key: bytes | None, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     try:
         for value in event.values():
-            if isinstance(value, str) and len(value) > LONGEST_TEXT:
+            if isinstance(value, str) and len(value) > MAX_TEXT_LENGTH:
                 return _redact_long(event, user_key)
         redacted: EventDict = redact_event(event, user_key=user_key)
     except Exception as error:  # noqa: BLE001 -- a log call must not fail, and nothing unredacted may leave
@@ -49,8 +49,8 @@ def _redact(user_key: bytes | None, _logger: WrappedLogger, _method: str, event:
 
 def _redact_long(event: EventDict, user_key: bytes | None) -> EventDict:
     """Redact with long texts in two parts, their beginning and their end."""
-    half = LONGEST_TEXT // 2
-    long = {key for key, value in event.items() if isinstance(value, str) and len(value) > LONGEST_TEXT}
+    half = MAX_TEXT_LENGTH // 2
+    long = {key for key, value in event.items() if isinstance(value, str) and len(value) > MAX_TEXT_LENGTH}
     parted = {key: [value[:half], value[-half:]] if key in long else value for key, value in event.items()}
     redacted: EventDict = redact_event(parted, user_key=user_key)
     for key in long & redacted.keys():

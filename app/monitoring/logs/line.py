@@ -15,9 +15,9 @@ LIMIT: Final = 4_096
 CUT: Final = "...[cut]"
 # What leads from a line to the rest of its story is kept before everything else.
 IDENTITY: Final[tuple[str, ...]] = ("timestamp", "level", "logger", "service", "request_id", "trace_id", "span_id")
-_LONGEST_IDENTITY = 160
-_MOST_FIELDS = 40
-_SHORTEST = 40  # less of a nested value than this many bytes says nothing
+_MAX_IDENTITY_BYTES = 160
+_MAX_FIELDS = 40
+_MIN_NESTED_BYTES = 40  # less of a nested value than this many bytes says nothing
 # Shares of the room where several fields are long.
 _WEIGHTS = {"event": 2, "exception": 6, "stack": 2}
 _FRAME = re.compile(r'^([ |+-]{0,80})File "[^\n]*\n(?:\1  [^\n]*\n)*', re.MULTILINE)
@@ -59,10 +59,10 @@ def _text(value: object) -> str:
 
 def shorten(event: dict[str, Any]) -> dict[str, Any]:
     """`event`, of what JSON has, cut so that its line fits."""
-    kept = {key: _cut(event[key], _LONGEST_IDENTITY) for key in IDENTITY if key in event}
+    kept = {key: _cut(event[key], _MAX_IDENTITY_BYTES) for key in IDENTITY if key in event}
     others = {key: value for key, value in event.items() if key not in kept and key != "truncated"}
     closing: dict[str, Any] = {"fields_left_out": len(others), "truncated": True}
-    costs = {key: _cost(key, others[key]) for key in sorted(others, key=lambda key: key not in _WEIGHTS)[:_MOST_FIELDS]}
+    costs = {key: _cost(key, others[key]) for key in sorted(others, key=lambda key: key not in _WEIGHTS)[:_MAX_FIELDS]}
     shares = _share(costs, LIMIT - _size(kept) - _size(closing))
     for key in [key for key in others if key in shares]:  # in their own order: lines of one kind look alike
         room = shares[key] - _size(key) - 2
@@ -101,7 +101,7 @@ def _cut(value: Any, room: int, key: str = "") -> Any:
         return value
     if isinstance(value, str):
         return _cut_traceback(value, room) if key in {"exception", "stack"} else _cut_text(value, room, 1)
-    if room < _SHORTEST or not isinstance(value, dict | list):
+    if room < _MIN_NESTED_BYTES or not isinstance(value, dict | list):
         return CUT
     return _cut_dict(value, room) if isinstance(value, dict) else _cut_list(value, room)
 
@@ -112,7 +112,7 @@ def _cut_dict(value: dict[str, Any], room: int) -> dict[str, Any]:
     for key, item in value.items():
         left = room - _size(key) - 2
         if _size(item) > left:
-            if left >= _SHORTEST:
+            if left >= _MIN_NESTED_BYTES:
                 kept[key] = _cut(item, left)
             break
         kept[key] = item
@@ -125,7 +125,7 @@ def _cut_list(value: list[Any], room: int) -> list[Any]:
     room -= _size([CUT]) + 1
     for item in value:
         if _size(item) > room:
-            if room >= _SHORTEST:
+            if room >= _MIN_NESTED_BYTES:
                 kept.append(_cut(item, room))
             break
         kept.append(item)

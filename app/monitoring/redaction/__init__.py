@@ -8,12 +8,12 @@ from .characters import escape
 from .credentials import REDACTED
 from .identity import sanitised_address, sanitised_user
 from .keys import is_secret_key
-from .structures import DEEPEST, redact, redact_event
-from .text import LONGEST_TEXT, redact_text
+from .structures import MAX_DEPTH, redact, redact_event
+from .text import MAX_TEXT_LENGTH, redact_text
 
 __all__ = [
-    "DEEPEST",
-    "LONGEST_TEXT",
+    "MAX_DEPTH",
+    "MAX_TEXT_LENGTH",
     "REDACTED",
     "escape",
     "is_secret_key",

@@ -3,7 +3,7 @@
 _NORMAL_CARD = 16
 # The sum of the digits of twice a digit
 _DOUBLED = str.maketrans("0123456789", "0246813579")
-_MOST_GROUPS, _LONGEST_GROUP, _PAIR = 6, 8, 2
+_MAX_GROUPS, _MAX_GROUP_LENGTH, _PAIR = 6, 8, 2
 _PROVINCES = frozenset(
     (*range(11, 22), *range(31, 37), 51, 52, 53, *range(61, 66), *range(71, 77), 81, 82, *range(91, 98))
 )
@@ -36,8 +36,8 @@ def is_card(groups: list[str]) -> bool:
 def _is_one(sizes: list[int]) -> bool:
     """Whether groups of these sizes are likely to be one number: all alike, or as long as people make them."""
     first, alike = sizes[0], set(sizes[:-1]) == {sizes[0]}
-    likely = first != _PAIR if alike else first > _PAIR + 1 and min(sizes[:-1]) > _PAIR and len(sizes) <= _MOST_GROUPS
-    return likely and max(sizes) <= _LONGEST_GROUP
+    likely = first != _PAIR if alike else first > _PAIR + 1 and min(sizes[:-1]) > _PAIR and len(sizes) <= _MAX_GROUPS
+    return likely and max(sizes) <= _MAX_GROUP_LENGTH
 
 
 def _has_issuer(digits: str) -> bool:

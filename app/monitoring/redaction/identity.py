@@ -7,7 +7,7 @@ from functools import lru_cache
 
 PREFIX_IPV4 = 24
 PREFIX_IPV6 = 48
-SHORTEST_KEY = 16
+MIN_KEY_BYTES = 16
 _SHORT = 128
 _SANITISED_USER = re.compile(r"u-[0-9a-f]{16}")
 # What a list such as X-Forwarded-For holds beside the address: "[2001:db8::1]:443", 198.51.100.7:80
@@ -64,8 +64,8 @@ def sanitised_user(user_id: object, key: bytes) -> str:
     The same id has the same pseudonym wherever the key is the same, so lines of one user can be joined; nobody finds
     the id without the key. A `key` of fewer than 16 bytes is a ValueError.
     """
-    if len(key) < SHORTEST_KEY:
-        raise ValueError(f"the key has {len(key)} bytes: want {SHORTEST_KEY} or more, from a secret of the deployment")
+    if len(key) < MIN_KEY_BYTES:
+        raise ValueError(f"the key has {len(key)} bytes: want {MIN_KEY_BYTES} or more, from a secret of the deployment")
     return f"u-{hmac.digest(key, str(user_id).encode('utf-8', 'surrogatepass'), 'sha256').hex()[:16]}"
 
 

@@ -82,7 +82,7 @@ _QUESTIONS = word_set(
     """is has have needs wants can allow allows with without require requires use uses show hide enable skip"""
 )
 _SECRET = _LINE | _NUMBER | _PHRASE | _WORD
-_LONGEST = max(len(phrase) for phrase in _SECRET)
+_MAX_PHRASE_WORDS = max(len(phrase) for phrase in _SECRET)
 # Names written in one piece: accesstoken, dbpassword, XSRFTOKEN.
 _ENDINGS = ("password", "passwd", "secret", "token", "apikey", "cookie", "credential", "credentials", "sessid")
 # What may follow the word that matters: password_hash, card_number, address_line_1, authorization_header.
@@ -111,7 +111,7 @@ MARKS = word_set("email phone card nik npwp ssn jwt key")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _NO_WORD = re.compile(r"[\W_]+")
 # A name that is longer says no more than its end.
-LONGEST_KEY = 128
+MAX_KEY_LENGTH = 128
 
 
 def is_secret_key(key: str) -> bool:
@@ -121,7 +121,7 @@ def is_secret_key(key: str) -> bool:
 
 def field(key: str) -> Field:
     """What the name `key` says about its value."""
-    return _field(key if len(key) <= LONGEST_KEY else key[-LONGEST_KEY:])
+    return _field(key if len(key) <= MAX_KEY_LENGTH else key[-MAX_KEY_LENGTH:])
 
 
 @lru_cache(maxsize=4096)
@@ -166,7 +166,7 @@ def _is_network_address(words: tuple[str, ...]) -> bool:
 def _secret_phrase(words: tuple[str, ...]) -> tuple[str, ...] | None:
     """The longest private phrase at the end, whatever may follow it left out."""
     while words:
-        for count in range(min(_LONGEST, len(words)), 0, -1):
+        for count in range(min(_MAX_PHRASE_WORDS, len(words)), 0, -1):
             if words[-count:] in _SECRET:
                 return words[-count:]
         if words[-1].endswith(_ENDINGS):

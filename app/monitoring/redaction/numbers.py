@@ -34,7 +34,7 @@ _DAY = r"(?:0?[1-9]|[12]\d|3[01])"
 _MONTH = r"(?:0?[1-9]|1[0-2])"
 _YEAR = r"(?:19|20)\d\d"
 # Other numbers that are longer than some.
-_HARMLESS = re.compile(
+_OTHER_NUMBER = re.compile(
     rf"""(?:
         {_YEAR}(?P<d>[-/.]){_MONTH}(?P=d){_DAY}(?:[T ]\d\d:\d\d(?::\d\d(?:(?:\.\d{{1,9}}|,\d{{3}})(?!\.\d))?)?)?(?!\d)
       | {_DAY}(?P<e>[-/.]){_MONTH}(?P=e){_YEAR}(?!\d)
@@ -52,7 +52,7 @@ _AMOUNT = re.compile(
     r"[1-9]\d{0,2}(?:(?:\.\d{3}){1,6}(?:,\d\d?)?|(?:,\d{3}){1,6}(?:\.\d\d?)?)(?!\d)|[1-9]\d{0,18}(?:[.,]\d\d?)?(?!\d)"
 )
 
-_SHORTEST_CARD = 13
+_MIN_CARD_DIGITS = 13
 _CARD = re.compile(r"[2-9](?:[ \t.\-+/_]{0,2}\d){12,18}")
 _NIK = re.compile(r"\d(?:[ .-]?\d){15}(?!\d)")
 _NIK_SIZES = ([16], [4, 4, 4, 4], [6, 6, 4], [2, 2, 2, 6, 4])
@@ -87,7 +87,7 @@ _CALLED_WORDS = ("phone", "tel", "hp", "wa", "mobile", "cell", "fax", "hubungi",
 _LOCAL_PHONE = re.compile(rf"\d(?:{_BETWEEN}\d){{6,12}}(?!\d)")
 # Letters that may stand right before a phone number without making it a part of something else.
 _LAST_DIGITS = re.compile(r"\D*+\d++\Z")
-_LONGEST_CODE = 7
+_MAX_CODE_LENGTH = 7
 _TIED = re.compile(r"(?>(?:[-.]\d{1,8}(?!\w))+)")
 _LABELS = word_set("wa hp tel telp telepon phone ph p t m no call mobile mob cell fax nomor n r")
 _WORD_BEFORE = re.compile(r"(?<![^\W_])[^\W\d_]{1,16}\Z")
@@ -134,12 +134,12 @@ def _is_label(text: str, start: int) -> bool:
     return word is not None and word[0].lower() in _LABELS
 
 
-def _harmless(text: str, start: int) -> tuple[int, str] | None:
+def _other_number(text: str, start: int) -> tuple[int, str] | None:
     if _MONEY_BEFORE.search(text, max(0, start - 8), start):
         amount = _AMOUNT.match(text, start)
         if amount:
             return _card(text, start) or _nik(text, start) or (amount.end(), "")
-    other = _HARMLESS.match(text, start)
+    other = _OTHER_NUMBER.match(text, start)
     return (other.end(), "") if other else None
 
 
@@ -180,7 +180,7 @@ def _card(text: str, start: int) -> tuple[int, str] | None:
     groups = list(_DIGITS.finditer(match[0]))
     if text[match.end() : match.end() + 1].isdigit():
         groups.pop()
-    while sum(len(group[0]) for group in groups) >= _SHORTEST_CARD:
+    while sum(len(group[0]) for group in groups) >= _MIN_CARD_DIGITS:
         end = start + groups[-1].end()
         if is_card([group[0] for group in groups]) and not _is_tail(text, end):
             return end, "[card]"
@@ -210,7 +210,7 @@ def _end_of_phone(text: str, match: re.Match[str]) -> int:
     groups = list(_DIGITS.finditer(text, match.start(), match.end()))
     for last, group in itertools.pairwise(groups):
         sign = "(" in text[last.end() : group.start()] or (group[0][0] == "0" and _PHONES.match(text, group.start()))
-        if sign and last.end() - match.start() > _LONGEST_CODE:
+        if sign and last.end() - match.start() > _MAX_CODE_LENGTH:
             return last.end()  # another number begins
         other = _card(text, group.start()) or _nik(text, group.start())
         if other:
@@ -229,4 +229,4 @@ def _is_whole(written: str) -> bool:
     return len(digits) >= (10 if digits.startswith("62") or written == f"+{digits}" else 8)
 
 
-_KINDS: tuple[Callable[[str, int], tuple[int, str] | None], ...] = (_npwp, _harmless, _ssn, _nik, _card, _phone)
+_KINDS: tuple[Callable[[str, int], tuple[int, str] | None], ...] = (_npwp, _other_number, _ssn, _nik, _card, _phone)

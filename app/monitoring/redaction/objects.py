@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .keys import LONGEST_KEY, Kind, field, is_secret_key
+from .keys import MAX_KEY_LENGTH, Kind, field, is_secret_key
 
 _NAMES = ("name", "key", "field", "header")
 
@@ -22,7 +22,7 @@ def name_of(key: Any) -> str | None:
     if isinstance(key, str):
         return key
     if isinstance(key, bytes):
-        return key[-LONGEST_KEY:].decode("latin-1")
+        return key[-MAX_KEY_LENGTH:].decode("latin-1")
     return None if key is None or isinstance(key, int | float) else show(key)
 
 
@@ -64,4 +64,4 @@ def is_pair(value: Any) -> bool:
     if not isinstance(value, list | tuple) or len(value) != 2 or hasattr(value, "_fields"):  # noqa: PLR2004
         return False
     name = name_of(value[0])
-    return name is not None and len(name) <= LONGEST_KEY and field(name).kind is not Kind.PLAIN
+    return name is not None and len(name) <= MAX_KEY_LENGTH and field(name).kind is not Kind.PLAIN

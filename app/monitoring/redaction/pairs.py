@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 from .credentials import REDACTED
 from .keys import (
-    LONGEST_KEY,
     MARKS,
+    MAX_KEY_LENGTH,
     TAILS,
     Extent,
     Field,
@@ -93,7 +93,7 @@ def _field_of(match: re.Match[str], text: str, *, is_error: bool) -> Field | Non
     if found.kind is Kind.PLAIN and _is_private_here(found.words, match, text, is_error=is_error):
         return Field(Kind.SECRET, Extent.WORD, found.words)
     if found.kind is Kind.PLAIN and found.words[-1:] and found.words[-1] in _LAST_WORDS and sign in (":", "="):
-        words = _BEFORE.search(text, max(0, start - LONGEST_KEY // 2), start)
+        words = _BEFORE.search(text, max(0, start - MAX_KEY_LENGTH // 2), start)
         found = field(words[0] + name) if words else found
     return None if found.kind in (Kind.PLAIN, Kind.TRACE) else found
 
@@ -103,7 +103,7 @@ def _is_mark(match: re.Match[str], text: str) -> bool:
     name = match["name"]
     if name not in MARKS or text[match.start() - 1 : match.start()] != "[":
         return False
-    return match["sign"] == ":" or not _FORM.search(text, max(0, match.start() - LONGEST_KEY), match.start())
+    return match["sign"] == ":" or not _FORM.search(text, max(0, match.start() - MAX_KEY_LENGTH), match.start())
 
 
 def _is_private_here(words: tuple[str, ...], match: re.Match[str], text: str, *, is_error: bool) -> bool:

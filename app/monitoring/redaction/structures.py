@@ -12,19 +12,19 @@ from typing import Any
 
 from .credentials import REDACTED
 from .identity import is_sanitised_user, sanitised_list, sanitised_user
-from .keys import LONGEST_KEY, Kind, field
+from .keys import MAX_KEY_LENGTH, Kind, field
 from .objects import fields_of, is_pair, name_of, named_elsewhere, show
-from .text import LONGEST_TEXT, redact_text
+from .text import MAX_TEXT_LENGTH, redact_text
 
-DEEPEST = 8
-MOST_ITEMS = 4096
-MOST_CHARACTERS = 262_144
+MAX_DEPTH = 8
+MAX_ITEMS = 4096
+MAX_CHARACTERS = 262_144
 # Below this a number under the plural of a private name says how many there are.
 _COUNTS_END = 10**9
 _CARDS_BEGIN, _CARDS_END = 10**14, 10**16
 _TRACE = re.compile(r"[0-9a-f]{16}(?:[0-9a-f]{16})?")
 # Their text holds nothing but digits and signs.
-_HARMLESS = (dt.date, dt.time, dt.timedelta, uuid.UUID)
+_NEVER_PRIVATE = (dt.date, dt.time, dt.timedelta, uuid.UUID)
 _SCALARS = frozenset({str, bool, int, float})
 _TRACEBACKS = frozenset({"exception", "stack"})
 
@@ -43,7 +43,7 @@ def redact_event(event: Mapping[str, Any], *, user_key: bytes | None = None) -> 
     clean: dict[str, Any] = {}
     for key, value in event.items():
         kind = type(value)
-        if kind is str and len(value) <= LONGEST_TEXT and (found := _quick(key, value)) is not None:
+        if kind is str and len(value) <= MAX_TEXT_LENGTH and (found := _quick(key, value)) is not None:
             clean[key] = found
         elif (kind is float or (kind is int and value < _CARDS_BEGIN)) and _rule(key) is Kind.PLAIN:
             clean[key] = value
@@ -66,7 +66,7 @@ def _quick(key: Any, text: str) -> str | None:
 @lru_cache(maxsize=4096)
 def _rule(key: Any) -> Kind | None:
     """What is done with a field of this name; None for a name that is not written as it is, or is of another kind."""
-    plain = isinstance(key, str) and len(key) <= LONGEST_KEY and key not in _TRACEBACKS
+    plain = isinstance(key, str) and len(key) <= MAX_KEY_LENGTH and key not in _TRACEBACKS
     return field(key).kind if plain and redact_text(key, one_line=True) == key else None
 
 
@@ -77,8 +77,8 @@ class _Copy:
 
     def __init__(self, *, user_key: bytes | None = None) -> None:
         self.user_key = user_key
-        self.items = MOST_ITEMS
-        self.characters = MOST_CHARACTERS
+        self.items = MAX_ITEMS
+        self.characters = MAX_CHARACTERS
 
     def value(self, value: Any, depth: int) -> Any:
         """A copy of `value`, which is `depth` levels below the top."""
@@ -87,9 +87,9 @@ class _Copy:
         if value is None or isinstance(value, int | float):
             return self._number(value)
         if isinstance(value, bytes | bytearray):
-            return self._text(repr(bytes(value[: LONGEST_TEXT + 1])))
-        if isinstance(value, _HARMLESS) or depth >= DEEPEST:
-            return str(value) if isinstance(value, _HARMLESS) else REDACTED
+            return self._text(repr(bytes(value[: MAX_TEXT_LENGTH + 1])))
+        if isinstance(value, _NEVER_PRIVATE) or depth >= MAX_DEPTH:
+            return str(value) if isinstance(value, _NEVER_PRIVATE) else REDACTED
         try:
             return self._structure(value, depth)
         except Exception:  # noqa: BLE001 -- an object that cannot be read is no reason to lose the line
@@ -173,11 +173,11 @@ class _Copy:
     def client(self, value: Any, depth: int) -> Any:
         """An address, or several; a host's name is no address of a guest."""
         if isinstance(value, list | tuple):
-            return [self.client(item, depth) for item in value[:MOST_ITEMS]]
+            return [self.client(item, depth) for item in value[:MAX_ITEMS]]
         if value is None or isinstance(value, int | float):
             return value
         text = value if isinstance(value, str) else show(value)
-        network = sanitised_list(text) if len(text) <= LONGEST_TEXT else None
+        network = sanitised_list(text) if len(text) <= MAX_TEXT_LENGTH else None
         return self._text(text, one_line=True) if network is None else network
 
     def user(self, value: Any, _depth: int) -> Any:

@@ -10,7 +10,7 @@ from .numbers import redact_numbers
 from .pairs import redact_pairs
 
 # A longer text is cut: what it costs to look through one value is bounded, whoever wrote it.
-LONGEST_TEXT = 16_384
+MAX_TEXT_LENGTH = 16_384
 # What is left of a secret that the cut went through is within so many characters of the end.
 _MARGIN = 512
 # Without any of these a text holds nothing private: signs, digits, a long word, the name of a scheme.
@@ -29,8 +29,8 @@ _SIGN = re.compile(r"[=:>]|--|[\"'],")
 
 # Texts that were looked through and left as they are. Most of an event's are the same ones again and again.
 _clean: set[str] = set()
-_MOST_CLEAN = 4096
-_LONGEST_CLEAN = 80
+_MAX_CLEAN = 4096
+_MAX_CLEAN_LENGTH = 80
 
 
 def redact_text(text: str, *, one_line: bool = False) -> str:
@@ -39,7 +39,7 @@ def redact_text(text: str, *, one_line: bool = False) -> str:
     What it holds is replaced by "[email]", "[phone]", "[card]" and the like, or by "[redacted]" behind a private name.
     Newlines and tabs stay unless `one_line`. More than 16,384 characters are cut, and the end says how many.
     """
-    if len(text) > LONGEST_TEXT:
+    if len(text) > MAX_TEXT_LENGTH:
         return _cut(text, one_line=one_line)
     if text in _clean:
         return text
@@ -49,7 +49,7 @@ def redact_text(text: str, *, one_line: bool = False) -> str:
     found = escape(found, one_line=one_line)
     if found == text:
         _remember(text)
-    return found if len(found) <= LONGEST_TEXT else _shorten(found, len(found))
+    return found if len(found) <= MAX_TEXT_LENGTH else _shorten(found, len(found))
 
 
 def _settled(text: str) -> str:
@@ -88,16 +88,16 @@ def _decoded(token: str, layer: int) -> str:
 
 def _cut(text: str, *, one_line: bool) -> str:
     """The beginning, redacted with some more behind it that is then dropped: half a secret would not be recognised."""
-    return _shorten(escape(_settled(text[:LONGEST_TEXT]), one_line=one_line), len(text))
+    return _shorten(escape(_settled(text[:MAX_TEXT_LENGTH]), one_line=one_line), len(text))
 
 
 def _shorten(clean: str, length: int) -> str:
-    kept = clean[: max(0, min(len(clean), LONGEST_TEXT) - _MARGIN)]
+    kept = clean[: max(0, min(len(clean), MAX_TEXT_LENGTH) - _MARGIN)]
     return f"{kept}[cut {length - len(kept)} characters]"
 
 
 def _remember(text: str) -> None:
-    if len(text) <= _LONGEST_CLEAN and text.isprintable():
-        if len(_clean) >= _MOST_CLEAN:
+    if len(text) <= _MAX_CLEAN_LENGTH and text.isprintable():
+        if len(_clean) >= _MAX_CLEAN:
             _clean.clear()
         _clean.add(text)

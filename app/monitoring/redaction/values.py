@@ -10,7 +10,7 @@ from .keys import Extent, Field, Kind, word_set
 _PREFIXED_QUOTE = re.compile(r"[bBrRuUfF]{0,2}(\\{0,16})([\"'`])")
 _OPENERS = frozenset("([{")
 # How far a call such as Secret('...') is followed; a bracket that opens the value is followed to its end.
-_LONGEST_CALL = 512
+_MAX_CALL_LENGTH = 512
 _BRACKET = re.compile(r"[()\[\]{}]|\"(?>(?:[^\"\\]|\\.)*)\"?|'(?>(?:[^'\\]|\\.)*)'?", re.DOTALL)
 # A delimiter ends a word where it is one: a comma inside a password is none.
 _WORD = re.compile(
@@ -22,7 +22,7 @@ _WORD = re.compile(
     re.VERBOSE,
 )
 _NUMBER = re.compile(r"[+(]{0,2}\d(?>(?:[ .()\-+/]{0,3}\d)*)\w*+")
-_LONG_NUMBER = 7
+_MIN_LONG_DIGITS = 7
 _NETWORK = (
     r"(?:\[[0-9A-Fa-f:.]{2,45}\](?::\d{1,5})?"
     r"|(?=[0-9A-Fa-f]{0,4}[.:])[0-9A-Fa-f:.]{1,63}(?<![:.])(?:::)?(?:%\w{1,16})?(?:/\d{1,3})?)"
@@ -62,7 +62,7 @@ def value_of(text: str, name: Name) -> tuple[int, str]:
         return _balanced(text, start, len(text)), REDACTED
     end = _unquoted(text, name)
     while text[end : end + 1] == "(" and found.extent is Extent.WORD and found.kind is Kind.SECRET:
-        closed = _balanced(text, end, end + _LONGEST_CALL)
+        closed = _balanced(text, end, end + _MAX_CALL_LENGTH)
         rest = _WORD.match(text, closed if text[closed - 1] == ")" else end + 1)
         end = rest.end() if rest else closed
     return end, _replacement(text[start:end], found)
@@ -136,7 +136,7 @@ def _unquoted(text: str, name: Name) -> int:
     value = pattern.match(text, start) or _WORD.match(text, start)
     end = value.end() if value else start
     number = _NUMBER.match(text, start) if found.extent is Extent.WORD else None
-    if number and number.end() > end and sum(map(str.isdigit, number[0])) >= _LONG_NUMBER:  # a phone's, with blanks
+    if number and number.end() > end and sum(map(str.isdigit, number[0])) >= _MIN_LONG_DIGITS:  # a phone's, with blanks
         end = number.end()
     if text[end : end + 1] == "%":  # a blank as URLs have it
         word = _WORD.match(text, end)

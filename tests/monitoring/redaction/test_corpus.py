@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.monitoring.redaction import LONGEST_TEXT, redact, redact_event, redact_text
+from app.monitoring.redaction import MAX_TEXT_LENGTH, redact, redact_event, redact_text
 from tests.monitoring.redaction.corpus import SURROUNDINGS, leaks, load, secrets, without_marks
 
 PRIVATE = load("private")
@@ -79,9 +79,9 @@ def test_a_secret_that_the_cut_goes_through_is_not_left_in_half() -> None:
     for entry in PRIVATE:
         value = without_marks(entry)
         for reach in range(2, len(value), max(1, len(value) // 4)):
-            text = "." * (LONGEST_TEXT - reach - 1) + " " + value + " " + "." * LONGEST_TEXT
+            text = "." * (MAX_TEXT_LENGTH - reach - 1) + " " + value + " " + "." * MAX_TEXT_LENGTH
             clean = redact_text(text)
-            assert len(clean) <= LONGEST_TEXT
+            assert len(clean) <= MAX_TEXT_LENGTH
             if any(leaks(secret, clean) for secret in secrets(entry)):
                 left[entry] = clean.strip(".")
     assert left == {}

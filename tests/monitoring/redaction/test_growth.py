@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from app.monitoring import redaction as _redaction
-from app.monitoring.redaction import LONGEST_TEXT, redact, redact_text
+from app.monitoring.redaction import MAX_TEXT_LENGTH, redact, redact_text
 from app.monitoring.redaction import text as texts
 from app.monitoring.redaction.characters import escape
 from app.monitoring.redaction.text import scrub
@@ -188,16 +188,16 @@ def test_a_text_that_is_a_hundred_times_too_long_comes_to_an_end(piece: str) -> 
 @pytest.mark.parametrize("piece", HOSTILE)
 def test_a_million_characters_cost_no_more_than_what_is_kept(piece: str, tally: list[int]) -> None:
     text = hostile(piece, 1_000_000)
-    assert len(redact_text(text)) <= LONGEST_TEXT
-    assert len(str(redact({text: [text, text.encode()]}))) < 10 * LONGEST_TEXT
-    assert tally[0] <= 6 * LONGEST_TEXT * 1_000
+    assert len(redact_text(text)) <= MAX_TEXT_LENGTH
+    assert len(str(redact({text: [text, text.encode()]}))) < 10 * MAX_TEXT_LENGTH
+    assert tally[0] <= 6 * MAX_TEXT_LENGTH * 1_000
 
 
 def test_texts_that_were_looked_through_are_remembered_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(texts, "_clean", set())
-    for number in range(3 * texts._MOST_CLEAN):
+    for number in range(3 * texts._MAX_CLEAN):
         redact_text(f"harmless {number}")
-        assert len(texts._clean) <= texts._MOST_CLEAN
+        assert len(texts._clean) <= texts._MAX_CLEAN
 
 
 def test_of_bytes_no_more_is_read_than_is_shown() -> None:
@@ -209,4 +209,4 @@ def test_of_bytes_no_more_is_read_than_is_shown() -> None:
 
     read: list[int] = []
     redact({"body": Counted(10_000_000)})
-    assert read == [LONGEST_TEXT + 1]
+    assert read == [MAX_TEXT_LENGTH + 1]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.monitoring.redaction import LONGEST_TEXT, redact, redact_event, redact_text
+from app.monitoring.redaction import MAX_TEXT_LENGTH, redact, redact_event, redact_text
 from tests.monitoring.redaction.corpus import leaks, load, squashed, without_marks
 
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -150,8 +150,8 @@ def test_redacting_again_changes_nothing_more(text: str, one_line: bool) -> None
 def test_what_comes_out_is_bounded_and_says_how_much_was_cut(piece: str, times: int, end: str) -> None:
     text = piece * min(times, 40_000 // len(piece)) + end
     clean = redact_text(text)
-    assert len(clean) <= LONGEST_TEXT
-    assert ("characters]" in clean) >= (len(text) > LONGEST_TEXT)
+    assert len(clean) <= MAX_TEXT_LENGTH
+    assert ("characters]" in clean) >= (len(text) > MAX_TEXT_LENGTH)
 
 
 Moments = st.datetimes(datetime(1900, 1, 1), datetime(2099, 1, 1))  # noqa: DTZ001

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import pytest
 from pydantic import BaseModel, SecretStr
 
-from app.monitoring.redaction import LONGEST_TEXT, REDACTED, redact, redact_event, redact_text
-from app.monitoring.redaction.structures import MOST_CHARACTERS, MOST_ITEMS
+from app.monitoring.redaction import MAX_TEXT_LENGTH, REDACTED, redact, redact_event, redact_text
+from app.monitoring.redaction.structures import MAX_CHARACTERS, MAX_ITEMS
 
 MAIL = "wayan@example.com"
 
@@ -99,7 +99,7 @@ def test_bytes_are_their_text_without_private_data(kind: Any) -> None:
         redact(kind(b'{"password": "hunter22", "x": "wayan@example.com"}'))
         == 'b\'{"password": "[redacted]", "x": "[email]"}\''
     )
-    assert len(redact(kind(b"x" * 10_000_000))) <= LONGEST_TEXT
+    assert len(redact(kind(b"x" * 10_000_000))) <= MAX_TEXT_LENGTH
 
 
 def test_exceptions_and_groups_are_their_messages() -> None:
@@ -160,17 +160,17 @@ def test_structures_that_hold_themselves_end() -> None:
 
 
 def test_wide_structures_are_cut_and_say_so() -> None:
-    assert redact(list(range(MOST_ITEMS + 10)))[-1] == "[cut 10 items]"
-    clean = redact({f"k{number}": number for number in range(MOST_ITEMS + 10)})
-    assert (len(clean), clean["[cut]"]) == (MOST_ITEMS + 1, "10 items")
+    assert redact(list(range(MAX_ITEMS + 10)))[-1] == "[cut 10 items]"
+    clean = redact({f"k{number}": number for number in range(MAX_ITEMS + 10)})
+    assert (len(clean), clean["[cut]"]) == (MAX_ITEMS + 1, "10 items")
 
 
 def test_many_long_texts_are_cut_and_say_so() -> None:
-    texts = ["x" * LONGEST_TEXT] * 100
+    texts = ["x" * MAX_TEXT_LENGTH] * 100
     clean = redact(texts)
-    assert sum(map(len, clean)) <= MOST_CHARACTERS + LONGEST_TEXT + 100 * 40
-    assert clean[-1] == f"[cut {LONGEST_TEXT} characters]"
-    assert redact_text("x" * 20_000).endswith(f"[cut {20_000 - LONGEST_TEXT + 512} characters]")
+    assert sum(map(len, clean)) <= MAX_CHARACTERS + MAX_TEXT_LENGTH + 100 * 40
+    assert clean[-1] == f"[cut {MAX_TEXT_LENGTH} characters]"
+    assert redact_text("x" * 20_000).endswith(f"[cut {20_000 - MAX_TEXT_LENGTH + 512} characters]")
 
 
 def test_two_private_names_stay_two_fields() -> None:

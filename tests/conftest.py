@@ -11,38 +11,29 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
-from fastapi import FastAPI
-from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from redis.asyncio import Redis
 
 from app.database.migrate import migrate
 from app.database.pool import Database
 from app.embedded import EmbeddedServers
 from app.main import create_app
-from app.monitoring import tracing
-from app.monitoring.traces.sampling import RequestIds, RequestSampler
 from app.settings import Settings
+from tests.fixtures import anyio_backend, exporter, running, spans
+
+__all__ = ["anyio_backend", "exporter", "running", "spans"]
 
 ADMIN_KEY = "a key for the tests only"
 Application = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 
 # Tests that wait for a service more than they compute.
-SLOW = ("dashboards", "telemetry", "process", "loadtest", "k8s", "alerts")
+SLOW = ("dashboards", "telemetry", "process", "loadtest", "k8s", "alerts", "adoption", "wheel")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the slow directories first: a slow file that is dealt out last keeps one process busy and the others idle."""
     here = Path(__file__).parent
     items.sort(key=lambda item: item.path.relative_to(here).parts[0] not in SLOW)
-
-
-@pytest.fixture(scope="session")
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": True}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -157,15 +148,6 @@ def make_settings(database_url: str, redis_url: str) -> Callable[..., Settings]:
     return make
 
 
-@asynccontextmanager
-async def running(app: FastAPI, peer: tuple[str, int] = ("127.0.0.1", 40_000)) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of `app`, whose lifespan runs meanwhile; requests seem to come from `peer`."""
-    async with app.router.lifespan_context(app):
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=peer)
-        async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
-            yield client
-
-
 @pytest.fixture
 def application(make_settings: Callable[..., Settings]) -> Application:
     """`async with application(ai_base_url=...) as client`: the real application with changed settings."""
@@ -183,29 +165,3 @@ async def client(application: Application) -> AsyncIterator[httpx.AsyncClient]:
     """The application as it is set up for tests."""
     async with application() as opened:
         yield opened
-
-
-class _Lasting(SimpleSpanProcessor):
-    """A processor that the end of one application does not end."""
-
-    def shutdown(self) -> None:
-        """The session's provider serves the next application too."""
-
-
-@pytest.fixture(scope="session")
-def exporter() -> InMemorySpanExporter:
-    """The spans of this process, from the first test that wants them."""
-    kept = InMemorySpanExporter(max_spans=10_000)
-    provider = TracerProvider(sampler=RequestSampler(1.0), id_generator=RequestIds(), shutdown_on_exit=False)
-    provider.add_span_processor(_Lasting(kept))
-    trace.set_tracer_provider(provider)
-    # Once in a process: with another provider in its place for a while, the libraries would be bound to that one.
-    tracing.request_tracer("")
-    return kept
-
-
-@pytest.fixture
-def spans(exporter: InMemorySpanExporter) -> InMemorySpanExporter:
-    """The spans of this test."""
-    exporter.clear()
-    return exporter

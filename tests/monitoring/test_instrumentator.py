@@ -10,13 +10,11 @@ from prometheus_fastapi_instrumentator import Instrumentator as Library
 from prometheus_fastapi_instrumentator import metrics as library
 from structlog.testing import capture_logs
 
-from app.main import create_app
 from app.monitoring.metrics.registry import BoundedRegistry
 from app.monitoring.multiprocess.labels import OVERFLOW
 from app.monitoring.prometheus import REFUSED, Instrumentator
 from app.monitoring.requests import layer as middleware
 from app.monitoring.requests.placement import observe
-from tests.conftest import running
 from tests.middleware.applications import fastapi_house
 from tests.middleware.wire import Wire
 from tests.monitoring.oracle import Call, drive
@@ -231,13 +229,3 @@ def test_what_cannot_work_with_the_layer_is_refused() -> None:
     with pytest.raises(TypeError, match=r"answer anybody.+ use expose_to"):
         Instrumentator().expose(app)
     assert not app.user_middleware
-
-
-async def test_the_service_counts_as_its_instrumentator_says(make_settings: Any) -> None:
-    seen: list[str] = []
-    app = create_app(make_settings())
-    app.state.instrumentator.add(lambda info: seen.append(info.modified_handler))
-    async with running(app) as client:
-        await client.get("/api/v1/destinations/tanah-lot")
-        await client.get("/metrics")
-    assert seen == ["/api/v1/destinations/{slug}"]

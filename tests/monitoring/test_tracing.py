@@ -1,6 +1,5 @@
 """Spans of a request across its dependencies, and what happens to them where the collector is away."""
 
-import asyncio
 import json
 import os
 import socket
@@ -13,22 +12,18 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
-import httpx
 import pytest
 from opentelemetry import trace
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, set_span_in_context
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 from structlog.testing import capture_logs
 
 from app.monitoring import tracing
 from app.monitoring.metrics.registry import registry
 from app.monitoring.traces import exporter as exporters
-from loadtest.fake_ai import fake_ai
-from tests.api.test_health import migrated
-from tests.conftest import Application
 from tests.middleware.wire import Wire
 from tests.process.service import ROOT
 
@@ -221,61 +216,6 @@ def test_a_span_reaches_a_collector_over_grpc() -> None:
     attributes = {item.key: item.value.string_value for item in resource_spans.resource.attributes}
     ((span,),) = [scope.spans for scope in resource_spans.scope_spans]
     assert (attributes["service.name"], span.name) == ("bali", "swim")
-
-
-async def test_a_request_and_all_that_it_asks_are_one_trace(
-    application: Application, spans: InMemorySpanExporter
-) -> None:
-    async with fake_ai() as ai, application(ai_base_url=ai.url) as client:
-        parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-        question = {"message": "Where to swim?"}
-        answer = await client.post("/api/v1/assistant/chat", json=question, headers={"traceparent": parent})
-        assert answer.status_code == 200, answer.text
-    found = [span for span in spans.get_finished_spans() if span.context.trace_id == int(parent[3:35], 16)]
-    (request,) = [span for span in found if span.kind is SpanKind.SERVER]
-    assert request.name == "POST /api/v1/assistant/chat"
-    assert request.parent is not None
-    assert request.parent.span_id == int(parent[36:52], 16)
-    scopes = {span.instrumentation_scope.name.rpartition(".")[2] for span in found if span.instrumentation_scope}
-    assert scopes == {"monitoring", "assistant", "asyncpg", "redis", "httpx"}
-    ids = {span.context.span_id for span in found}
-    assert all(span.parent and span.parent.span_id in ids for span in found if span is not request)
-    assert not [span for span in found if span.name.endswith(("http send", "http receive"))]
-
-
-@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/health", "/metrics"])
-async def test_probes_and_scrapes_make_no_spans_at_all(
-    application: Application, spans: InMemorySpanExporter, path: str
-) -> None:
-    async with application() as client:
-        await migrated()
-        spans.clear()
-        assert (await client.get(path)).status_code == 200
-        assert [span.name for span in spans.get_finished_spans()] == []
-
-
-async def test_a_look_at_the_breaker_that_nobody_asked_for_makes_no_spans(
-    application: Application, spans: InMemorySpanExporter
-) -> None:
-    async with application() as client:
-        await migrated()
-        assert isinstance(client._transport, httpx.ASGITransport)
-        breaker = client._transport.app.state.services.concierge.breaker  # type: ignore[attr-defined]
-        looked = asyncio.Event()
-        state = breaker.state
-
-        async def look() -> None:
-            await state()
-            looked.set()
-
-        breaker.state = look
-        spans.clear()
-        watching = asyncio.create_task(breaker.watch(0.0))
-        await looked.wait()
-        watching.cancel()
-        assert [span.name for span in spans.get_finished_spans()] == []
-        await state()
-        assert spans.get_finished_spans()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,55 @@
+"""Fixtures of every test, without the service: the package's tests take them where only the package is installed."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from app.monitoring import tracing
+from app.monitoring.traces.sampling import RequestIds, RequestSampler
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": True}
+
+
+@asynccontextmanager
+async def running(app: FastAPI, peer: tuple[str, int] = ("127.0.0.1", 40_000)) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of `app`, whose lifespan runs meanwhile; requests seem to come from `peer`."""
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=peer)
+        async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
+            yield client
+
+
+class _Lasting(SimpleSpanProcessor):
+    """A processor that the end of one application does not end."""
+
+    def shutdown(self) -> None:
+        """The session's provider serves the next application too."""
+
+
+@pytest.fixture(scope="session")
+def exporter() -> InMemorySpanExporter:
+    """The spans of this process, from the first test that wants them."""
+    kept = InMemorySpanExporter(max_spans=10_000)
+    provider = TracerProvider(sampler=RequestSampler(1.0), id_generator=RequestIds(), shutdown_on_exit=False)
+    provider.add_span_processor(_Lasting(kept))
+    trace.set_tracer_provider(provider)
+    # Once in a process: with another provider in its place for a while, the libraries would be bound to that one.
+    tracing.request_tracer("")
+    return kept
+
+
+@pytest.fixture
+def spans(exporter: InMemorySpanExporter) -> InMemorySpanExporter:
+    """The spans of this test."""
+    exporter.clear()
+    return exporter

@@ -5,10 +5,13 @@ import gzip
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from structlog.testing import capture_logs
 
@@ -17,6 +20,7 @@ from app.monitoring.multiprocess.aggregate import Flights, directory, exposition
 from app.monitoring.multiprocess.archive import Files
 from app.monitoring.multiprocess.directory import claim
 from app.monitoring.multiprocess.reader import DirectoryGoneError
+from app.monitoring.prometheus import Instrumentator
 from tests.monitoring.multiprocess.simulated import OPENMETRICS, Scene, samples, series
 from tests.process.service import total, wait_for
 
@@ -247,15 +251,18 @@ def test_what_passes_the_limit_in_the_next_service_is_counted_from_its_beginning
     assert REFUSED._value.get() == before + 4
 
 
-def test_the_limit_of_a_reader_in_a_worker_is_the_registrys(
-    single: CollectorRegistry, scene: Scene, monkeypatch: pytest.MonkeyPatch
+async def test_the_limit_of_a_reader_in_a_worker_is_the_registrys(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    app = FastAPI()
+    Instrumentator().expose_to(app, [ip_network("127.0.0.1")])
     monkeypatch.setattr(registry(), "max_series", 2)
     with scene.worker().at_work():
         hits = Counter("hits", "Hits.", ("number",), registry=None)
         for number in range(4):
             hits.labels(number).inc()
-    found = samples(exposition("", single)[0].decode())
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://testserver") as client:
+        found = samples((await client.get("/metrics")).text)
     assert found[series("hits_total", number="__overflow__")] == 2
 
 

@@ -58,6 +58,14 @@ def test_the_exporter_loads_no_web_framework(installed_wheel: Environment, tmp_p
     assert done.stdout == "[]\n", done.stderr
 
 
+def test_every_signal_works_where_gunicorn_is_not_installed(installed_wheel: Environment, tmp_path: Path) -> None:
+    script = "import sys; sys.modules.update({'gunicorn': None, 'uvicorn_worker': None}); "
+    script += f"from {PACKAGE} import Observability, exporter, health, logging, prometheus, tracing; "
+    script += "from fastapi import FastAPI; Observability('shop').instrument(FastAPI()); print('done')"
+    done = installed_wheel.run("-c", script, cwd=tmp_path)
+    assert done.stdout == "done\n", done.stderr
+
+
 def types_of(program: str, installed_wheel: Environment, directory: Path) -> str:
     """Return what a strict mypy says of `program` next to the installed package."""
     (directory / "program.py").write_text(program)

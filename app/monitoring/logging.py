@@ -29,6 +29,11 @@ from .logs.loguru_sink import LoguruSink
 from .logs.once import not_logged_yet
 from .logs.writer import Writer
 
+try:
+    from gunicorn.glogging import Logger as GunicornBaseLogger
+except ModuleNotFoundError:  # an extra of the package: without gunicorn nobody makes its logger
+    GunicornBaseLogger = object
+
 Renderer = Literal["json", "console"]
 Write = Callable[[bytes], object]
 WriteSoon = Callable[[Callable[[Any], bytes], Any], object]

@@ -27,6 +27,7 @@ class Observability:
     """
 
     _current: ClassVar["Observability | None"] = None
+    _under_gunicorn: ClassVar[bool] = False
 
     def __init__(self, service: str | None = None, **options: Any) -> None:
         self.options = Options.read({"service": service, **options})
@@ -94,10 +95,29 @@ class Observability:
         package's.
         """
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self.options.directory)
+        Observability._under_gunicorn = True
         # Afterwards: importing the registry decides by the variable where values live.
         from .server.configuration import settings_of  # noqa: PLC0415
 
         return settings_of(self.options, app, preload, collectors, settings)
+
+    def start_worker(self) -> "Observability":
+        """Set up logs, the tracer provider and the place of a worker that runs without gunicorn; return this object.
+
+        Call it before the first metric, in the module that `uvicorn --workers N` or `fastapi run --workers N` imports.
+        PROMETHEUS_MULTIPROC_DIR must be set. Does nothing under gunicorn, whose hooks have done it, and nothing the
+        second time. Raises OptionsError where the directory is not set or another service counts there.
+        """
+        if not Observability._under_gunicorn:
+            if self.options.metrics_directory is not None:
+                os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self.options.metrics_directory)
+                # Before the first metric, whose file is made in it.
+                self.options.metrics_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.registry  # noqa: B018 -- its limit and its namespace hold from here on
+            from .server.standalone import start  # noqa: PLC0415
+
+            start(self.options)
+        return self
 
     def instrument(self, app: "FastAPI") -> "FastAPI":
         """Observe `app`: the request layer, proxy headers, /metrics, and the tasks of a worker beside its lifespan.

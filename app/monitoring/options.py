@@ -142,6 +142,22 @@ class Options:
             "environment": self.environment,
         }
 
+    @property
+    def tracing(self) -> dict[str, Any]:
+        """The arguments of `tracing.configure`."""
+        return {
+            "exporter": self.exporter,
+            "endpoint": self.otlp_endpoint,
+            "ratio": self.sample_ratio,
+            "service": self.service,
+            "version": self.version,
+            "environment": self.environment,
+            "namespace": self.namespace,
+            "timeout": self.otlp_timeout,
+            "queue": self.span_queue,
+            "batch": self.span_batch,
+        }
+
 
 def _parse(variable: str, text: str, read: Callable[[str], Any]) -> Any:
     try:

@@ -114,18 +114,7 @@ def _hooks(options: Options) -> dict[str, Hook]:
         """In the worker: a tracer provider of its own, since exporters and channels do not survive a fork."""
         process.take_place(worker.place)
         if not options.tracing_disabled:
-            tracing.configure(
-                exporter=options.exporter,
-                endpoint=options.otlp_endpoint,
-                ratio=options.sample_ratio,
-                service=options.service,
-                version=options.version,
-                environment=options.environment,
-                namespace=options.namespace,
-                timeout=options.otlp_timeout,
-                queue=options.span_queue,
-                batch=options.span_batch,
-            )
+            tracing.configure(**options.tracing)
             tracing.instrument_libraries()  # the application is imported next
 
     def child_exit(server: Any, worker: Any) -> None:

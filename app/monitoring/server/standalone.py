@@ -1,0 +1,96 @@
+"""A worker under another process manager than gunicorn: `uvicorn --workers N`, `fastapi run --workers N`.
+
+The constraint to know: no process of the package stands above the workers, so the first worker of a process manager
+claims the metrics directory on behalf of it. A replaced worker finds the claim and keeps what was counted before.
+"""
+
+import fcntl
+import multiprocessing
+import os
+import platform
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from .. import logging, tracing
+from ..companion import close_in_children
+from ..metrics import process
+from ..metrics.catalogue import catalogue
+from ..multiprocess.directory import DirectoryError, claim
+from ..options import Options, OptionsError
+
+OWNER, OWNER_LOCK = "owner", "owner.lock"
+# Kept open until this process ends: the locks on them say who has which place.
+_held: list[IO[str]] = []
+
+
+def start(options: Options) -> None:
+    """Set up this worker. Raises OptionsError where the metrics directory is unset or of another service."""
+    if _held:
+        return
+    logging.configure(**options.logging)  # type: ignore[arg-type]
+    directory = options.metrics_directory
+    if directory is None:
+        raise OptionsError("PROMETHEUS_MULTIPROC_DIR='': want a directory that the workers and the exporter share")
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _claim_for_manager(directory)
+        process.take_place(_take_place(directory))
+    except DirectoryError as error:
+        raise OptionsError(str(error)) from error
+    except OSError as error:
+        raise OptionsError(
+            f"PROMETHEUS_MULTIPROC_DIR={str(directory)!r}: {error.strerror}: want a directory"
+        ) from error
+    catalogue().build_info.labels(options.version, platform.python_version(), options.environment).set(1)
+    if not options.tracing_disabled:
+        tracing.configure(**options.tracing)
+
+
+def _manager() -> str:
+    """Return the process manager's id and start time. A process that nobody spawned is its own."""
+    parent = multiprocessing.parent_process()
+    pid = os.getpid() if parent is None or parent.pid is None else parent.pid
+    return f"{pid} {psutil.Process(pid).create_time()}"
+
+
+def _runs(manager: str) -> bool:
+    pid, _, started = manager.partition(" ")
+    try:
+        return psutil.Process(int(pid)).create_time() == float(started)
+    except (ValueError, psutil.NoSuchProcess):
+        return False
+
+
+def _claim_for_manager(directory: Path) -> None:
+    """Empty `directory` unless a worker of the same manager has done so. Raises DirectoryError."""
+    manager, owner = _manager(), directory / OWNER
+    with (directory / OWNER_LOCK).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        last = owner.read_text() if owner.exists() else ""
+        if last == manager:
+            return
+        if _runs(last):
+            raise DirectoryError(
+                f"PROMETHEUS_MULTIPROC_DIR={str(directory)!r}: process {last.partition(' ')[0]} counts there: "
+                "want a directory of its own"
+            )
+        # Refused where a gunicorn master holds the directory.
+        claim(directory).close()
+        owner.write_text(manager)
+
+
+def _take_place(directory: Path) -> int:
+    """Return the first place that no living worker has."""
+    place = 0
+    while True:
+        file = (directory / f"place.{place}").open("a")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            place += 1
+        else:
+            _held.append(close_in_children(file))
+            return place

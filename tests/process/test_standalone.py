@@ -1,0 +1,160 @@
+"""Workers without gunicorn: `uvicorn --workers` with the exporter as a sidecar, in processes of their own."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from loadtest.programs import free_port
+from tests.process.service import ROOT, gone, total, wait_for
+
+APPLICATION = """
+from fastapi import FastAPI
+
+from app.monitoring import Observability
+
+observability = Observability("shop", namespace="shop").start_worker()
+orders = observability.counter("orders_total", "Orders.", ["country"])
+app = FastAPI()
+
+
+@app.get("/orders/{number}")
+async def order(number: int) -> dict[str, int]:
+    orders.labels("id").inc()
+    return {"number": number}
+
+
+observability.instrument(app)
+"""
+UVICORN = ["uvicorn", "shop.main:app", "--workers", "2"]
+
+
+class Standalone:
+    """One started process manager; `output` is what it and its workers have printed."""
+
+    def __init__(self, directory: Path, environment: dict[str, str], command: list[str]) -> None:
+        self.port, self._log = free_port(), directory / f"output-{free_port()}.log"
+        with self._log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", *command, "--port", str(self.port)],
+                cwd=directory,
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def get(self) -> bool:
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.port}/orders/7", timeout=10).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def records(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self.output.splitlines() if line.startswith('{"')]
+
+    def workers(self) -> set[object]:
+        """The processes that have said so of themselves."""
+        return {r["worker"] for r in self.records() if r["event"] == "Application startup complete."}
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "main.py").write_text(APPLICATION)
+    (tmp_path / "metrics").mkdir()
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)]),
+        "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics"),
+        "METRICS_NAMESPACE": "shop",
+        "OTEL_TRACES_EXPORTER": "console",
+        "OTEL_TRACES_SAMPLER_ARG": "1",
+    }
+
+
+@contextmanager
+def started(directory: Path, environment: dict[str, str], command: list[str]) -> Iterator[Standalone]:
+    one = Standalone(directory, environment, command)
+    family: list[psutil.Process] = []
+    try:
+        wait_for(lambda: len(one.workers()) == 2, "two workers")
+        family = psutil.Process(one.process.pid).children(recursive=True)
+        yield one
+    finally:
+        one.process.terminate()
+        status = one.process.wait(30)
+        for process in family:
+            if not gone([process]):
+                process.kill()
+    assert status == 0, one.output
+
+
+@contextmanager
+def sidecar(environment: dict[str, str]) -> Iterator[str]:
+    port = free_port()
+    with subprocess.Popen(
+        [sys.executable, "-m", "app.monitoring.exporter", "--port", str(port)],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+    ) as process:
+        try:
+            yield f"http://127.0.0.1:{port}/metrics"
+        finally:
+            process.terminate()
+            assert process.wait(30) == 0
+
+
+def test_uvicorns_workers_count_exactly_through_a_kill_and_leave_cleanly(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    with sidecar(environment) as metrics:
+        with started(tmp_path, environment, UVICORN) as one:
+            wait_for(one.get, "the application")
+            asked = 1 + sum(one.get() for _ in range(20))
+            psutil.Process(int(str(next(iter(one.workers()))))).kill()
+            wait_for(lambda: len(one.workers()) == 3, "a worker in place of the killed one")
+            asked += sum(one.get() for _ in range(20))
+            text = httpx.get(metrics, timeout=10).text
+            assert total(text, "shop_orders_total") == asked
+            assert total(text, "http_requests_total", handler="/orders/{number}", status="200") == asked
+            for place in ("0", "1", "exporter"):
+                assert total(text, "process_resident_memory_bytes", worker=place) > 0
+            assert total(text, "process_resident_memory_bytes", worker="2") == 0
+            assert {r["route"] for r in one.records() if r["logger"] == "access"} == {"/orders/{number}"}
+            assert all(r["trace_id"] for r in one.records() if r["logger"] == "access")
+        assert total(httpx.get(metrics, timeout=10).text, "shop_orders_total") == asked
+    assert one.output.count('"http.route": "/orders/{number}"') > 0
+    assert "Application shutdown complete." in {record["event"] for record in one.records()}
+
+
+def test_a_second_start_begins_at_zero_and_a_second_service_is_refused(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    with sidecar(environment) as metrics:
+        with started(tmp_path, environment, UVICORN) as one:
+            assert wait_for(one.get, "the application")
+        with started(tmp_path, environment, UVICORN) as other:
+            wait_for(other.get, "the application")
+            assert total(httpx.get(metrics, timeout=10).text, "shop_orders_total") == 1
+            done = subprocess.run(
+                [sys.executable, "-c", "import shop.main"],
+                cwd=tmp_path,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+            )
+            assert done.returncode == 1
+            assert f"process {other.process.pid} counts there: want a directory of its own" in done.stderr

@@ -164,3 +164,18 @@ def test_the_breaker_reads_as_words() -> None:
             "1": "half open",
             "2": "open",
         }
+
+
+def test_the_dashboards_of_another_service_have_its_metrics_and_its_job(tmp_path: Path) -> None:
+    done = generator("--namespace", "shop", "--job", "shop-api", "--output", str(tmp_path / "boards"))
+    assert done.returncode == 0, done.stderr
+    written = {path.stem: path.read_text() for path in (tmp_path / "boards").iterdir()}
+    assert written.keys() == {"fastapi-overview", "infrastructure"}
+    for name, text in written.items():
+        board = json.loads(text)
+        assert "baliblissed" not in text.lower()
+        assert board["uid"] == f"shop-{name}"
+        assert board["title"].startswith("Shop / ")
+        job = next(one for one in board["templating"]["list"] if one["name"] == "job")
+        assert job["current"]["value"] == "shop-api"
+        assert "shop_workers" in text

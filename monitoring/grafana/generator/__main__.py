@@ -1,6 +1,8 @@
 """Write the dashboards' JSON, or say with --check where a file is not what the generator makes."""
 
 import argparse
+import json
+import re
 import sys
 from pathlib import Path
 
@@ -17,10 +19,44 @@ DASHBOARDS = {
 }
 
 
-def render() -> dict[str, str]:
-    """Each file's name and text."""
+NAMESPACE, TITLE = "baliblissed", "BaliBlissed"
+# Their panels show metrics that the agency declares for itself.
+OF_THE_AGENCY = ("ai-service.json", "cache-performance.json")
+NAME = "[a-zA-Z_][a-zA-Z0-9_]*"
+
+
+def render(namespace: str = NAMESPACE, job: str | None = None) -> dict[str, str]:
+    """Return each file's name and text for the metrics `<namespace>_...`; with `job` that one is chosen at first."""
     encoder = JSONEncoder(indent=2, sort_keys=True, ensure_ascii=False)
-    return {name: encoder.encode(build().build()) + "\n" for name, build in DASHBOARDS.items()}
+    own = namespace == NAMESPACE
+    files = {
+        name: encoder.encode(build().build()) + "\n"
+        for name, build in DASHBOARDS.items()
+        if own or name not in OF_THE_AGENCY
+    }
+    if not own:
+        title = namespace.replace("_", " ").title()
+        files = {name: _named(text, namespace, title) for name, text in files.items()}
+    return {name: _with_job(text, job) for name, text in files.items()} if job else files
+
+
+def _named(text: str, namespace: str, title: str) -> str:
+    # The word stands in metric names, ids, tags and titles only, and the namespace is letters, digits and underscores.
+    return text.replace(NAMESPACE, namespace).replace(TITLE, title)
+
+
+def _with_job(text: str, job: str) -> str:
+    board = json.loads(text)
+    for variable in board["templating"]["list"]:
+        if variable["name"] == "job":
+            variable["current"] = {"selected": True, "text": job, "value": job}
+    return json.dumps(board, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _namespace(text: str) -> str:
+    if not re.fullmatch(NAME, text):
+        raise argparse.ArgumentTypeError(f"{text!r}: want letters, digits and underscores, and no digit first")
+    return text
 
 
 def drift(directory: Path, wanted: dict[str, str]) -> list[str]:
@@ -36,14 +72,19 @@ def main() -> int:
     """Exit status 1 where --check found a difference."""
     parser = argparse.ArgumentParser(prog="python -m monitoring.grafana.generator", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a file is out of date")
-    parser.add_argument("--directory", type=Path, default=DIRECTORY, help="where the JSON files are")
+    parser.add_argument("--namespace", type=_namespace, default=NAMESPACE, help="first word of the metrics' names")
+    parser.add_argument("--job", help="the job of Prometheus that is chosen at first; by default all of them")
+    parser.add_argument(
+        "--output", "--directory", dest="directory", type=Path, default=DIRECTORY, help="where the JSON files are"
+    )
     arguments = parser.parse_args()
-    wanted = render()
+    wanted = render(arguments.namespace, arguments.job)
     if arguments.check:
         lines = drift(arguments.directory, wanted)
         if lines:
             sys.stderr.write("\n".join([*lines, "run: python -m monitoring.grafana.generator"]) + "\n")
         return 1 if lines else 0
+    arguments.directory.mkdir(parents=True, exist_ok=True)
     for name, text in wanted.items():
         (arguments.directory / name).write_text(text, encoding="utf-8")
     return 0

@@ -34,6 +34,8 @@ try:
 except ModuleNotFoundError:  # an extra of the package: without gunicorn nobody makes its logger
     GunicornBaseLogger = object
 
+__all__ = ["GunicornLogger", "TrustedLogger", "configure", "get_logger"]
+
 Renderer = Literal["json", "console"]
 Write = Callable[[bytes], object]
 WriteSoon = Callable[[Callable[[Any], bytes], Any], object]

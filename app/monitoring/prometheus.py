@@ -20,6 +20,8 @@ from .metrics.http import HttpMetrics
 from .metrics.registry import registry
 from .multiprocess.aggregate import exposition
 
+__all__ = ["Instrumentator", "allows"]
+
 _LIBRARY = signature(LibraryInstrumentator).parameters
 _IN_PROGRESS = (
     "the library's gauge is outside the bounded registry, and stays up when a worker is killed: declare a Gauge"

@@ -1,0 +1,152 @@
+"""Each step of docs/adopting.md, run with the built wheel."""
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.settings import ROOT
+from loadtest.programs import free_port
+from tests.alerts.programs import require
+from tests.process.service import total, wait_for
+
+PAGE = (ROOT / "docs" / "adopting.md").read_text()
+BIN = Path(sys.executable).parent
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.+?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+START, ASK, ALONE, GENERATE = blocks("sh")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The content of the wheel, as an installer would lay it out."""
+    directory = tmp_path_factory.mktemp("wheel")
+    command = [
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        str(directory),
+        str(ROOT / "app/monitoring"),
+    ]
+    subprocess.run([sys.executable, *command], check=True, timeout=120)
+    with zipfile.ZipFile(next(directory.glob("*.whl"))) as wheel:
+        wheel.extractall(directory / "site")
+    return directory / "site"
+
+
+class Shop:
+    """A repository with the listings of the page, and nothing of this one."""
+
+    def __init__(self, directory: Path, installed: Path) -> None:
+        self.directory, self.port, self.metrics_port = directory, free_port(), free_port()
+        self.metrics = directory / "metrics"
+        for listing in blocks("python"):
+            file = directory / listing.splitlines()[0].removeprefix("# ")
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(listing)
+        self.environment = {
+            **os.environ,
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": f"{installed}{os.pathsep}{directory}",
+            "PORT": str(self.port),
+            "METRICS_PORT": str(self.metrics_port),
+            "PROMETHEUS_MULTIPROC_DIR": str(self.metrics),
+            "WEB_CONCURRENCY": "2",
+        }
+
+    def adapted(self, commands: str) -> str:
+        """The commands with this test's ports and directory."""
+        for word, own in (("8000", self.port), ("9090", self.metrics_port), ("/dev/shm/shop-metrics", self.metrics)):  # noqa: S108
+            commands = commands.replace(word, str(own))
+        return commands
+
+    @contextmanager
+    def running(self, commands: str) -> Iterator[None]:
+        """The commands in a shell whose last one is replaced by the server itself."""
+        *before, last = self.adapted(commands).strip().splitlines()
+        script = "\n".join([*before, f"echo ${{!:-}} > {self.directory}/background", f"exec {last}"])
+        with (self.directory / "output.log").open("wb") as output:
+            process = subprocess.Popen(
+                ["/bin/sh", "-euc", script],
+                cwd=self.directory,
+                env=self.environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            wait_for(lambda: self.answers(process), "the service")
+            yield
+        finally:
+            process.terminate()
+            status = process.wait(30)
+            if background := (self.directory / "background").read_text().strip():
+                os.kill(int(background), 15)
+        assert status == 0, self.output
+
+    @property
+    def output(self) -> str:
+        return (self.directory / "output.log").read_text()
+
+    def answers(self, process: subprocess.Popen[bytes]) -> bool:
+        assert process.poll() is None, self.output
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.port}/things/kite", timeout=10).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def ask(self) -> str:
+        done = subprocess.run(
+            ["/bin/sh", "-euc", self.adapted(ASK)], env=self.environment, capture_output=True, text=True, check=True
+        )
+        name, _, exposition = done.stdout.partition("}")
+        assert name == '{"name":"kite"'
+        return exposition
+
+
+@pytest.fixture
+def shop(tmp_path: Path, installed: Path) -> Shop:
+    return Shop(tmp_path, installed)
+
+
+def test_the_five_minutes_make_a_service_with_exact_metrics(shop: Shop) -> None:
+    with shop.running(START):
+        text = shop.ask()
+        assert total(text, "http_requests_total", handler="/things/{name}") == 2
+        assert total(text, "shop_workers", state="live") == 2
+        assert total(text, "shop_system_memory_used_bytes") > 0
+    assert '"event":"hook_failed"' not in shop.output
+    assert '"route":"/things/{name}"' in shop.output
+
+
+def test_the_step_without_gunicorn_does_too(shop: Shop) -> None:
+    with shop.running(ALONE.replace("uvicorn ", "uvicorn --port 8000 ")):
+        wait_for(lambda: shop.output.count("Application startup complete.") == 2, "two workers")
+        text = shop.ask()
+        assert total(text, "http_requests_total", handler="/things/{name}") == 2
+        assert total(text, "process_resident_memory_bytes", worker="1") > 0
+        assert total(text, "shop_system_memory_used_bytes") > 0
+    assert '"route":"/things/{name}"' in shop.output
+
+
+def test_dashboards_and_rules_are_made_and_accepted(shop: Shop) -> None:
+    require("promtool")
+    environment = {**shop.environment, "OUTPUT": str(shop.directory)}
+    done = subprocess.run(
+        ["/bin/sh", "-euc", GENERATE], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list((shop.directory / "dashboards").iterdir())) == 2

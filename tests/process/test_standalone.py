@@ -158,3 +158,14 @@ def test_a_second_start_begins_at_zero_and_a_second_service_is_refused(
             )
             assert done.returncode == 1
             assert f"process {other.process.pid} counts there: want a directory of its own" in done.stderr
+
+
+def test_workers_and_exporter_load_without_gunicorn() -> None:
+    program = (
+        "import sys; sys.modules.update(dict.fromkeys(('gunicorn', 'gunicorn.glogging', 'uvicorn_worker')));"
+        "import app.monitoring.exporter, app.monitoring.instrumentation, app.monitoring.server.standalone"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr

@@ -29,12 +29,7 @@ from .logs.loguru_sink import LoguruSink
 from .logs.once import not_logged_yet
 from .logs.writer import Writer
 
-try:
-    from gunicorn.glogging import Logger as GunicornBaseLogger
-except ModuleNotFoundError:  # an extra of the package: without gunicorn nobody makes its logger
-    GunicornBaseLogger = object
-
-__all__ = ["GunicornLogger", "TrustedLogger", "configure", "get_logger"]
+__all__ = ["TrustedLogger", "adopt_loguru", "configure", "get_logger"]
 
 Renderer = Literal["json", "console"]
 Write = Callable[[bytes], object]

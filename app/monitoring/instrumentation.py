@@ -27,16 +27,16 @@ def instrument(app: FastAPI, options: Options) -> FastAPI:
     """Add the request layer, proxy headers, /metrics and the tasks of a worker to `app`."""
     prepare(options.namespace, options.max_series)
     instrumentator = Instrumentator()
+    # Made at the first request: an application that is made before the fork gets the tracer of its worker.
+    tracer = None if options.tracing_disabled else partial(tracing.request_tracer, options.excluded_urls)
+    observe(app, metrics=instrumentator.recorder(), tracer=tracer)
     app.state.instrumentator = instrumentator
     # FastAPI's own telemetry would make a second span, with the query in it.
-    app._telemetry.update({"tracing": False, "metrics": False, "logs": False})  # noqa: SLF001 -- else only constructor's
+    app._telemetry.update({"tracing": False, "metrics": False, "logs": False})  # noqa: SLF001 -- else the constructor's
     instrumentator.expose_to(app, options.allowed_metrics_ips)
     # Before every route of the application: one that matches all paths would hide it.
     app.router.routes.insert(0, app.router.routes.pop())
     app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=options.forwarded_allow_ips)
-    # Made at the first request: an application that is made before the fork gets the tracer of its worker.
-    tracer = None if options.tracing_disabled else partial(tracing.request_tracer, options.excluded_urls)
-    observe(app, metrics=instrumentator.recorder(), tracer=tracer)
     inner = app.router.lifespan_context
 
     @contextlib.asynccontextmanager

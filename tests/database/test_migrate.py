@@ -145,7 +145,7 @@ async def test_a_migration_may_take_longer_than_a_request_may(
 async def test_another_worker_s_migration_may_take_longer_than_a_request_may(
     empty: Database, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "COMMAND_TIMEOUT", 0.2)
+    monkeypatch.setattr(pool, "COMMAND_TIMEOUT", 1.0)
     waiting = Database(empty_database_url)
     await waiting.open()
     waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND NOT granted"
@@ -155,7 +155,7 @@ async def test_another_worker_s_migration_may_take_longer_than_a_request_may(
         async with asyncio.timeout(10):
             while not await connection.fetchval(waits, module.LOCK):  # noqa: ASYNC110 -- a lock has no event
                 await asyncio.sleep(0.01)
-        await connection.execute("SELECT pg_sleep(0.5)")
+        await connection.execute("SELECT pg_sleep(1.5)")
     assert await asyncio.wait_for(second, 30) == NAMES
     await waiting.close()
 

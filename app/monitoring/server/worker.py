@@ -6,6 +6,7 @@ when its master has been killed.
 """
 
 import asyncio
+import atexit
 import os
 import signal
 import sys
@@ -54,6 +55,17 @@ class _Fork:
 os.register_at_fork(before=_Fork.before, after_in_parent=_Fork.after_in_parent, after_in_child=_Fork.after_in_child)
 
 
+def _ignore(*_: object) -> None:
+    """Handle a signal by doing nothing."""
+
+
+def _ignore_stop_signals() -> None:
+    """Ignore stop signals for good. Python's finalization replaces handlers, but not SIG_IGN, by the default action."""
+    for handler in (_ignore, signal.SIG_IGN):
+        for number in STOP_SIGNALS:
+            signal.signal(number, handler)
+
+
 class _Server(Server):
     """A server that ends on a signal and returns; uvicorn's raises the signal again and dies of it."""
 
@@ -78,6 +90,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         _Fork.of_worker = True
+        self._leaving = False
         adopt_server_loggers()
         self.config.timeout_graceful_shutdown = max(1, int(self.cfg.graceful_timeout * DRAIN_SHARE))
 
@@ -86,11 +99,16 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         super().init_signals()
         for number in STOP_SIGNALS:
             signal.signal(number, self._leave)
+        atexit.register(_ignore_stop_signals)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
     def _leave(self, *_: object) -> None:
+        # Python discards the SystemExit if a finalizer happens to run: then the heartbeat stops the worker.
+        self._leaving = True
         for number in STOP_SIGNALS:
-            signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the exit
+            # A second signal must not interrupt the exit. Not SIG_IGN: Python prints a traceback for a signal that it
+            # has received, but not handled, when the handler changes to that.
+            signal.signal(number, _ignore)
         self._note_exit(STOPPED)
         sys.exit(0)
 
@@ -111,10 +129,10 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         self._note_exit(STOPPED if server.should_exit else MAX_REQUESTS)
 
     async def _heartbeat(self, server: Server) -> None:
-        """Show the master that the event loop turns, also while draining; stop when the master is gone."""
+        """Notify the master while the event loop runs, also while draining. Stop on request or without a master."""
         while True:
             self.notify()
-            if os.getppid() != self.ppid:
+            if self._leaving or os.getppid() != self.ppid:
                 server.should_exit = True
             await asyncio.sleep(HEARTBEAT)
 

@@ -1,4 +1,4 @@
-"""Processes of tests. Whatever a test starts ends with it, so that no later test is blamed for what an earlier left."""
+"""Subprocesses that end with the test that started them, so that later tests are not affected."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from typing import Any
 
 @contextmanager
 def started(command: Sequence[str | os.PathLike[str]], **options: Any) -> Iterator["subprocess.Popen[bytes]"]:
-    """Start `command` in a session of its own; afterwards kill what still runs of it and close its pipes."""
+    """Start `command` in its own session; on exit kill it if it still runs and close its pipes."""
     process: subprocess.Popen[bytes] = subprocess.Popen(command, start_new_session=True, **options)
     try:
         yield process

@@ -1,4 +1,4 @@
-"""The environment behind every command: made once, and again where its interpreter or its locks are others."""
+"""`.venv` is made once, and again if the interpreter changes; a changed lock is installed into it."""
 
 import os
 import platform
@@ -17,13 +17,13 @@ from tests import interpreter
 
 Make = Callable[..., subprocess.CompletedProcess[str]]
 LOCKS = "requirements-setup.lock", "requirements.lock", "requirements-dev.lock"
-# It notes what is installed, and fails where the checkout holds a file named `broken`.
+# Records its calls, and fails if the checkout has a file named `broken`.
 INSTALLER = '#!/bin/sh\ntest ! -e broken && echo "$(basename "$0") $1" >> installed\n'
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout with what the set-up reads, whose environments have no packages, and with a python3 of its own."""
+    """A checkout with the files that the set-up reads and its own python3. Its environments have no packages."""
     root = tmp_path / "checkout"
     (root / "tests").mkdir(parents=True)
     (root / "programs").mkdir()
@@ -38,7 +38,7 @@ def checkout(tmp_path: Path) -> Path:
         (root / "programs" / name).chmod(0o755)
     base = Path(sys.base_prefix) / "bin" / "python{}.{}".format(*sys.version_info)
     for name in ("python3", "chosen"):
-        # A script and not a link: environments link to what stands behind it, and outlive it.
+        # A script, not a link: environments link to the interpreter that it runs and outlive the script.
         (root / "programs" / name).write_text(f'#!/bin/sh\nexec "{base}" "$@"\n')
         (root / "programs" / name).chmod(0o755)
     return root
@@ -46,7 +46,7 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make(checkout: Path) -> Make:
-    """`make(PYTHON=...)` sets up the checkout's environment with installers that only note their calls."""
+    """`make(PYTHON=...)` sets up the checkout's environment with installers that only record their calls."""
     environment = {"PATH": f"{checkout / 'programs'}:/usr/bin:/bin", "HOME": str(checkout)}
 
     def run(**variables: str) -> subprocess.CompletedProcess[str]:

@@ -58,9 +58,10 @@ def limited(name: str) -> Callable[[Request], Awaitable[None]]:
 
 
 def _client(request: Request) -> str:
-    """Whom a request is counted for: the address, or an IPv6 client's /64, which is one customer's to choose from.
+    """Return the client that a request counts against: its IPv4 address, or the /64 of its IPv6 address.
 
-    A socket that listens on all addresses sees an IPv4 client as ::ffff:a.b.c.d, and all of those are in one /64.
+    One customer usually has a whole /64. An IPv6 socket sees an IPv4 client as ::ffff:a.b.c.d, and all of those are in
+    one /64, so they count by their IPv4 address.
     """
     host = request.client.host if request.client else "local"
     try:

@@ -161,7 +161,7 @@ class Concierge:
 async def _finish(work: Awaitable[Completion]) -> Completion:
     """Await `work` to its end even if the caller goes away: a client that hangs up says nothing of the upstream."""
     task = asyncio.ensure_future(work)
-    # Mark a failure as retrieved: if the caller has gone away, nobody else does, and asyncio would report it.
+    # Retrieve the exception: if the caller was cancelled, asyncio would report it as never retrieved.
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     await asyncio.wait([task])
     return task.result()

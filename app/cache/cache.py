@@ -83,8 +83,8 @@ class Cache:
             flight = asyncio.create_task(self._load(name, load, ttl, lease))
             self._flights[name] = flight
             flight.add_done_callback(lambda done: self._land(name, done))
-        # Not cancelled with its caller: others still wait for the value. From Python 3.14 on, asyncio.shield would also
-        # report the failure of a load that nobody waits for any more.
+        # Cancelling a caller does not cancel the load: others may wait for it. From Python 3.14
+        # on, asyncio.shield would report the failure of a load that has no caller left.
         await asyncio.wait([flight])
         return orjson.loads(flight.result())
 

@@ -1,4 +1,4 @@
-"""Exponential back-off for what is started again and again."""
+"""Exponential back-off for restarts and retries."""
 
 import time
 from collections.abc import Callable
@@ -20,7 +20,7 @@ class Backoff:
         self._started = self._clock()
 
     def ended(self) -> float:
-        """Note that the run has ended; returns the seconds to wait before the next one."""
+        """Note that the run has ended. Return the seconds to wait before the next one."""
         if self._clock() - self._started > self._longest:
             self._next = self._first
         delay = self._next

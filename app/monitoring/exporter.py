@@ -77,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Encoding", encoding)
         self.send_header("Content-Length", str(len(body)))
         if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
-            # A body is never read: on a connection that stays open it would be taken for the next request.
+            # The request body is not read; on a kept-alive connection it would be parsed as the next request.
             self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":

@@ -97,8 +97,8 @@ class Remembered:
         current = self._known or self._renewal
         if current is None:
             raise CheckFailed("not asked yet")
-        # Not cancelled with the probe. asyncio.shield would from Python 3.14 on report the failure of a check whose
-        # probe has gone.
+        # Cancelling a probe does not cancel the check. From Python 3.14 on,
+        # asyncio.shield would report the failure of a check whose probe was cancelled.
         await asyncio.wait([current])
         return current.result()
 

@@ -24,14 +24,14 @@ __all__ = ["Instrumentator", "allows"]
 
 _LIBRARY = signature(LibraryInstrumentator).parameters
 _IN_PROGRESS = (
-    "the library's gauge is outside the bounded registry, and stays up when a worker is killed: declare a Gauge"
+    "the library's gauge is outside the bounded registry and keeps the value of a killed worker: declare a Gauge"
     " with multiprocess_mode='livesum' and registry=registry()"
 )
 _ROUNDING = "a histogram needs no rounding: round info.modified_duration in a function that you add"
 _SWITCH = "nothing is recorded without observe(): give it metrics=None where the variable is not set"
 # Why each of the library's other options cannot work with observe(), and what does instead.
 REFUSED = {
-    "should_group_untemplated": "a raw path as label would make a series for each: log the path instead",
+    "should_group_untemplated": "raw paths as label values are unbounded: log the path instead",
     "should_include_root_path": "handlers are the application's own routes: mount it, or relabel the scrape",
     "should_round_latency_decimals": _ROUNDING,
     "round_latency_decimals": _ROUNDING,
@@ -41,7 +41,7 @@ REFUSED = {
     "inprogress_name": _IN_PROGRESS,
     "inprogress_labels": _IN_PROGRESS,
     "should_exclude_streaming_duration": (
-        "http_request_duration_seconds ends with the answer's last byte: add a function that observes"
+        "http_request_duration_seconds ends with the response's last byte: add a function that observes"
         " info.modified_duration_without_streaming in a Histogram of its own"
     ),
     "body_handlers": "no answer's body is held back: wrap the application in a middleware that reads it",
@@ -51,7 +51,7 @@ REFUSED = {
 
 @cache
 def _declare_http_metrics() -> None:
-    """Declare the Instrumentator's default set, once: a second application in one process shares it."""
+    """Declare the Instrumentator's default metrics once; a second application in the process shares them."""
     made = metrics.default(
         latency_highr_buckets=LATENCY_BUCKETS, latency_lowr_buckets=LATENCY_BUCKETS, registry=registry()
     )
@@ -62,8 +62,8 @@ def _declare_http_metrics() -> None:
 class Instrumentator(LibraryInstrumentator):
     """The library's Instrumentator on the bounded registry, exposing the aggregate of all workers.
 
-    Its options apply to what `recorder` makes, and a function that is added with `add` is called with the library's
-    `metrics.Info` for each request that counts. Raises TypeError or ValueError for an option that could have no effect.
+    The options configure the result of `recorder`. Functions added with `add` are called with the library's
+    `metrics.Info` for each counted request. Raise TypeError or ValueError for an option that would have no effect.
     """
 
     def __init__(
@@ -100,11 +100,11 @@ class Instrumentator(LibraryInstrumentator):
         )
 
     def add(self, *functions: Callable[[metrics.Info], Any] | None) -> "Instrumentator":
-        """Have each function called with each request that counts; raises TypeError for a coroutine function."""
+        """Call each function for each counted request. Raise TypeError for a coroutine function."""
         for function in functions:
             if iscoroutinefunction(function):
                 raise TypeError(
-                    f"add({function.__name__}): a request is accounted for without waiting: want a plain function,"
+                    f"add({function.__name__}): coroutine functions are not awaited here: want a plain function,"
                     " which may start a task"
                 )
         super().add(*functions)
@@ -115,8 +115,8 @@ class Instrumentator(LibraryInstrumentator):
         raise TypeError("instrument() would count each request twice: call observe(app, metrics=recorder())")
 
     def expose(self, *_: Any, **__: Any) -> NoReturn:
-        """Raise TypeError: the library's endpoint would answer anybody."""
-        raise TypeError("expose() would answer anybody, and of one worker only: use expose_to(app, networks)")
+        """Raise TypeError: the library's endpoint has no access control."""
+        raise TypeError("expose() has no access control and covers one worker only: use expose_to(app, networks)")
 
     def expose_to(self, app: FastAPI, networks: Sequence[IPv4Network | IPv6Network]) -> None:
         """Serve /metrics on the application's port to peers in `networks`; everybody else gets 403.

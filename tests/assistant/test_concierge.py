@@ -204,6 +204,6 @@ async def test_a_failure_after_the_caller_has_gone_is_not_reported_by_asyncio() 
     free.set()
     await failed.wait()
     await asyncio.sleep(0)  # the callbacks of the work that has ended
-    gc.collect()  # which is when asyncio reports an exception that nobody retrieved
+    gc.collect()  # asyncio reports unretrieved exceptions when the task is collected
     loop.set_exception_handler(None)
     assert reported == []

@@ -1,4 +1,4 @@
-"""Every value that a query compares a label with is one that the code gives to that label."""
+"""Each label value in a query is one that the code can produce."""
 
 import re
 from collections.abc import Iterator

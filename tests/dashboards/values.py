@@ -1,4 +1,4 @@
-"""The values that each label of each metric can have, as the code has them, and the matchers of a query."""
+"""The possible values of each label of each metric, taken from the code, and the matchers of a query."""
 
 import ast
 import re
@@ -25,9 +25,9 @@ from tests.dashboards.lint import metrics
 Values = frozenset[str]
 Matcher = tuple[str, str, str, str]
 """Sample, label, operator, value."""
-# What Prometheus itself says of a target.
+# Metrics that Prometheus itself records for a target.
 OF_PROMETHEUS = {"up", "scrape_duration_seconds"}
-# Labels whose values are the machine's or the deployment's.
+# Labels whose values depend on the machine or the deployment.
 FREE = {"job", "instance", "version", "python", "environment"}
 SELECTOR = re.compile(r'([a-zA-Z_:][\w:]*)\{((?:[^{}"]|"[^"]*")*)\}')
 MATCHER = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
@@ -43,7 +43,7 @@ def _texts(node: ast.AST) -> Iterator[str]:
 
 
 def _assigned(path: str, name: str) -> Values:
-    """Every text that a variable is set to."""
+    """Every string that a variable is assigned."""
     nodes = [node for node in ast.walk(_tree(path)) if isinstance(node, ast.Assign)]
     return frozenset(
         text
@@ -54,7 +54,7 @@ def _assigned(path: str, name: str) -> Values:
 
 
 def _passed(path: str, *functions: str, position: int = 0) -> Values:
-    """Every text that is given to one of `functions` in that place."""
+    """Every string passed to one of `functions` at that position."""
     nodes = [node for node in ast.walk(_tree(path)) if isinstance(node, ast.Call)]
     return frozenset(
         text
@@ -67,7 +67,7 @@ def _passed(path: str, *functions: str, position: int = 0) -> Values:
 
 
 def _keys(path: str, name: str) -> Values:
-    """Every text that something of that name is subscripted with."""
+    """Every string that an attribute of that name is subscripted with."""
     nodes = [node for node in ast.walk(_tree(path)) if isinstance(node, ast.Subscript)]
     return frozenset(
         text
@@ -137,7 +137,7 @@ def _boundaries(sample: str) -> Values:
 
 
 def possible(sample: str, label: str) -> Values | None:
-    """The values that `label` of `sample` can have; None where they are not the code's."""
+    """Return the possible values of `label` of `sample`, or None if the code does not determine them."""
     if label in FREE:
         return None
     if label == "le":
@@ -148,7 +148,7 @@ def possible(sample: str, label: str) -> Values | None:
 
 
 def matchers(query: str) -> set[Matcher]:
-    """The matchers of a query that compare with a value; a variable of Grafana's is none."""
+    """Return the matchers of a query that compare with a literal value, not with a Grafana variable."""
     return {
         (sample, label, operator, value.replace(r"\|", "|"))
         for sample, inside in SELECTOR.findall(query)
@@ -164,7 +164,7 @@ def alternatives(expression: str) -> list[str]:
 
 
 def misspelt(found: Iterable[Matcher]) -> Iterator[str]:
-    """Matchers with a value, or an alternative, that nothing can have."""
+    """Describe each matcher with a value, or an alternative, that no series can have."""
     for sample, label, operator, value in found:
         if sample not in metrics().keys() | OF_PROMETHEUS:
             yield f"{sample} is exposed by nothing"
@@ -178,7 +178,7 @@ def misspelt(found: Iterable[Matcher]) -> Iterator[str]:
 
 
 def unknown(exposition: str) -> Iterator[str]:
-    """Values in an exposition of the service that the code does not seem to give: the lists above lack them."""
+    """Label values in an exposition that the lists above lack."""
     for family in text_string_to_metric_families(exposition):
         for sample in family.samples:
             for label, value in sample.labels.items():

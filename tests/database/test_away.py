@@ -30,14 +30,14 @@ RETRYABLE = {"25006", "25P03", "25P04", "3D000", "42P01", "55P03"}
 
 @pytest.fixture(scope="module")
 async def url(servers: dict[str, str], template: str) -> AsyncIterator[str]:
-    """A database of this module's own: none of these tests needs what another leaves in it."""
+    """A database for this module; no test depends on what another leaves in it."""
     async with own_database(servers["DATABASE_URL"], template) as found:
         yield found
 
 
 @pytest.fixture
 async def database(url: str) -> AsyncIterator[Database]:
-    """An open pool on it."""
+    """An open pool on that database."""
     async with opened(url, size=10) as found:
         yield found
 
@@ -52,7 +52,7 @@ async def opened(url: str, size: int = 1) -> AsyncIterator[Database]:
 
 
 async def cause(url: str, work: Work) -> BaseException | None:
-    """What the driver has raised in `work`, which gets a connection of a pool and the database's address."""
+    """Return the driver's error in `work`, which is called with a pooled connection and the database URL."""
     async with opened(url) as database:
 
         async def run() -> None:
@@ -67,7 +67,7 @@ async def cause(url: str, work: Work) -> BaseException | None:
 
 @asynccontextmanager
 async def stopped(connection: Connection) -> AsyncIterator[psutil.Process]:
-    """Hold the server process of `connection`; it goes on once a statement has been sent to it."""
+    """Suspend the server process of `connection`; resume it after a statement has been sent to it."""
     server = psutil.Process(connection.get_server_pid())
     server.suspend()
     wait_for(lambda: server.status() == psutil.STATUS_STOPPED, "the server process to stop")
@@ -80,13 +80,13 @@ async def stopped(connection: Connection) -> AsyncIterator[psutil.Process]:
 
 
 async def expired(connection: Connection, setting: str) -> None:
-    """Have a time-out of the session expire; a statement is under way when the server says so."""
+    """Let a session time-out expire; a statement is in flight when the server reports it."""
     await connection.execute(f"SET {setting} = '1s'")
     async with stopped(connection) as server:
         status = Path(f"/proc/{server.pid}/status")
 
         def pending() -> bool:
-            """Whether the timer's signal waits for the process."""
+            """Return True if the timer's signal is pending for the process."""
             words = status.read_text().split()
             return bool(int(words[words.index("ShdPnd:") + 1], 16) >> (signal.SIGALRM - 1) & 1)
 
@@ -203,8 +203,8 @@ async def migrated_meanwhile(connection: Connection, url: str) -> None:
 
 
 GONE = asyncpg.ConnectionDoesNotExistError
-# What the driver raises, and the server's or the driver's words in it. Where the server ends the session, the driver
-# has an error of its own, which quotes the server's.
+# The driver's error, and a part of its message. If the server ends the session, the driver raises its own error, which
+# quotes the server's.
 PROVOKED: dict[Work, tuple[type[Exception], str]] = {
     idle_in_transaction: (GONE, "terminating connection due to idle-in-transaction timeout"),
     idle_in_transaction_of_the_driver: (asyncpg.InterfaceError, "the underlying connection is closed"),
@@ -257,7 +257,7 @@ async def test_an_error_of_a_statement_comes_through(database: Database) -> None
 
 
 def means_away(kind: type[Exception]) -> bool:
-    """What the SQLSTATE says; None is the driver's own errors, which are about the connection."""
+    """Return True if the SQLSTATE means away. The driver's own errors have none and are about the connection."""
     code = getattr(kind, "sqlstate", None)
     if code is None:
         return not issubclass(kind, asyncpg.PostgresError)

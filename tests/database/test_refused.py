@@ -1,4 +1,4 @@
-"""A database to which no connection can be made, or that ends, is away: a real one where it can be."""
+"""A database that refuses connections or shuts down is away. Uses a real one where possible."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -16,7 +16,7 @@ from tests.database.test_away import GONE, beside, opened
 
 
 async def refused(url: str) -> BaseException | None:
-    """What the driver has raised for a connection that cannot be made."""
+    """Return the driver's error for a connection that cannot be made."""
     async with opened(url) as database:
         with pytest.raises(DatabaseUnavailable) as caught:
             await database.ping()
@@ -43,7 +43,7 @@ async def test_a_connection_too_many_means_away(database_url: str) -> None:
 
 @asynccontextmanager
 async def peer(answer: Callable[[asyncio.StreamWriter], None]) -> AsyncIterator[str]:
-    """The address of something that is no PostgreSQL; `answer` is what it does with a connection."""
+    """Yield the URL of a server that is not PostgreSQL; it calls `answer` for each connection."""
     writers = []
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -72,7 +72,7 @@ async def test_a_server_that_says_nothing_means_away(monkeypatch: pytest.MonkeyP
 
 async def test_a_server_that_speaks_another_protocol_means_away() -> None:
     def nonsense(writer: asyncio.StreamWriter) -> None:
-        writer.write(b"R\0\0\0\x08\0\0\0\x63")  # a method of authentication that nobody knows
+        writer.write(b"R\0\0\0\x08\0\0\0\x63")  # an unknown authentication method
         writer.write_eof()
 
     async with peer(nonsense) as url:

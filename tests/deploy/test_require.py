@@ -1,4 +1,4 @@
-"""`make test-image` says first what is missing: each thing on a line, with the reason and the command that gets it."""
+"""`make test-image` reports missing prerequisites first: one a line, with the reason and the command that gets it."""
 
 import os
 import subprocess
@@ -65,7 +65,7 @@ def test_an_engine_that_is_named_has_to_answer(tmp_path: Path, *, answers: bool)
 
 
 def test_without_root_that_is_said_with_the_rest() -> None:
-    # Root becomes nobody, who may read the checkout all the same.
+    # Root switches to nobody, who can still read the checkout.
     command = AS_NOBODY if os.geteuid() == 0 else ()
     done = subprocess.run(
         [*command, "/bin/bash", SCRIPT, "require"], stderr=subprocess.PIPE, text=True, timeout=60, check=False

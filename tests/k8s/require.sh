@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Says at once everything that `make test-k8s` needs and does not find, a line each with the reason and the command that
-# gets it, before anything is set up. Ends with 1 where something is missing. Nothing stays in the cluster.
+# Check the prerequisites of `make test-k8s`. Print a line for each missing one, with the reason and the command that gets
+# it, and exit with 1. Leaves nothing in the cluster.
 set -uo pipefail
 cd "${BASH_SOURCE[0]%/*}/../.."
 ANSWER_SECONDS=5
@@ -19,7 +19,7 @@ committed() { # the image that the overlay names, with its tag
 
 ask() { kubectl --request-timeout="${ANSWER_SECONDS}s" "$@"; }
 
-# The cluster itself says whether it has an image or can pull it: a pod of the restricted standard, which need not run.
+# A pod shows if the cluster has an image or can pull it. It meets the restricted standard and does not have to run.
 pod() { # name image
   cat <<END
 {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "$1"}, "spec": {
@@ -58,7 +58,7 @@ END
     return
   }
   trap 'ask delete namespace "$namespace" --wait=false >/dev/null' EXIT
-  # A new namespace takes a moment to get the account that its pods run under.
+  # The default service account is created shortly after the namespace.
   until ask --namespace "$namespace" get serviceaccount default >/dev/null 2>&1 || [ $SECONDS -ge $deadline ]; do sleep 0.5; done
   for variable in "${!wanted[@]}"; do
     name=${variable//_/-}
@@ -83,7 +83,7 @@ END
 have=1
 command -v kubectl >/dev/null || {
   have=0
-  lacks "kubectl is not on PATH" "it applies the overlay and asks the cluster" \
+  lacks "kubectl is not on PATH" "it applies the overlay and queries the cluster" \
     "snap install kubectl --classic, or https://kubernetes.io/docs/tasks/tools/"
 }
 if [ -z "${KUBECONFIG:-}" ]; then

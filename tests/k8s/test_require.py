@@ -1,4 +1,4 @@
-"""`make test-k8s` says first what is missing: each thing on a line, with the reason and the command that gets it."""
+"""`make test-k8s` reports missing prerequisites first: one a line, with the reason and the command that gets it."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from tests.k8s.rendering import find_kustomize
 
 SCRIPT = ROOT / "tests" / "k8s" / "require.sh"
 PRESENT = "sha256:0123456789abcdef"
-# It stands for a cluster: what it says of a pod's image is in a file beside it, named after the pod.
+# Stands in for a cluster: its answer about a pod's image is in a file beside it, named after the pod.
 KUBECTL = """#!/bin/sh
 here=$(dirname "$0")
 echo "$*" >>"$here/calls"
@@ -44,7 +44,7 @@ def run(path: Path, **environment: str) -> tuple[int, list[str]]:
 
 @pytest.fixture
 def require(tmp_path: Path) -> Require:
-    """Runs the script before a cluster that says of each image what it is told to; PRESENT is the default."""
+    """Runs the script on a cluster that gives the chosen answer for each image; PRESENT is the default."""
     (tmp_path / "kubectl").write_text(KUBECTL)
     (tmp_path / "kubectl").chmod(0o755)
     (tmp_path / "config").touch()

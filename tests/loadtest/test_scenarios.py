@@ -37,7 +37,7 @@ http_requests_total{handler="/health/live",method="GET",status="200"} 90.0
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a check waits for is there already, or does not come."""
+    """The condition that a check waits for is met already, or never."""
     monkeypatch.setattr(scenarios, "MARGIN", 0.0)
     monkeypatch.setattr(scenarios, "LEAD", 0.0)
 
@@ -52,7 +52,7 @@ HEARTBEAT = notified(WATCHDOG, receiver="heartbeat")
 
 
 def running(*notifications: Notification, prometheus_url: str = "http://127.0.0.1:1") -> Stack:
-    """What a scenario sees of a stack; nothing of it runs."""
+    """The part of a stack that a scenario reads; no process runs."""
     told = Receiver(notifications=list(notifications))
     return Stack(Path(), "", "", FakeAI(), told, Prometheus(prometheus_url), [])
 

@@ -94,7 +94,7 @@ def shared_pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipe]:
 
 @pytest.fixture
 def installed(exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[TracerProvider]]:
-    """What is installed during this test; this process's own provider stays."""
+    """The provider installed during this test; the process's own one is restored."""
     providers: list[TracerProvider] = []
     monkeypatch.setattr(trace, "set_tracer_provider", providers.append)
     monkeypatch.setattr(trace, "get_tracer_provider", lambda: providers[-1])

@@ -293,6 +293,6 @@ async def test_a_check_goes_on_without_the_probe_and_its_failure_is_reported_by_
     free.set()
     with pytest.raises(CheckFailed, match="it is away"):
         await check()
-    gc.collect()  # which is when asyncio reports an exception that nobody retrieved
+    gc.collect()  # asyncio reports unretrieved exceptions when the task is collected
     loop.set_exception_handler(None)
     assert reported == []

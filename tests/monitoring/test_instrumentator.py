@@ -44,7 +44,7 @@ def observed(instrumentator: Instrumentator) -> FastAPI:
 
 
 async def counted(own: BoundedRegistry, instrumentator: Instrumentator) -> Counted:
-    """What http_requests_total says after some calls: by method, status and handler."""
+    """Return http_requests_total by method, status and handler after some calls."""
     await drive(observed(instrumentator), CALLS)
     return {
         (sample.labels["method"], sample.labels["status"], sample.labels["handler"]): sample.value
@@ -226,6 +226,6 @@ def test_what_cannot_work_with_the_layer_is_refused() -> None:
         Instrumentator().add(later)
     with pytest.raises(TypeError, match="count each request twice: call observe"):
         Instrumentator().instrument(app)
-    with pytest.raises(TypeError, match=r"answer anybody.+ use expose_to"):
+    with pytest.raises(TypeError, match=r"no access control.+ use expose_to"):
         Instrumentator().expose(app)
     assert not app.user_middleware

@@ -1,4 +1,4 @@
-"""What a log writer is after its end, after a fork and after an interruption, and where its gaps are."""
+"""A log writer after close, fork and interruption, and the place of its gap notices."""
 
 import os
 import threading

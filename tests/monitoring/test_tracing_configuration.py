@@ -1,4 +1,4 @@
-"""What `tracing.configure` hands to the SDK, and what it keeps the SDK from doing."""
+"""The arguments that `tracing.configure` passes to the SDK, and the SDK features it disables."""
 
 import logging
 import subprocess
@@ -59,7 +59,7 @@ def test_the_queue_and_its_exporter_are_as_large_and_as_patient_as_they_are_told
 
 
 def test_the_end_of_the_interpreter_waits_for_no_collector() -> None:
-    """Where nobody has called `shutdown`, its deadline does not hold."""
+    """The deadline of `shutdown` applies only once it has been called."""
     script = SEND_ONE.replace(
         'print("sent", tracing.shutdown(20.0))', "print(trace.get_tracer_provider()._atexit_handler)"
     )

@@ -84,8 +84,8 @@ for number in range(int(sys.argv[1])):
 log.info("started")
 """
 
-# Children are forked while threads log and hold what locks there are. For each child a thread writes so many lines and
-# no more: threads that wrote until the last fork would write the longer, the busier the machine.
+# Children are forked while threads log and hold locks. Each thread writes a fixed number of lines for each child: if it
+# wrote until the last fork, a busy machine would make it write more.
 FORKS = """
 CHILDREN, THREADS, LINES = 40, 4, 60
 turns = [threading.Semaphore(0) for _ in range(THREADS)]

@@ -1,4 +1,4 @@
-"""HTTP as bytes on one connection. Client libraries drop what a server sends after the answer to a HEAD."""
+"""Raw HTTP on a socket. Client libraries hide bytes that follow the response to a HEAD."""
 
 import socket
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ def request(method: str, path: str, *headers: str, body: bytes = b"") -> bytes:
 
 
 def exchange(port: int, *requests: bytes) -> bytes:
-    """All that a server says until it closes one connection on which `requests` are sent in one go."""
+    """Send `requests` at once on one connection and return every byte until the server closes it."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(b"".join(requests))
         received = b""
@@ -34,7 +34,7 @@ def exchange(port: int, *requests: bytes) -> bytes:
 
 
 def answers(received: bytes, *methods: str) -> list[Answer]:
-    """The answers to requests of `methods`, in order; fails the test where a byte is missing or left over."""
+    """Split bytes into the responses to `methods`, in order. Fail if a byte is missing or left over."""
     found = []
     for method in methods:
         head, separator, received = received.partition(b"\r\n\r\n")
@@ -52,5 +52,5 @@ def answers(received: bytes, *methods: str) -> list[Answer]:
 
 
 def talk(port: int, *requests: bytes) -> list[Answer]:
-    """The answers to `requests` on one connection; the last one has to ask the server to close it."""
+    """Return the responses to `requests` on one connection; the last request has to close it."""
     return answers(exchange(port, *requests), *(one.split(b" ", 1)[0].decode() for one in requests))

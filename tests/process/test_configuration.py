@@ -1,4 +1,4 @@
-"""What gunicorn and each worker's tracing get of the settings."""
+"""The settings that gunicorn and the tracing of each worker receive."""
 
 import json
 import subprocess
@@ -47,7 +47,7 @@ print(json.dumps({name: value for name, value in vars(gunicorn_conf).items() if 
 
 
 def told(script: str, **environment: str) -> Any:
-    """What `script` prints in an environment."""
+    """Return the output of `script` in an environment."""
     done = subprocess.run(
         [sys.executable, "-c", script],
         cwd=ROOT,

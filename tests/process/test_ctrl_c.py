@@ -1,7 +1,7 @@
-"""One Ctrl-C lets requests in flight be answered, a second one ends at once.
+"""The first Ctrl-C drains requests in flight, the second one exits at once.
 
-gunicorn's master waits for its workers whatever comes after the first signal, so the second is the workers' to obey:
-in a terminal each Ctrl-C reaches them as well.
+After the first SIGINT gunicorn's master ignores further signals and waits for its workers. The workers therefore have
+to act on the second SIGINT, which the terminal sends to them too.
 """
 
 import os
@@ -21,7 +21,7 @@ from loadtest.programs import free_port
 from tests.process.raw import Answer, answers, request
 from tests.process.service import ROOT, gone, service, wait_for
 
-# Longer than any test: what ends before, ends because of a signal.
+# Longer than any test, so a process that exits earlier exits because of a signal.
 FOR_EVER = "600"
 APPLICATION = """
 import asyncio
@@ -103,7 +103,7 @@ def in_flight(small: Small) -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def rest(connection: socket.socket) -> bytes:
-    """What comes until the server closes its end."""
+    """Return the bytes until the server closes the connection."""
     received = b""
     try:
         while part := connection.recv(1 << 16):
@@ -114,13 +114,13 @@ def rest(connection: socket.socket) -> bytes:
 
 
 def answer(connection: socket.socket) -> Answer:
-    """The one answer that comes until the server closes its end."""
+    """Return the single response before the server closes the connection."""
     [found] = answers(rest(connection), "GET")
     return found
 
 
 def drains(idle: socket.socket) -> bool:
-    """Wait until the worker takes no more requests: then it closes what is idle."""
+    """Wait until the worker drains: it closes idle connections then."""
     return rest(idle) == b""
 
 

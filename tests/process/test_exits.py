@@ -23,7 +23,7 @@ def hold(server, worker, enough):
 
 def post_fork(server, worker):
     gunicorn_conf.post_fork(server, worker)
-    # The signal has arrived when it is pending, or when the handler inherited from the master has put it aside.
+    # The signal has arrived when it is pending, or when the handler inherited from the master has queued it.
     if {hook!r} == "post_fork":
         hold(server, worker, lambda: len(signal.sigpending()) >= {signals} or not server.SIG_QUEUE.empty())
 

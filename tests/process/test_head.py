@@ -6,7 +6,7 @@ from tests.process.raw import request, talk
 from tests.process.service import service
 
 GZIP, CLOSE = "Accept-Encoding: gzip", "Connection: close"
-# What answers a HEAD: FastAPI adds none to a GET, so a route says 405 and a path that is none 404.
+# Status of a HEAD by path. FastAPI adds no HEAD to a GET route, so routes answer 405 and unknown paths 404.
 API = [
     ("/metrics", 405),
     ("/health", 405),

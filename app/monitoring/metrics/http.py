@@ -100,7 +100,7 @@ class _Nowhere:
     """The value of a request that is not counted."""
 
     def set_exemplar(self, _exemplar: Exemplar) -> None:
-        """Nothing is kept."""
+        """Ignore the exemplar."""
 
 
 class _Uncounted(_Series):
@@ -110,19 +110,19 @@ class _Uncounted(_Series):
         self.requests = _Nowhere()
 
     def add(self, seconds: float, received: int, sent: int) -> None:
-        """Nothing is counted."""
+        """Count nothing."""
 
     def bucket(self, _seconds: float) -> Any:
-        """Nothing is kept."""
+        """Return a value that keeps no exemplar."""
         return self.requests
 
 
 class HttpMetrics:
     """Records requests in the metrics that `registry` holds; the Instrumentator has declared them.
 
-    Requests are not counted where one of the expressions in `excluded` is found in their handler, or, with
-    `ignore_untemplated`, where no route has taken them. `group_status_codes` makes 2xx of 204. Each function in
-    `instrumentations` is called by the layer with each request that counts.
+    A request is not counted if an expression in `excluded` is found in its handler, or if no route matched and
+    `ignore_untemplated` is set. `group_status_codes` labels 204 as 2xx. The middleware calls each function in
+    `instrumentations` for each counted request.
     """
 
     def __init__(
@@ -171,13 +171,13 @@ class HttpMetrics:
             series.bucket(seconds).set_exemplar(Exemplar(exemplar, seconds, now))
 
     def counts(self, handler: str) -> bool:
-        """Whether requests of `handler` are counted."""
+        """Return True if requests of `handler` are counted."""
         if handler == NO_ROUTE and self._ignore_untemplated:
             return False
         return not any(pattern.search(handler) for pattern in self._excluded)
 
     def label(self, status: int) -> str:
-        """The `status` label of an answer."""
+        """Return the `status` label of a response."""
         return f"{status // 100}xx" if self._group_status_codes else str(status)
 
     def _find(self, method: str, status: int, handler: str) -> _Series:

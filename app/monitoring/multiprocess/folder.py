@@ -78,7 +78,7 @@ class Folder:
             archives.replace(self._directory, archive, self._files)
             reader.adopt(archive)
             reader.seen(stamp(self._directory))
-            self.folded += len(new)  # also where their files cannot be removed
+            self.folded += len(new)  # even if their files cannot be removed
         self._remove(now, reader.archive.folded & dead)
         return len(new)
 

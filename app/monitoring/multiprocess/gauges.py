@@ -63,7 +63,7 @@ class Gauges:
 
     def __init__(self, families: dict[str, Family], max_series: int) -> None:
         self.refused: dict[str, int] = {}
-        """Label sets that found no place when the metric was last put together."""
+        """Label sets over the limit when the metric was last merged, by metric."""
         self.archived: dict[str, set[Labels]] = {}
         """Label sets in the archive, by metric."""
         self._families = families

@@ -182,7 +182,7 @@ class _Exchange(Entry):
         return False
 
     def finish(self, status: int) -> str | None:
-        """Count, log and trace the request as ended with `status`, once; returns its handler then."""
+        """Count, log and trace the request as ended with `status`. Return its handler, or None on a second call."""
         if self._done:
             return None
         self._done = True
@@ -213,7 +213,7 @@ class _Exchange(Entry):
 
 
 class _WatchedExchange(_Exchange):
-    """The same where functions were added to the Instrumentator: they get the library's view of the request."""
+    """An exchange that also calls the functions added to the Instrumentator, with the library's `Info`."""
 
     __slots__ = ("_begun", "_headers")
 
@@ -246,7 +246,7 @@ class _WatchedExchange(_Exchange):
         for function in metrics.instrumentations:
             try:
                 function(info)
-            except Exception:  # noqa: BLE001 -- whatever it is, the request has its answer
+            except Exception:  # noqa: BLE001 -- the request is answered already
                 log.exception("instrumentation_failed", function=getattr(function, "__qualname__", repr(function)))
         return handler
 

@@ -1,8 +1,8 @@
-"""The gunicorn worker: uvicorn_worker with its defects in stopping and recycling mended.
+"""The gunicorn worker: uvicorn_worker with fixes for shutdown and recycling.
 
-uvicorn_worker does not pass graceful_timeout to uvicorn, stops its heartbeat while it drains, ignores SIGQUIT, dies
-of the SIGTERM that it should handle (so no exit hook runs), loses signals that arrive before it serves, and serves on
-when its master has been killed.
+uvicorn_worker does not pass graceful_timeout to uvicorn, stops its heartbeat while draining, ignores SIGQUIT, is
+terminated by the SIGTERM that it should handle (so no exit hook runs), loses signals that arrive before it serves, and
+keeps serving after its master has been killed.
 """
 
 import asyncio
@@ -27,10 +27,11 @@ STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 
 
 class _Fork:
-    """Blocks stop signals from the fork of a worker until the worker has handlers of its own.
+    """Blocks stop signals from the fork of a worker until the worker has installed its handlers.
 
-    The child starts with the master's handlers, which only put a signal into the master's queue: one that arrives
-    before `init_signals` would be lost, and the worker killed at the end of graceful_timeout.
+    The child starts with the master's handlers, which only put a signal into the master's queue. A signal that arrives
+    before `init_signals` would be lost, and the worker would be killed at the end of graceful_timeout. Threads that the
+    post_fork hook starts keep the signals blocked, and so do subprocesses that such a thread starts.
     """
 
     of_worker = False
@@ -115,7 +116,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]
     async def _serve(self) -> None:
         self.config.app = self.wsgi
         server = _Server(config=self.config)
-        # Not by the event loop, which leaves the default action behind when it closes: an end with a core dump.
+        # Not loop.add_signal_handler: closing the loop restores the default action, which dumps core.
         signal.signal(signal.SIGQUIT, server.handle_exit)
         heartbeat = asyncio.create_task(self._heartbeat(server))
         try:

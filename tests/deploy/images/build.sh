@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A container engine and images where no registry can be reached: what tests/deploy/test_image.py runs on.
-#   build.sh require says what is missing that `packages` does not install, and how to get it; fails where anything is
+#   build.sh require reports what is missing that `packages` does not install, and how to get it; fails if anything is
 #   build.sh host    prints the DOCKER_HOST of the engine that answers (empty: the machine's own); fails where none does
 #   build.sh up      starts an engine unless DOCKER_HOST or the default socket answers; prints DOCKER_HOST for it
 #   build.sh images  makes the base image (debootstrap), the backend image and the stand-ins; what is there stays
@@ -13,25 +13,25 @@ set -euo pipefail
 cd "${BASH_SOURCE[0]%/*}/../../.."
 root=$PWD
 
-require() { # with bash alone: where this is asked, nothing else need be there
+require() { # uses bash only: nothing else may be installed yet
   local missing=0 line program package why
   lacks() { # what, why, command
     printf '%s (%s). Get it: %s\n' "$1" "$2" "$3" >&2
     missing=1
   }
   [ "$EUID" = 0 ] || lacks "not root" "an engine is started, and a base image is made with mounts" "sudo make test-image"
-  # With apt and root `packages` gets them.
+  # With apt and root, `packages` installs them.
   command -v apt-get >/dev/null || while read -r program package why; do
     command -v "$program" >/dev/null || lacks "$program is not on PATH, and there is no apt-get to install it" "$why" \
       "apt-get install $package, or what your distribution calls it"
   done <<END
 docker docker.io it builds and runs the images
-dockerd docker.io it is the engine, which is started where none answers
+dockerd docker.io it is the engine, which is started if none answers
 debootstrap debootstrap it makes the base image, since none is pulled
 END
   if [ -n "${DOCKER_HOST:-}" ] && command -v docker >/dev/null && ! docker info >/dev/null 2>&1; then
     lacks "no engine answers at DOCKER_HOST=$DOCKER_HOST" "it builds and runs the images" \
-      "start it, or unset DOCKER_HOST: where none answers, one of this checkout's own is started"
+      "start it, or unset DOCKER_HOST: if none answers, this checkout starts its own"
   fi
   return $missing
 }

@@ -288,7 +288,7 @@ def test_a_broken_file_costs_its_own_numbers_only(directory: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_with_status_0(directory: Path, number: signal.Signals) -> None:
     with running(directory) as started, httpx.Client(base_url=started.url) as client:
-        client.get("/health")  # whose connection stays open, for which nobody waits
+        client.get("/health")  # its connection stays open and must not delay the exit
         started.process.send_signal(number)
         assert started.process.wait(exporter.CLIENT_TIMEOUT / 2) == 0
         assert "Traceback" not in started.output

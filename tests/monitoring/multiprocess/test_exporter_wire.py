@@ -1,4 +1,4 @@
-"""What the metrics port puts on the wire: several requests on one connection, byte by byte."""
+"""Bytes on the metrics port: keep-alive, pipelined requests, HEAD and request bodies."""
 
 import shutil
 from collections.abc import Iterator

@@ -54,7 +54,7 @@ def counted(name: str, **labels: str) -> float:
 
 
 def restarted(before: float) -> bool:
-    """Whether an exporter was started again since there were `before` restarts."""
+    """Return True if an exporter was restarted since the counter was `before`."""
     return counted("exporter_restarts_total") > before
 
 

@@ -22,7 +22,7 @@ HITS = series("hits_total")
 
 
 class Steps:
-    """Does `act` once, at step number `at` of what is observed."""
+    """Call `act` once, at step number `at` of the observed calls."""
 
     def __init__(self, at: int, act: Callable[[], object]) -> None:
         self.acted = False
@@ -104,7 +104,7 @@ def test_an_exporter_that_folds_at_any_step_of_a_claim_keeps_nothing_of_the_earl
 
 
 def test_an_archive_that_is_written_during_a_claim_belongs_to_nobody(scene: Scene) -> None:
-    """The race that the second epoch of a claim is for: the archive is new to the claim's list, so it stays."""
+    """The race that the second epoch write prevents: the archive is not in the claim's listing, so it is kept."""
     claim(scene.directory).close()
     exporter = scene.aggregate()
     counted_by_a_dead_process(scene, 7)

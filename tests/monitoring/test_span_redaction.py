@@ -198,7 +198,7 @@ async def test_a_failed_request_with_a_secret_in_its_query_and_its_error() -> No
         raise LookupError(f"no guest {to}")
 
     query = f"to={quote(EMAIL, safe='')}&token=hunter2hunter2"
-    with capture_logs():
+    with capture_logs(), pytest.raises(LookupError):
         await Wire("/guests", query_string=query.encode()).run(records.observe(app))
     (raw,), (span,) = records.spans(), kept.get_finished_spans()
     assert (raw.attributes or {})["url.query"] == query

@@ -207,7 +207,7 @@ REFUSED = [
     ("OTEL_EXPORTER_OTLP_TIMEOUT", "10000", "want seconds"),
     ("OTEL_EXPORTER_OTLP_TRACES_INSECURE", "yes", "want true or false"),
     ("OTEL_EXPORTER_OTLP_CERTIFICATE", "missing.pem", "want the path of a readable PEM file"),
-    ("OTEL_PROPAGATORS", "tracecontext,b3", "'b3' is not installed; want none or any of baggage, tracecontext"),
+    ("OTEL_PROPAGATORS", "tracecontext,b3", "'b3' is not installed; want none or any of baggage, "),
 ]
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,5 +56,6 @@ def test_no_base_http_middleware_and_no_on_event(path: Path) -> None:
     assert ".on_event" not in text
 
 
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="newer Pythons write signatures and docstrings differently")
 def test_the_list_of_public_names_is_what_the_modules_declare() -> None:
     assert api_reference.PAGE.read_text() == api_reference.page(), "run: python -m tests.api_reference"

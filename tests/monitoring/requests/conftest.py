@@ -1,0 +1,18 @@
+"""Clients of servers in this process."""
+
+from collections.abc import Iterator
+
+import pytest
+from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+
+
+@pytest.fixture(autouse=True)
+def _clients_make_no_spans() -> Iterator[None]:
+    """Take back what an earlier test has instrumented: a client's own span would replace the caller's."""
+    instrumentor = HTTPXClientInstrumentor()
+    instrumented = instrumentor.is_instrumented_by_opentelemetry
+    if instrumented:
+        instrumentor.uninstrument()
+    yield
+    if instrumented:
+        instrumentor.instrument()

@@ -16,7 +16,7 @@ from app.assistant.upstream import Upstream, UpstreamRejected
 from app.cache.cache import Cache
 from app.cache.connection import RedisGate
 from app.database.migrate import migrate_when_reachable
-from app.database.pool import Database
+from app.database.pool import COMMAND_TIMEOUT, CONNECT_TIMEOUT, Database
 from app.metrics import metrics as agency_metrics
 from app.middleware.body_limit import BodyLimitMiddleware
 from app.monitoring.instrumentation import end_tasks
@@ -26,6 +26,8 @@ from app.settings import Settings, get_settings
 MAX_BODY_BYTES = 256 * 1024
 DATABASE_FALLBACK = "postgresql:///"
 REDIS_FALLBACK = "redis://localhost:6379/0"
+# Seconds that a worker waits for its first attempt to migrate: as long as connecting and one command may take.
+MAX_SETUP_WAIT = CONNECT_TIMEOUT + COMMAND_TIMEOUT
 
 
 def _build_services(settings: Settings) -> Services:
@@ -67,11 +69,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """What lives as long as the worker. Nothing here fails because a dependency is away: gunicorn would give up."""
     services: Services = app.state.services
     await services.database.open()
+    attempted = asyncio.Event()
     background = [
-        asyncio.create_task(migrate_when_reachable(services.database)),
+        asyncio.create_task(migrate_when_reachable(services.database, attempted)),
         asyncio.create_task(services.concierge.breaker.watch()),
     ]
     try:
+        # A worker that replaces another one must be ready when it takes its first request.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(attempted.wait(), MAX_SETUP_WAIT)
         yield
     finally:
         await end_tasks(background)

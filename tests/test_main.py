@@ -18,7 +18,6 @@ from app.monitoring import tracing
 from app.monitoring.instrumentation import end_tasks
 from app.monitoring.requests.layer import ObservingMiddleware
 from app.settings import Settings, get_settings
-from tests.api.test_health import migrated
 from tests.conftest import Application, running
 
 AWAY = {"database_url": "postgresql://nobody@127.0.0.1:1/none", "redis_url": "redis://127.0.0.1:1/0"}
@@ -42,7 +41,6 @@ async def test_two_applications_in_one_process_are_independent(make_settings: Ca
     first, second = create_app(make_settings()), create_app(make_settings(ai_model="other"))
     assert first.state.services is not second.state.services
     async with running(first) as one, running(second) as two:
-        await migrated()
         for client in (one, two):
             assert (await client.get("/health/ready")).status_code == 200
             assert (await client.get("/metrics")).status_code == 200
@@ -161,7 +159,7 @@ async def test_without_addresses_it_starts_all_the_same() -> None:
 
 async def test_nothing_runs_on_after_the_end(make_settings: Callable[..., Settings]) -> None:
     before = asyncio.all_tasks()
-    async with running(create_app(make_settings(ai_base_url="http://127.0.0.1:1/v1"))):
+    async with running(create_app(make_settings(ai_base_url="http://127.0.0.1:1/v1", **AWAY))):
         names = sorted(getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks() - before)
         assert names == ["CircuitBreaker.watch", "migrate_when_reachable", "watch", "watch"]
     assert asyncio.all_tasks() - before == set()
@@ -195,7 +193,6 @@ async def test_every_connection_is_closed_at_the_end(
     others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     before = len(await redis.client_list())
     async with running(app) as client:
-        await migrated()
         assert (await client.get("/health/ready")).status_code == 200
         assert len(await redis.client_list()) > before
         assert await postgres.fetchval(others) > 0

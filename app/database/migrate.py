@@ -104,21 +104,27 @@ def _row(item: dict[str, Any]) -> list[Any]:
     return [item[name] for name in COLUMNS]
 
 
-async def migrate_when_reachable(database: Database) -> None:
-    """Migrate as soon as the database can be reached, however long that takes."""
+async def migrate_when_reachable(database: Database, attempted: asyncio.Event) -> None:
+    """Migrate as soon as the database can be reached, however long that takes.
+
+    Set `attempted` when the first attempt has ended, whatever came of it.
+    """
     backoff = Backoff(FIRST_RETRY_DELAY, LONGEST_RETRY_DELAY)
     while True:
         backoff.started()
         try:
             applied = await migrate(database)
         except DatabaseUnavailable:
-            await asyncio.sleep(backoff.ended())
+            delay = backoff.ended()
         except Exception:
             # The pod stays unready, so a rolling update stops here; ending the worker would mend nothing.
             log.exception("migration_failed")
-            await asyncio.sleep(FAILED_RETRY_DELAY)
+            delay = FAILED_RETRY_DELAY
         else:
             if applied:
                 log.info("migrated", applied=applied)
             database.migrated = True
             return
+        finally:
+            attempted.set()
+        await asyncio.sleep(delay)

@@ -28,13 +28,6 @@ async def silent_server() -> AsyncIterator[int]:
         yield listener.getsockname()[1]
 
 
-async def migrated() -> None:
-    """Wait until every application of this loop has set its database up."""
-    for task in asyncio.all_tasks():
-        if getattr(task.get_coro(), "__name__", "") == "migrate_when_reachable":
-            await task
-
-
 def test_each_dependency_has_its_time() -> None:
     assert (health.DATABASE_TIMEOUT, health.REDIS_TIMEOUT, health.AI_TIMEOUT) == (2.0, 1.0, 3.0)
 
@@ -48,7 +41,6 @@ async def test_a_live_process_says_so(client: httpx.AsyncClient) -> None:
 
 
 async def test_a_ready_service_names_its_checks(client: httpx.AsyncClient) -> None:
-    await migrated()
     answer = await client.get("/health/ready")
     body = answer.json()
     assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
@@ -62,7 +54,6 @@ async def test_a_ready_service_names_its_checks(client: httpx.AsyncClient) -> No
 
 
 async def test_the_page_for_people_has_the_process_too(client: httpx.AsyncClient) -> None:
-    await migrated()
     body = (await client.get("/health")).json()
     assert (body["status"], body["alive"]) == ("ready", True)
     assert body["worker_started"] == int(psutil.Process().create_time())
@@ -84,20 +75,25 @@ async def test_without_a_database_the_service_is_alive_and_not_ready(application
 @pytest.mark.parametrize("path", READY)
 async def test_without_redis_the_service_is_degraded_and_ready(application: Application, path: str) -> None:
     async with application(redis_url=AWAY["redis_url"]) as client:
-        await migrated()
         answer = await client.get(path)
     body = answer.json()
     assert (answer.status_code, body["status"]) == (200, "degraded")
     assert (body["checks"]["redis"]["status"], body["checks"]["database"]["status"]) == ("warn", "pass")
 
 
+async def test_the_first_request_finds_a_new_database_set_up(application: Application, empty_database_url: str) -> None:
+    async with application(database_url=empty_database_url) as client:
+        assert (await client.get("/health/ready")).status_code == 200
+
+
 async def test_a_database_without_its_tables_is_not_ready(
     application: Application, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def never(_: object) -> None:
+    async def never(*_: object) -> None:
         await asyncio.Event().wait()
 
     monkeypatch.setattr(main, "migrate_when_reachable", never)
+    monkeypatch.setattr(main, "MAX_SETUP_WAIT", 0.01)
     async with application(database_url=empty_database_url) as client:
         answer = await client.get("/health/ready")
     assert (answer.status_code, answer.json()["checks"]["database"]["error"]) == (503, "the database is being set up")
@@ -119,7 +115,6 @@ async def test_the_ai_service_is_reported_and_never_unready(
 ) -> None:
     async with fake_ai() as ai, application(ai_base_url=ai.url) as client:
         ai.status = status
-        await migrated()
         answer = await client.get("/health/ready")
     body = answer.json()
     assert (answer.status_code, body["status"]) == (200, overall)
@@ -130,7 +125,6 @@ async def test_the_ai_service_is_reported_and_never_unready(
 
 async def test_probes_of_every_worker_do_not_reach_the_ai_service_each_time(application: Application) -> None:
     async with fake_ai() as ai, application(ai_base_url=ai.url) as client:
-        await migrated()
         seen = []
         for status in (200, 500, 500):
             ai.status = status
@@ -140,7 +134,6 @@ async def test_probes_of_every_worker_do_not_reach_the_ai_service_each_time(appl
 
 async def test_an_ai_service_that_is_away_is_reported_and_never_unready(application: Application) -> None:
     async with application(ai_base_url="http://127.0.0.1:1/v1") as client:
-        await migrated()
         answer = await client.get("/health/ready")
     assert (answer.status_code, answer.json()["checks"]["ai"]["status"]) == (200, "warn")
     assert answer.json()["checks"]["ai"]["error"] == "the AI service cannot be reached; the circuit is closed"
@@ -153,7 +146,6 @@ async def test_a_full_disk_takes_the_service_out(
     monkeypatch.setattr(
         health, "shutil", SimpleNamespace(disk_usage=lambda _: SimpleNamespace(used=percent, total=100))
     )
-    await migrated()
     answer = await client.get("/health/ready")
     assert (answer.status_code, answer.json()["checks"]["disk"]["status"]) == (status, shown)
     if status == 503:
@@ -162,13 +154,11 @@ async def test_a_full_disk_takes_the_service_out(
 
 async def test_full_memory_takes_the_service_out(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "memory", lambda: (96, 100))
-    await migrated()
     answer = await client.get("/health/ready")
     assert (answer.status_code, answer.json()["checks"]["memory"]["error"]) == (503, "memory is 96% full")
 
 
 async def test_a_redis_socket_that_does_not_exist_is_a_warning(application: Application, tmp_path: Path) -> None:
     async with application(redis_url=f"unix://{tmp_path}/away.sock") as client:
-        await migrated()
         answer = await client.get("/health/ready")
     assert answer.json()["checks"]["redis"]["error"] == "Redis cannot be reached; every route works without it"

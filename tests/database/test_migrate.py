@@ -170,7 +170,7 @@ async def test_a_database_that_is_away_is_asked_again_after_seconds_at_most(monk
 
     monkeypatch.setattr(asyncio, "sleep", note)
     with pytest.raises(asyncio.CancelledError):
-        await migrate_when_reachable(Database("postgresql:///never-opened"))
+        await migrate_when_reachable(Database("postgresql:///never-opened"), asyncio.Event())
     assert delays == sorted(delays)
     assert delays[0] == pool.FIRST_RETRY_DELAY
     assert delays[-1] == pool.LONGEST_RETRY_DELAY
@@ -184,7 +184,7 @@ async def test_a_database_that_is_away_is_waited_for(scratch: Path, monkeypatch:
     database = Database(url)
     await database.open()
     with capture_logs() as lines:
-        waiting = asyncio.create_task(migrate_when_reachable(database))
+        waiting = asyncio.create_task(migrate_when_reachable(database, asyncio.Event()))
         await until(lambda: sum(line["event"] == "database_unavailable" for line in lines) >= 3)
         assert not waiting.done()
         servers = EmbeddedServers(scratch / "migrate", redis=False)
@@ -201,7 +201,7 @@ async def test_a_database_that_is_away_is_waited_for(scratch: Path, monkeypatch:
 async def test_what_is_migrated_already_is_not_reported(empty: Database) -> None:
     await migrate(empty)
     with capture_logs() as lines:
-        await migrate_when_reachable(empty)
+        await migrate_when_reachable(empty, asyncio.Event())
     assert lines == []
     assert empty.migrated
 
@@ -213,7 +213,7 @@ async def test_a_migration_that_fails_is_logged_and_tried_again(
     async with empty.connection() as connection:
         await connection.execute("CREATE TABLE destinations (id int)")
     with capture_logs() as lines:
-        trying = asyncio.create_task(migrate_when_reachable(empty))
+        trying = asyncio.create_task(migrate_when_reachable(empty, asyncio.Event()))
         await until(lambda: len(lines) >= 2)
         assert {(line["event"], line["log_level"]) for line in lines} == {("migration_failed", "error")}
         assert await tables(empty) == [("destinations",)]

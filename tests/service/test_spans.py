@@ -8,7 +8,6 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 
 from loadtest.fake_ai import fake_ai
-from tests.api.test_health import migrated
 from tests.conftest import Application
 
 
@@ -37,7 +36,6 @@ async def test_probes_and_scrapes_make_no_spans_at_all(
     application: Application, spans: InMemorySpanExporter, path: str
 ) -> None:
     async with application() as client:
-        await migrated()
         spans.clear()
         assert (await client.get(path)).status_code == 200
         assert [span.name for span in spans.get_finished_spans()] == []
@@ -47,7 +45,6 @@ async def test_a_look_at_the_breaker_that_nobody_asked_for_makes_no_spans(
     application: Application, spans: InMemorySpanExporter
 ) -> None:
     async with application() as client:
-        await migrated()
         assert isinstance(client._transport, httpx.ASGITransport)
         breaker = client._transport.app.state.services.concierge.breaker  # type: ignore[attr-defined]
         looked = asyncio.Event()

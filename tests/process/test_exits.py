@@ -4,9 +4,10 @@ import os
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.process.service import Service, service, wait_for
+from tests.process.service import Service, gone, service, wait_for
 
 # The service's own configuration, in which the third worker waits in one of the hooks that it passes while it boots.
 HELD = """
@@ -56,6 +57,58 @@ def test_a_worker_that_still_boots_stops_at_once(
         assert running.stop(number) == 0
         assert exits(running) == {"stopped": 3, "killed": 0, "timeout": 0}
         assert running.output.count("Worker exiting") == 3, "one was killed after it had noted its end"
+
+
+# The third worker fails to boot once it has been told to stop: in an import, where extensions such as pydantic's turn
+# SystemExit into errors of their own, or in the lifespan.
+FAILS = """
+import asyncio, gunicorn_conf, os, pathlib, time
+from gunicorn_conf import *
+
+held, told = pathlib.Path({held!r}), pathlib.Path({told!r})
+
+def interrupted():
+    try:
+        while not told.exists():
+            time.sleep(0.01)
+    except BaseException as error:
+        raise RuntimeError("interrupted") from error
+    raise RuntimeError("failed")
+
+def failing(app):
+    async def lifespan(scope, receive, send):
+        if scope["type"] != "lifespan":
+            return await app(scope, receive, send)
+        while not told.exists():
+            await asyncio.sleep(0.01)
+        await send({{"type": "lifespan.startup.failed", "message": "failed"}})
+    return lifespan
+
+def post_worker_init(worker):
+    if worker.place == 2 and not held.exists():
+        held.write_text(str(os.getpid()))
+        if {phase!r} == "import":
+            interrupted()
+        worker.wsgi = failing(worker.wsgi)
+"""
+
+
+@pytest.mark.parametrize("phase", ["import", "lifespan"])
+def test_a_worker_that_fails_to_boot_after_it_was_told_to_stop_does_not_end_the_service(
+    tmp_path: Path, addresses: dict[str, str], phase: str
+) -> None:
+    held, told, configuration = tmp_path / "held", tmp_path / "told", tmp_path / "held_conf.py"
+    configuration.write_text(FAILS.format(held=str(held), told=str(told), phase=phase))
+    with service(tmp_path, None, configuration, **addresses) as running:
+        running.master.send_signal(signal.SIGTTIN)
+        wait_for(lambda: held.exists() and held.read_text(), "the third worker")
+        third = psutil.Process(int(held.read_text()))
+        third.send_signal(signal.SIGTERM)
+        told.touch()
+        wait_for(lambda: gone([third]) and len(running.workers()) == 3, "its successor")
+        assert running.answers("/health/ready")
+        assert running.stop() == 0
+        assert exits(running) == {"stopped": 4, "killed": 0, "timeout": 0}
 
 
 def test_ctrl_c_while_a_worker_boots_ends_it_without_a_traceback(tmp_path: Path, addresses: dict[str, str]) -> None:

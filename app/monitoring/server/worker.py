@@ -5,11 +5,14 @@ terminated by the SIGTERM that it should handle (so no exit hook runs), loses si
 keeps serving after its master has been killed.
 """
 
+import _thread
 import asyncio
 import atexit
+import contextlib
 import os
 import signal
 import sys
+import time
 from types import FrameType
 from typing import Any
 
@@ -18,11 +21,14 @@ from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
 from ..logging import adopt_server_loggers
+from ..logs.writer import flush
 from .master import MAX_REQUESTS, STOPPED
 
 HEARTBEAT = 1.0
 # Share of graceful_timeout for requests in flight; the rest is for telemetry, pools and the exit itself.
 DRAIN_SHARE = 0.7
+# Seconds that a worker has to end its boot after a stop signal.
+MAX_BOOT_WAIT = 2.0
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 
 
@@ -92,6 +98,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         _Fork.of_worker = True
         self._leaving = False
+        self._serving = False
         adopt_server_loggers()
         self.config.timeout_graceful_shutdown = max(1, int(self.cfg.graceful_timeout * DRAIN_SHARE))
 
@@ -103,17 +110,39 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         atexit.register(_ignore_stop_signals)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
+    def init_process(self) -> None:
+        """Boot and serve. A worker that fails to boot ends the service, unless it has been told to stop meanwhile."""
+        try:
+            super().init_process()
+        except BaseException:
+            if self._leaving:
+                sys.exit(0)
+            raise
+
     def _leave(self, *_: object) -> None:
-        # Python discards the SystemExit if a finalizer happens to run: then the heartbeat stops the worker.
+        """Stop at the next opportunity: the end of the boot, or the heartbeat.
+
+        An exception would be raised in the middle of an import, where extensions turn it into an error of their own.
+        """
+        if not self._leaving and not self._serving:
+            self._note_exit(STOPPED)
+            # Not threading.Thread: this handler may have interrupted code that holds the locks of `threading`.
+            _thread.start_new_thread(self._exit_soon, ())
         self._leaving = True
-        for number in STOP_SIGNALS:
-            # A second signal must not interrupt the exit. Not SIG_IGN: Python prints a traceback for a signal that it
-            # has received, but not handled, when the handler changes to that.
-            signal.signal(number, _ignore)
-        self._note_exit(STOPPED)
-        sys.exit(0)
+
+    def _exit_soon(self) -> None:
+        """End the process if the boot takes too long. Nothing has been served that could be lost."""
+        time.sleep(MAX_BOOT_WAIT)
+        if not self._serving:
+            with contextlib.suppress(Exception):
+                self.log.info("Worker exiting (pid: %s)", self.pid)
+                flush()
+            os._exit(0)
 
     async def _serve(self) -> None:
+        self._serving = True
+        if self._leaving:
+            return
         self.config.app = self.wsgi
         server = _Server(config=self.config)
         # Not loop.add_signal_handler: closing the loop restores the default action, which dumps core.
@@ -122,10 +151,14 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         try:
             # The bare sockets: gunicorn's wrappers report that they were closed twice.
             await server.serve(sockets=[listener.sock for listener in self.sockets])
+        except SystemExit:
+            # The lifespan has failed. That ends the service, unless the worker was to stop anyway.
+            if not server.should_exit:
+                raise
         finally:
             heartbeat.cancel()
             signal.signal(signal.SIGQUIT, self._leave)
-        if not server.started:
+        if not server.started and not server.should_exit:
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
         self._note_exit(STOPPED if server.should_exit else MAX_REQUESTS)
 

@@ -23,6 +23,19 @@ def started(command: Sequence[str | os.PathLike[str]], **options: Any) -> Iterat
                     pipe.close()
 
 
+def communicate(process: "subprocess.Popen[bytes]", patience: float) -> tuple[bytes, bytes]:
+    """Read all output and wait for the end; raise TimeoutExpired if nothing comes for `patience` seconds."""
+    received = -1
+    while True:
+        try:
+            return process.communicate(timeout=patience)
+        except subprocess.TimeoutExpired as waited:
+            # A busy machine makes the process slow; one that hangs writes nothing more.
+            if len(waited.output or b"") <= received:
+                raise
+            received = len(waited.output or b"")
+
+
 def end(process: "subprocess.Popen[bytes]") -> None:
     """Kill a session's leader with all of its process group, unless the leader has ended, and reap it."""
     if process.poll() is None:

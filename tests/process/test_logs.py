@@ -18,7 +18,7 @@ import pytest
 
 from tests.process import programs
 from tests.process.service import PATIENCE, ROOT, service, wait_for
-from tests.processes import started
+from tests.processes import communicate, started
 
 F_SETPIPE_SZ = 1031
 PIPE_BUF = 4096
@@ -91,7 +91,7 @@ def test_lines_of_eight_processes_on_one_pipe_do_not_mix(start: Start) -> None:
     os.close(write_end)
     output = read_to_the_end(read_end)
     os.close(read_end)
-    assert [writer.communicate(timeout=PATIENCE)[1] for writer in writers] == [b""] * 8
+    assert [communicate(writer, PATIENCE)[1] for writer in writers] == [b""] * 8
     assert [writer.returncode for writer in writers] == [0] * 8
     lines = output.splitlines(keepends=True)
     assert max(map(len, lines)) <= PIPE_BUF
@@ -142,7 +142,7 @@ def test_what_is_queued_at_the_end_is_written(start: Start, end: str, status: in
     assert process.stderr.readline() == b"logged\n", "nobody has read so far"
     if status < 0:
         process.wait(PATIENCE)  # a reader that is quicker than the signal would get every line
-    output, _ = process.communicate(timeout=PATIENCE)
+    output, _ = communicate(process, PATIENCE)
     assert process.returncode == status
     lines = parsed(output)
     numbers = [line["number"] for line in lines if line["event"] == "end"]
@@ -163,7 +163,7 @@ def test_the_end_does_not_wait_for_a_reader_that_never_comes(start: Start) -> No
 @pytest.mark.parametrize("threads", [0, 2, 4, 8])
 def test_finalisers_and_threads_that_log_do_not_hang_the_end_of_the_interpreter(start: Start, threads: int) -> None:
     process = start(programs.LAST_WORDS, threads)
-    output, errors = process.communicate(timeout=PATIENCE)
+    output, errors = communicate(process, PATIENCE)
     assert (process.returncode, errors) == (0, b"")
     lines = parsed(output)
     assert sum(line["event"] == "started" for line in lines) == 1
@@ -175,7 +175,7 @@ def test_children_forked_while_threads_log_can_log_and_repeat_no_line(
     start: Start,
 ) -> None:
     process = start(programs.FORKS)
-    output, errors = process.communicate(timeout=PATIENCE)
+    output, errors = communicate(process, PATIENCE)
     assert (process.returncode, errors) == (0, b"")
     lines = parsed(output)
     assert lines[-1]["event"] == "all ended"

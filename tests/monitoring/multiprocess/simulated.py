@@ -86,8 +86,9 @@ class Scene:
         self._stack = stack
 
     def worker(self, prefix: str | None = None) -> Worker:
-        # Each has a `pid` label of its own, as processes have, unless it is told otherwise.
-        started = Worker(f"w{next(_numbers)}x" if prefix is None else prefix)
+        # Each has a `pid` label of its own, as processes have, unless it is told otherwise. A new reader takes files by
+        # name: the digits keep that the order of the calls.
+        started = Worker(f"w{next(_numbers):06}x" if prefix is None else prefix)
         self._stack.callback(started.die)
         return started
 

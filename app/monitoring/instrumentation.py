@@ -9,13 +9,14 @@ from typing import Any
 from fastapi import FastAPI
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from . import tracing
+from . import doctor, tracing
 from .metrics import event_loop, process
 from .metrics.catalogue import catalogue
 from .metrics.registry import prepare
 from .options import Options
 from .prometheus import Instrumentator
 from .requests.placement import observe
+from .server import standalone
 
 CANCEL_INTERVAL = 0.1
 # Share of graceful_timeout, and seconds, that the spans still to be sent have at the end. The worker drains requests
@@ -45,6 +46,8 @@ def instrument(app: FastAPI, options: Options) -> FastAPI:
             yield state
 
     app.router.lifespan_context = lifespan
+    if standalone.is_worker():  # gunicorn's worker has it examined as soon as it is loaded
+        doctor.examine_at_start(app)
     return app
 
 

@@ -71,7 +71,10 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path, addresses: 
     (tmp_path / "file").write_text("")
     directory = str(tmp_path / "file" / "metrics")
     output = refused(tmp_path, **addresses, PROMETHEUS_MULTIPROC_DIR=directory)
-    assert output == f"PROMETHEUS_MULTIPROC_DIR={directory!r}: Not a directory: want a directory to write to"
+    assert output == (
+        f"error directory-not-writable: PROMETHEUS_MULTIPROC_DIR={directory!r} cannot be written to; "
+        "no metric is stored; instead: a directory that the service's user owns"
+    )
 
 
 def test_two_services_do_not_count_in_one_directory(tmp_path: Path, addresses: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from .examination import enforce, examine, examine_surroundings, refuse_start
 from .finding import ExaminationError, Finding
+from .lifespan import examine_at_start
 from .situation import Situation
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Situation",
     "enforce",
     "examine",
+    "examine_at_start",
     "examine_surroundings",
     "refuse_start",
 ]

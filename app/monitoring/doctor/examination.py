@@ -4,26 +4,20 @@ They are two because a worker is also started to replace one that has ended: wha
 not end the service, and what is wrong with the configuration is logged once and not by each worker.
 """
 
-import fcntl
-import os
-import struct
 import sys
-import zlib
+import time
 from collections.abc import Iterable, Iterator, Sequence
 
 import structlog
 from starlette.applications import Starlette
 
-from . import applications, declared, directory, kinds, surroundings, values, versions
+from . import applications, declared, directory, kinds, notes, surroundings, values, versions
 from .finding import ExaminationError, Finding
 from .situation import Situation
 
 MAX_WRAPPERS = 20
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("doctor")
 BOOT_ERROR = 3  # gunicorn ends the service when a worker ends with it, and starts another one after any other status
-# Checksums of the lines that were written last: memory that the workers share where the master has loaded this module.
-_written = os.memfd_create("doctor")
-_WARNINGS, _ERRORS = 0, 4
 
 
 def examine(app: object, situation: Situation | None = None) -> list[Finding]:
@@ -54,7 +48,7 @@ def enforce(findings: Sequence[Finding]) -> None:
     """Log the warnings, once for all workers, and raise ExaminationError where there are errors."""
     errors = [finding for finding in findings if finding.severity == "error"]
     warnings = [finding for finding in findings if finding.severity == "warning"]
-    if warnings and _is_new(warnings, _WARNINGS):
+    if warnings and notes.is_new_warning("\n".join(map(str, warnings))):
         for warning in warnings:
             log.warning(
                 "doctor_finding", code=warning.code, what=warning.what, why=warning.why, instead=warning.instead
@@ -71,10 +65,20 @@ def refuse_start(app: object, situation: Situation | None = None) -> None:
     try:
         enforce(examine(app, situation))
     except ExaminationError as error:
-        if _is_new(error.findings, _ERRORS):
-            sys.stderr.write(f"{error}\n")
-            sys.stderr.flush()
+        if not write_refusal(error):
+            # The master is about to end the service with this worker. Should it reap a second worker with this status
+            # meanwhile, it would end with a traceback.
+            time.sleep(notes.REFUSAL_SECONDS)
         raise SystemExit(BOOT_ERROR) from None
+
+
+def write_refusal(error: ExaminationError) -> bool:
+    """Write the errors to standard error, and return True, unless another worker of this start has done so."""
+    if not notes.is_first_refusal():
+        return False
+    sys.stderr.write(f"{error}\n")
+    sys.stderr.flush()
+    return True
 
 
 def unwrapped(app: object) -> Starlette | None:
@@ -99,19 +103,6 @@ def _of_application(app: Starlette | None, situation: Situation) -> Iterator[Fin
         yield from applications.second_instrumentators(app)
         yield from applications.foreign_expositions(app)
         yield from applications.shadowed_paths(app, situation.paths)
-
-
-def _is_new(findings: Sequence[Finding], position: int) -> bool:
-    """Note the findings, and return whether no process has noted the same ones last."""
-    checksum = struct.pack("I", zlib.crc32("\n".join(map(str, findings)).encode()))
-    fcntl.lockf(_written, fcntl.LOCK_EX)  # a lock of the process, also on a descriptor that was inherited
-    try:
-        if os.pread(_written, len(checksum), position) == checksum:
-            return False
-        os.pwrite(_written, checksum, position)
-        return True
-    finally:
-        fcntl.lockf(_written, fcntl.LOCK_UN)
 
 
 def _sorted(findings: Iterable[Finding]) -> list[Finding]:

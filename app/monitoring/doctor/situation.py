@@ -1,12 +1,16 @@
 """The configuration of the service, as far as the checks need it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from ..multiprocess.values import DIRECTORY
+from ..options import Options
+
+# Values of OTEL_TRACES_SAMPLER_ARG and OTEL_TRACES_SAMPLER that ask for no traces.
+_NO_TRACES = frozenset({"", "0", "0.0", "always_off", "parentbased_always_off"})
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,8 @@ class Situation:
     forwarded_allow_ips: str | None = None
     sdk_disabled: bool = False
     traces_exporter: str | None = None
+    traces_sampled: bool = False
+    """A sampler or a ratio of traces was asked for."""
     endpoint: str | None = None
     directory: Path | None = None
     paths: tuple[str, ...] = ("/metrics",)
@@ -36,8 +42,27 @@ class Situation:
             forwarded_allow_ips=given.get("FORWARDED_ALLOW_IPS") or None,
             sdk_disabled=given.get("OTEL_SDK_DISABLED", "").strip().lower() in {"true", "1", "yes", "on"},
             traces_exporter=given.get("OTEL_TRACES_EXPORTER") or None,
+            traces_sampled=any(
+                given.get(name, "").strip().lower() not in _NO_TRACES
+                for name in ("OTEL_TRACES_SAMPLER_ARG", "OTEL_TRACES_SAMPLER")
+            ),
             endpoint=given.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
             or given.get("OTEL_EXPORTER_OTLP_ENDPOINT")
             or None,
             directory=Path(directory) if directory else None,
+        )
+
+    @classmethod
+    def of_options(cls, options: Options, bind: Sequence[str]) -> Self:
+        """Return the situation of a gunicorn master with these options, that listens on `bind`."""
+        environment = cls.from_environment()
+        return cls(
+            workers=options.workers,
+            bind=tuple(bind),
+            forwarded_allow_ips=options.forwarded_allow_ips,
+            sdk_disabled=options.tracing_disabled,
+            traces_exporter=options.traces_exporter,
+            traces_sampled=environment.traces_sampled,
+            endpoint=options.otlp_endpoint or environment.endpoint,
+            directory=options.directory,
         )

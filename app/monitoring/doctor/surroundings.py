@@ -31,11 +31,13 @@ def tracing_without_collector(situation: Situation) -> Iterator[Finding]:
             "no span is made, so the collector gets none",
             "remove OTEL_SDK_DISABLED, or the endpoint",
         )
-    if not situation.sdk_disabled and not situation.endpoint and situation.traces_exporter in {None, "otlp"}:
+    # Without an endpoint tracing is off, which is a finding only where somebody has asked for it.
+    asked = situation.traces_exporter == "otlp" or (situation.traces_exporter is None and situation.traces_sampled)
+    if asked and not situation.sdk_disabled and not situation.endpoint:
         yield Finding(
             "tracing-without-endpoint",
             "warning",
-            "tracing is on and OTEL_EXPORTER_OTLP_ENDPOINT is not set",
+            "an exporter or a sampler of traces is set and OTEL_EXPORTER_OTLP_ENDPOINT is not",
             "no span reaches a collector, and logs name traces that nobody has",
             "OTEL_EXPORTER_OTLP_ENDPOINT=http://<collector>:4317, OTEL_TRACES_EXPORTER=none or OTEL_SDK_DISABLED=true",
         )

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .. import logging, tracing
+from .. import doctor, logging, tracing
 from ..metrics import process
 from ..metrics.registry import prepare
 from ..options import Options
@@ -46,9 +46,11 @@ def settings_of(
         "control_socket_disable": True,
     }
     given = dict(given)
+    bind = given.get("bind", options.bind)
     hooks = {
         "on_starting": _starting(
             options,
+            doctor.Situation.of_options(options, [bind] if isinstance(bind, str) else bind),
             preload,
             [HOST_COLLECTOR] if collectors is None else collectors,
             given.pop("on_starting", None),
@@ -60,7 +62,13 @@ def settings_of(
     return ours | hooks
 
 
-def _starting(options: Options, preload: Sequence[str], collectors: Sequence[str], theirs: Hook | None) -> Hook:
+def _starting(
+    options: Options,
+    situation: doctor.Situation,
+    preload: Sequence[str],
+    collectors: Sequence[str],
+    theirs: Hook | None,
+) -> Hook:
     """Return the hook of the start. The service's own has the ports and the directory, and may call sys.exit."""
 
     def on_starting(server: Any) -> None:
@@ -69,12 +77,14 @@ def _starting(options: Options, preload: Sequence[str], collectors: Sequence[str
         try:
             if options.exporter != "none" and not options.tracing_disabled:
                 tracing.check_environment(otlp=options.exporter == "otlp")
+            # Before the directory is claimed: locks on a network file system may not be granted.
+            doctor.enforce(doctor.examine_surroundings(situation))
             master.take_ports_and_directory(
                 api=(options.host, options.port),
                 metrics=(options.metrics_host, options.metrics_port),
                 directory=options.directory,
             )
-        except (master.StartError, tracing.TracingConfigurationError) as error:
+        except (master.StartError, tracing.TracingConfigurationError, doctor.ExaminationError) as error:
             sys.exit(str(error))
         master.note_build(options.version, options.environment)
         if theirs is not None:

@@ -15,12 +15,13 @@ import psutil
 
 from .. import logging, tracing
 from ..companion import close_in_children
+from ..doctor import notes
 from ..metrics import process
 from ..metrics.catalogue import catalogue
 from ..multiprocess.directory import DirectoryError, claim
 from ..options import Options, OptionsError
 
-OWNER, OWNER_LOCK = "owner", "owner.lock"
+OWNER, OWNER_LOCK, NOTES = "owner", "owner.lock", "doctor.notes"
 # Kept open until this process ends: the locks on them say who has which place.
 _held: list[IO[str]] = []
 
@@ -36,6 +37,7 @@ def start(options: Options) -> None:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _claim_for_manager(directory)
+        notes.share(directory / NOTES)
         process.take_place(_take_place(directory))
     except DirectoryError as error:
         raise OptionsError(str(error)) from error
@@ -46,6 +48,11 @@ def start(options: Options) -> None:
     catalogue().build_info.labels(options.version, platform.python_version(), options.environment).set(1)
     if not options.tracing_disabled:
         tracing.configure(**options.tracing)
+
+
+def is_worker() -> bool:
+    """Return whether `start` has set up this process."""
+    return bool(_held)
 
 
 def _manager() -> str:
@@ -78,6 +85,7 @@ def _claim_for_manager(directory: Path) -> None:
             )
         # Refused where a gunicorn master holds the directory.
         claim(directory).close()
+        (directory / NOTES).unlink(missing_ok=True)
         owner.write_text(manager)
 
 

@@ -20,6 +20,7 @@ from gunicorn.arbiter import Arbiter
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
+from .. import doctor
 from ..logging import adopt_server_loggers
 from ..logs.writer import flush
 from .master import MAX_REQUESTS, STOPPED
@@ -118,6 +119,11 @@ class Worker(UvicornWorker):  # type: ignore[misc]
             if self._leaving:
                 sys.exit(0)
             raise
+
+    def load_wsgi(self) -> None:
+        """Load the application, and end the service where its numbers would be wrong."""
+        super().load_wsgi()
+        doctor.refuse_start(self.wsgi)
 
     def _leave(self, *_: object) -> None:
         """Stop at the next opportunity: the end of the boot, or the heartbeat.

@@ -13,75 +13,120 @@ import pytest
 from fastapi import FastAPI
 
 from app.monitoring.doctor import ExaminationError, Finding, Situation, enforce, examine
+from app.monitoring.doctor.examination import BOOT_ERROR
 from app.monitoring.multiprocess import values
 from app.settings import ROOT
+from loadtest.programs import free_port
 from tests.monitoring.conftest import Configure
 from tests.monitoring.doctor.conftest import PLAIN, Project
 from tests.monitoring.multiprocess.simulated import Scene
 from tests.process.service import wait_for
 from tests.processes import started
 
-WORKERS = 3
-CONFIGURATION = f"""
-import os
-os.makedirs("metrics")
-os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.path.abspath("metrics")
-from app.monitoring import doctor, logging
-from uvicorn_worker import UvicornWorker
-
-class Worker(UvicornWorker):
-    def load_wsgi(self):
-        super().load_wsgi()
-        doctor.refuse_start(self.wsgi)
-        with open("examined", "a") as file:
-            file.write("x")
-
-logging.configure(renderer="json", level="INFO", service="shop", version="1", environment="test")
-worker_class = Worker
-wsgi_app = "shop:app"
-bind = "127.0.0.1:0"
-workers = {WORKERS}
-control_socket_disable = True
+WORKERS = 4
+DEFECT = "from prometheus_client import Counter\nCounter('logins', 'L', ('email',))\n"
+DUBIOUS = "from prometheus_client import Info\nBUILD = Info('build', 'B')\n"
+CONFIGURATION = """
+from app.monitoring import Observability
+globals().update(Observability("shop", namespace="shop").gunicorn("shop:app"))
 """
 
 
 @contextmanager
-def gunicorn(project: Project, source: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """Start gunicorn with workers that examine the application."""
+def gunicorn(project: Project, source: str = "", **variables: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Start gunicorn with four workers on an application with `source` behind it."""
     project.write("shop.py", PLAIN + source)
-    project.write("configuration.py", CONFIGURATION)
-    with started(
-        [sys.executable, "-m", "gunicorn", "-c", "configuration.py"],
-        cwd=project.path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    ) as process:
+    project.write("gunicorn_conf.py", CONFIGURATION)
+    with (
+        (project.path / "output").open("wb") as log,
+        started(
+            [sys.executable, "-m", "gunicorn", "-c", "gunicorn_conf.py"],
+            cwd=project.path,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "PORT": str(free_port()),
+                "METRICS_PORT": str(free_port()),
+                "WEB_CONCURRENCY": str(WORKERS),
+                "PROMETHEUS_MULTIPROC_DIR": str(project.path / "metrics"),
+                **variables,
+            },
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
         yield process
 
 
-def test_an_error_ends_the_service_with_one_line(project: Project) -> None:
-    source = "from prometheus_client import Counter\nCounter('logins', 'L', ('email',))\n"
-    with gunicorn(project, source) as process:
-        output = process.communicate(timeout=30)[0].decode()
-    # 3 from the first worker that fails. gunicorn ends with 1 when another one fails while it stops for that.
-    assert process.returncode in {1, 3}
-    assert len([line for line in output.splitlines() if line.startswith("error forbidden-label: ")]) == 1
-    assert "ExaminationError" not in output
+def output(project: Project) -> list[str]:
+    return (project.path / "output").read_text().splitlines()
 
 
-def test_a_warning_is_logged_once_for_all_workers(project: Project) -> None:
-    source = "from prometheus_client import Info\nBUILD = Info('build', 'B')\n"
-    examined = project.path / "examined"
-    with gunicorn(project, source) as process:
-        wait_for(lambda: examined.exists() and len(examined.read_text()) == WORKERS, "the workers' examinations")
+def events(project: Project) -> list[dict[str, object]]:
+    """Return the lines of the log."""
+    return [json.loads(line) for line in output(project) if line.startswith("{")]
+
+
+def findings(project: Project) -> list[dict[str, object]]:
+    return [event for event in events(project) if event["event"] == "doctor_finding"]
+
+
+def serving(project: Project) -> int:
+    """Return how many workers have completed their start."""
+    return sum(event["event"] == "Application startup complete." for event in events(project))
+
+
+def test_a_service_without_findings_logs_none(project: Project) -> None:
+    with gunicorn(project) as process:
+        wait_for(lambda: serving(project) == WORKERS, "the workers")
         process.send_signal(signal.SIGTERM)
-        output = process.communicate(timeout=30)[0].decode()
-    lines = [json.loads(line) for line in output.splitlines() if "doctor_finding" in line]
-    (line,) = lines
-    assert line["level"] == "warning"
-    assert line["code"] == "lost-kind"
-    assert line["instead"]
+        assert process.wait(30) == 0
+    assert findings(project) == []
+
+
+def test_the_master_refuses_a_start_with_one_line(project: Project) -> None:
+    (project.path / "file").write_text("")
+    directory = str(project.path / "file" / "metrics")
+    with gunicorn(project, PROMETHEUS_MULTIPROC_DIR=directory) as process:
+        assert process.wait(30) == 1
+    (line,) = [line for line in output(project) if not line.startswith("{")]
+    assert line.startswith(f"error directory-not-writable: PROMETHEUS_MULTIPROC_DIR={directory!r} ")
+    assert "Booting worker" not in " ".join(output(project))
+
+
+def test_workers_refuse_a_start_with_one_line_and_end_the_service(project: Project) -> None:
+    with gunicorn(project, DEFECT) as process:
+        assert process.wait(30) == BOOT_ERROR
+    # Nothing else: no traceback of a worker or of the master, and no line for each worker.
+    (line,) = [line for line in output(project) if not line.startswith("{")]
+    assert line.startswith("error forbidden-label: logins ")
+    assert "exception" not in {key for event in events(project) for key in event}
+    booted = [event for event in events(project) if str(event["event"]).startswith("Booting worker")]
+    assert len(booted) <= WORKERS
+
+
+def test_a_reload_with_an_error_ends_the_service_too(project: Project) -> None:
+    with gunicorn(project) as process:
+        wait_for(lambda: serving(project) == WORKERS, "the workers")
+        project.write("shop.py", PLAIN + DEFECT)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(30) == BOOT_ERROR
+    (line,) = [line for line in output(project) if not line.startswith("{")]
+    assert line.startswith("error forbidden-label: ")
+
+
+def test_warnings_are_logged_once_for_master_and_workers_also_after_a_reload(project: Project) -> None:
+    with gunicorn(project, DUBIOUS, OTEL_TRACES_SAMPLER_ARG="0.5") as process:
+        wait_for(lambda: serving(project) == WORKERS, "the workers")
+        process.send_signal(signal.SIGHUP)
+        wait_for(lambda: serving(project) == 2 * WORKERS, "the workers of the reload")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    of_master, of_workers = findings(project)
+    assert of_master["code"] == "tracing-without-endpoint"
+    assert of_workers["code"] == "lost-kind"
+    assert of_workers["level"] == "warning"
+    assert {"what", "why", "instead"} <= of_workers.keys()
 
 
 def test_errors_are_raised_with_a_line_each_after_the_warnings_were_logged(configured: Configure) -> None:

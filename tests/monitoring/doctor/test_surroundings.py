@@ -10,6 +10,7 @@ import pytest
 
 from app.monitoring.doctor import Finding, Situation, examine_surroundings, versions
 from app.monitoring.doctor.directory import file_system, unfit_directory
+from app.monitoring.options import Options
 from tests.monitoring.doctor.conftest import Doctor, Project
 
 QUIET = {"sdk_disabled": True}
@@ -39,8 +40,15 @@ def test_an_address_of_this_machine_is_none(address: str) -> None:
 @pytest.mark.parametrize(
     ("environ", "found"),
     [
-        ({"OTEL_SDK_DISABLED": ""}, ["tracing-without-endpoint"]),
+        ({"OTEL_SDK_DISABLED": ""}, []),
         ({"OTEL_SDK_DISABLED": "false", "OTEL_TRACES_EXPORTER": "otlp"}, ["tracing-without-endpoint"]),
+        ({"OTEL_SDK_DISABLED": "false", "OTEL_TRACES_SAMPLER_ARG": "0.5"}, ["tracing-without-endpoint"]),
+        ({"OTEL_SDK_DISABLED": "false", "OTEL_TRACES_SAMPLER": "always_on"}, ["tracing-without-endpoint"]),
+        ({"OTEL_SDK_DISABLED": "false", "OTEL_TRACES_SAMPLER_ARG": "0", "OTEL_TRACES_SAMPLER": "always_off"}, []),
+        (
+            {"OTEL_SDK_DISABLED": "false", "OTEL_TRACES_SAMPLER_ARG": "1", "OTEL_TRACES_EXPORTER": "none"},
+            [],
+        ),
         ({"OTEL_SDK_DISABLED": "false", "OTEL_TRACES_EXPORTER": "none"}, []),
         ({"OTEL_SDK_DISABLED": "false", "OTEL_TRACES_EXPORTER": "console"}, []),
         ({"OTEL_SDK_DISABLED": "false", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4317"}, []),
@@ -52,8 +60,25 @@ def test_spans_for_nobody_and_a_collector_without_spans_are_found(environ: dict[
     assert codes(examine_surroundings(situation)) == found
 
 
+def test_the_master_takes_the_options_of_the_service(tmp_path: Path) -> None:
+    options = Options.read(
+        {
+            "host": "0.0.0.0",  # noqa: S104
+            "workers": 3,
+            "tracing_disabled": True,
+            "otlp_endpoint": "http://collector:4317",
+            "metrics_directory": tmp_path,
+        },
+        environment={},
+    )
+    situation = Situation.of_options(options, [options.bind])
+    assert (situation.workers, situation.directory) == (3, tmp_path)
+    assert codes(examine_surroundings(situation)) == ["untrusted-proxies", "tracing-disabled"]
+    assert codes(examine_surroundings(Situation.of_options(options, ["unix:/run/shop.sock"]))) == ["tracing-disabled"]
+
+
 def test_the_command_reads_the_configuration_of_the_environment(doctor: Doctor) -> None:
-    doctor(OTEL_SDK_DISABLED="false").only("tracing-without-endpoint")
+    doctor(OTEL_SDK_DISABLED="false", OTEL_TRACES_EXPORTER="otlp").only("tracing-without-endpoint")
 
 
 def test_several_workers_without_a_directory_are_found() -> None:

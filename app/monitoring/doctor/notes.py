@@ -1,0 +1,70 @@
+"""Notes of what was reported at the start, shared by the workers, so that each line is written once for all of them.
+
+The notes are in memory that workers inherit where the master has imported this module; processes that are not forked
+from one another name a file for them (`share`).
+"""
+
+import fcntl
+import os
+import struct
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# Refusals within this time belong to the same start.
+REFUSAL_SECONDS = 10.0
+_CHECKSUM, _TIME = struct.Struct("I"), struct.Struct("d")
+# Offsets: the checksum of the warnings that were logged last, the time of the last refusal.
+_WARNINGS, _REFUSAL = 0, _TIME.size
+
+
+def _shared_memory() -> int:
+    """Return a descriptor of memory, or of a file without a name, that forked processes share."""
+    if sys.platform == "linux":
+        return os.memfd_create("doctor")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+_descriptor = _shared_memory()
+
+
+def share(path: Path) -> None:
+    """Keep the notes in a file from now on. Raises OSError."""
+    global _descriptor
+    replaced, _descriptor = _descriptor, os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    os.close(replaced)
+
+
+def is_new_warning(text: str) -> bool:
+    """Note the warnings in `text`, and return whether they differ from those that a process has noted last."""
+    checksum = _CHECKSUM.pack(zlib.crc32(text.encode()))
+    with _locked():
+        if os.pread(_descriptor, _CHECKSUM.size, _WARNINGS) == checksum:
+            return False
+        os.pwrite(_descriptor, checksum, _WARNINGS)
+        return True
+
+
+def is_first_refusal() -> bool:
+    """Note a refusal, and return whether no process has noted one in the last seconds."""
+    now = time.monotonic()  # of the machine, not of the process
+    with _locked():
+        noted = os.pread(_descriptor, _TIME.size, _REFUSAL)
+        if noted and 0 <= now - _TIME.unpack(noted)[0] < REFUSAL_SECONDS:
+            return False
+        os.pwrite(_descriptor, _TIME.pack(now), _REFUSAL)
+        return True
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    fcntl.lockf(_descriptor, fcntl.LOCK_EX)  # a lock of the process, also on a descriptor that was inherited
+    try:
+        yield
+    finally:
+        fcntl.lockf(_descriptor, fcntl.LOCK_UN)

@@ -129,6 +129,7 @@ def test_the_five_minutes_make_a_service_with_exact_metrics(shop: Shop) -> None:
         assert total(text, "shop_workers", state="live") == 2
         assert total(text, "shop_system_memory_used_bytes") > 0
     assert '"event":"hook_failed"' not in shop.output
+    assert "doctor_finding" not in shop.output
     assert '"route":"/things/{name}"' in shop.output
 
 
@@ -140,6 +141,7 @@ def test_the_step_without_gunicorn_does_too(shop: Shop) -> None:
         assert total(text, "process_resident_memory_bytes", worker="1") > 0
         assert total(text, "shop_system_memory_used_bytes") > 0
     assert '"route":"/things/{name}"' in shop.output
+    assert "doctor_finding" not in shop.output
 
 
 def test_dashboards_and_rules_are_made_and_accepted(shop: Shop) -> None:

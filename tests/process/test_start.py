@@ -77,6 +77,18 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path, addresses: 
     )
 
 
+def test_the_service_has_no_finding_unless_spans_are_asked_for_without_a_collector(
+    tmp_path: Path, addresses: dict[str, str]
+) -> None:
+    with service(tmp_path, **addresses) as running:
+        assert running.stop() == 0
+        assert "doctor_finding" not in running.output
+    with service(tmp_path, **addresses, OTEL_TRACES_SAMPLER_ARG="0.5") as running:
+        assert running.stop() == 0
+        assert running.output.count('"event":"doctor_finding"') == 1
+        assert '"code":"tracing-without-endpoint"' in running.output
+
+
 def test_two_services_do_not_count_in_one_directory(tmp_path: Path, addresses: dict[str, str]) -> None:
     with service(tmp_path, **addresses) as running:
         second = tmp_path / "second"

@@ -6,7 +6,7 @@ not end the service, and what is wrong with the configuration is logged once and
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import structlog
 from starlette.applications import Starlette
@@ -57,10 +57,13 @@ def enforce(findings: Sequence[Finding]) -> None:
         raise ExaminationError(errors)
 
 
-def refuse_start(app: object, situation: Situation | None = None) -> None:
+def refuse_start(
+    app: object, situation: Situation | None = None, *, is_stopping: Callable[[], bool] = lambda: False
+) -> None:
     """Examine `app` in a gunicorn worker that has loaded it; with errors, write them once and end the service.
 
-    Raises SystemExit. Call it before the lifespan: Starlette would log a traceback.
+    Raises SystemExit. Call it before the lifespan: Starlette would log a traceback. `is_stopping` returns whether the
+    master has told the worker to stop.
     """
     try:
         enforce(examine(app, situation))
@@ -68,7 +71,9 @@ def refuse_start(app: object, situation: Situation | None = None) -> None:
         if not write_refusal(error):
             # The master is about to end the service with this worker. Should it reap a second worker with this status
             # meanwhile, it would end with a traceback.
-            time.sleep(notes.REFUSAL_SECONDS)
+            deadline = time.monotonic() + notes.REFUSAL_SECONDS
+            while time.monotonic() < deadline and not is_stopping():
+                time.sleep(0.01)
         raise SystemExit(BOOT_ERROR) from None
 
 

@@ -5,9 +5,11 @@ and copies go out. docs/redaction.md says what is replaced by what, and what sta
 """
 
 from .characters import escape
+from .configuration import SHIPPED, checked_keys, checked_packs, configure, on_change, portable
 from .credentials import REDACTED
 from .identity import sanitised_address, sanitised_user
 from .keys import is_secret_key
+from .packs import NumberForm, PackError, RedactionPack
 from .structures import MAX_DEPTH, redact, redact_event
 from .text import MAX_TEXT_LENGTH, redact_text
 
@@ -15,8 +17,17 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_TEXT_LENGTH",
     "REDACTED",
+    "SHIPPED",
+    "NumberForm",
+    "PackError",
+    "RedactionPack",
+    "checked_keys",
+    "checked_packs",
+    "configure",
     "escape",
     "is_secret_key",
+    "on_change",
+    "portable",
     "redact",
     "redact_event",
     "redact_text",

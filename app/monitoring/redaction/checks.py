@@ -1,15 +1,9 @@
-"""Whether digits are what their length suggests: a payment card, an Indonesian identity number, a point in time."""
+"""Whether digits are a payment card's number."""
 
 _NORMAL_CARD = 16
 # The sum of the digits of twice a digit
 _DOUBLED = str.maketrans("0123456789", "0246813579")
 _MAX_GROUPS, _MAX_GROUP_LENGTH, _PAIR = 6, 8, 2
-_PROVINCES = frozenset(
-    (*range(11, 22), *range(31, 37), 51, 52, 53, *range(61, 66), *range(71, 77), 81, 82, *range(91, 98))
-)
-_WOMENS_DAYS = 40
-# Seconds since 1970 of the years 2018 to 2033, in microseconds and as a string of the same length.
-_EARLIEST, _LATEST = "1500000000000000", "2000000000000000"
 
 
 def passes_luhn(digits: str) -> bool:
@@ -61,26 +55,3 @@ def _is_date(digits: str) -> bool:
         and digits[8:10] < "24"
         and digits[10:12] < "60"
     )
-
-
-def is_nik(digits: str) -> bool:
-    """Whether 16 digits are built like a NIK: province, regency, district, date of birth, number.
-
-    Women's days of birth are 41 to 71.
-    """
-    regency, day, month = int(digits[2:4]), int(digits[6:8]), int(digits[8:10])
-    if day > _WOMENS_DAYS:
-        day -= _WOMENS_DAYS
-    return (
-        int(digits[:2]) in _PROVINCES
-        and (1 <= regency <= 40 or 71 <= regency <= 79)  # noqa: PLR2004 -- regencies, then cities
-        and digits[4:6] != "00"
-        and 1 <= day <= 31  # noqa: PLR2004
-        and 1 <= month <= 12  # noqa: PLR2004
-        and digits[12:] != "0000"
-    )
-
-
-def is_timestamp(digits: str) -> bool:
-    """Whether 16 digits are microseconds of our time. Some NIK of southern Sumatra look the same."""
-    return _EARLIEST <= digits < _LATEST

@@ -5,9 +5,12 @@ A name is read as words: case, dashes, dots, brackets and humps do not matter. T
 """
 
 import re
+from collections.abc import Sequence
 from enum import Enum
 from functools import lru_cache
 from typing import NamedTuple
+
+from .packs import RedactionPack
 
 
 class Kind(Enum):
@@ -30,6 +33,9 @@ class Extent(Enum):
     PHRASE = "several words"
 
 
+Phrases = frozenset[tuple[str, ...]]
+
+
 class Field(NamedTuple):
     """What a name says: `words` are its words in lower case."""
 
@@ -43,54 +49,50 @@ def word_set(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-def _table(text: str) -> frozenset[tuple[str, ...]]:
+def _table(text: str) -> Phrases:
     """Phrases of lower-case words, separated by commas."""
     return frozenset(tuple(phrase.split()) for phrase in text.replace("\n", " ").split(",") if phrase.strip())
 
 
 _LINE = _table("authorization, cookie, cookies, set cookie, setcookie, cookie jar")
 _NUMBER = _table(
-    """phone, phones, phone number, telephone, telp, telepon, handphone, ponsel, whatsapp, fax, cellphone, mobile
-    number, mobile no, contact mobile, guest mobile, customer mobile, user mobile, contact number, nomor hp, no
-    hp, nomor telepon, no telp, nomor wa, no wa, phonenumber, nik, ktp, npwp, ssn, social security, social
-    security number, no ktp, nomor ktp, tax id, national id, identity number, nomor induk kependudukan, no kk,
-    nomor kk, kartu keluarga, card number, card no, cardnumber, credit card, debit card, kartu kredit, nomor
-    kartu, ccnumber, cc number, creditcard, account number, account no, nomor rekening, no rekening, rekening,
-    bank account, cvv, cvc, csc, cvv code, cvc code, security code"""
+    """phone, phones, phone number, telephone, whatsapp, fax, cellphone, mobile number, mobile no, contact mobile,
+    guest mobile, customer mobile, user mobile, contact number, phonenumber, ssn, social security, social security
+    number, tax id, national id, identity number, card number, card no, cardnumber, credit card, debit card,
+    ccnumber, cc number, creditcard, account number, account no, bank account, cvv, cvc, csc, cvv code, cvc code,
+    security code"""
 )
 _PHRASE = _table(
-    """address, addresses, street, street address, alamat, jalan, home address, postal address, billing address,
-    passphrase, full name, first name, last name, middle name, given name, family name, maiden name, surname,
-    fullname, firstname, lastname, nama lengkap, nama ibu, dob, birthday, birthdate, birth date, date of birth,
-    dateofbirth, tanggal lahir, tgl lahir, passport, paspor, passport number, passport no, nomor paspor, no
-    paspor, iban, driver license, drivers license, driving licence"""
+    """address, addresses, street, street address, home address, postal address, billing address, passphrase, full
+    name, first name, last name, middle name, given name, family name, maiden name, surname, fullname, firstname,
+    lastname, dob, birthday, birthdate, birth date, date of birth, dateofbirth, passport, passport number, passport
+    no, iban, driver license, drivers license, driving licence"""
 )
 _WORD = _table(
-    """password, passwords, passwd, pwd, pw, dbpass, passcode, user pass, db pass, smtp pass, sandi, kata sandi, user
-    pin, card pin, otp, otp code, mfa code, totp, verification code, recovery code, recovery codes, backup codes, reset
-    code, pin code, secret, secrets, credential, credentials, private key, secret key, signing key, encryption
-    key, master key, access key, access key id, account key, shared key, ssh key, subscription key, api key, api
-    keys, apikey, apikeys, accesskey, secretkey, privatekey, connection string, token, tokens, jwt, bearer, basic
-    auth, http auth, proxy auth, signature, xsrf, csrf, session, sessions, session id, sessionid, session ids,
-    session key, sid, jsessionid, phpsessid, connect sid, email, emails, mail, mails, e mail, email address, mail
-    address, email addr, mac address, prompt, gen ai completion, gen ai input messages, gen ai output messages,
-    gen ai system instructions, input value, x amz credential"""
+    """password, passwords, passwd, pwd, pw, dbpass, passcode, user pass, db pass, smtp pass, user pin, card pin,
+    otp, otp code, mfa code, totp, verification code, recovery code, recovery codes, backup codes, reset code, pin
+    code, secret, secrets, credential, credentials, private key, secret key, signing key, encryption key, master
+    key, access key, access key id, account key, shared key, ssh key, subscription key, api key, api keys, apikey,
+    apikeys, accesskey, secretkey, privatekey, connection string, token, tokens, jwt, bearer, basic auth, http auth,
+    proxy auth, signature, xsrf, csrf, session, sessions, session id, sessionid, session ids, session key, sid,
+    jsessionid, phpsessid, connect sid, email, emails, mail, mails, e mail, email address, mail address, email addr,
+    mac address, prompt, gen ai completion, gen ai input messages, gen ai output messages, gen ai system
+    instructions, input value, x amz credential"""
 )
 # Too common as a part of other names: map_pin, day_pass, is_mobile.
-_WHOLE = _table("card, pan, pass, pin, auth, sig, tel, hp, mobile, cc")
+_WHOLE = _table("card, pan, pass, pin, auth, sig, tel, mobile, cc")
 _QUESTIONS = word_set(
     """is has have needs wants can allow allows with without require requires use uses show hide enable skip"""
 )
-_SECRET = _LINE | _NUMBER | _PHRASE | _WORD
-_MAX_PHRASE_WORDS = max(len(phrase) for phrase in _SECRET)
 # Names written in one piece: accesstoken, dbpassword, XSRFTOKEN.
 _ENDINGS = ("password", "passwd", "secret", "token", "apikey", "cookie", "credential", "credentials", "sessid")
 # What may follow the word that matters: password_hash, card_number, address_line_1, authorization_header.
-TAILS = word_set(
+_TAILS = word_set(
     """value values header headers string str text raw plain hash hashed digest encoded encrypted b64 base64 field
-    input param line line1 line2 number num no nr confirmation confirm repeat again new old current lengkap rumah
-    kantor tinggal domisili pengiriman"""
+    input param line line1 line2 number num no nr confirmation confirm repeat again new old current"""
 )
+# Words that end a name of several in running text: "API key:", "date of birth:"
+_LAST_WORDS = word_set("key keys id number no code birth name string license licence address addr")
 _PLURALS = word_set("tokens sessions secrets emails mails phones cookies passwords credentials")
 
 _ADDRESS = word_set("ip ips ipaddress ipaddr ipv4 ipv6 addr address addresses")
@@ -106,12 +108,43 @@ _USER = _table(
 )
 _TRACE = _table("trace id, span id, parent span id, parent id, traceid, spanid")
 # What of a text or a name this engine has written, and no name: [email]
-MARKS = word_set("email phone card nik npwp ssn jwt key")
+_MARKS = word_set("email phone card ssn jwt key")
 # Written in capitals: HTTPCookie is two words, and so is accessToken.
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _NO_WORD = re.compile(r"[\W_]+")
 # A name that is longer says no more than its end.
 MAX_KEY_LENGTH = 128
+
+
+def words_of(name: str) -> tuple[str, ...]:
+    """The words of a name, in lower case."""
+    return tuple(_NO_WORD.sub(" ", _HUMP.sub("_", name)).lower().split())
+
+
+class Tables:
+    """The names in force: those that hold everywhere, those of packs, and those that the service has added."""
+
+    __slots__ = ("added", "last_words", "longest", "marks", "number", "phrase", "secret", "tails", "whole")
+
+    def __init__(self) -> None:
+        self.use((), ())
+
+    def use(self, packs: Sequence[RedactionPack], added: Sequence[str]) -> None:
+        """Add the names of `packs` and `added` to those that hold everywhere."""
+        self.added = frozenset(map(words_of, added))
+        self.number = _NUMBER.union(*(map(words_of, pack.number_keys) for pack in packs))
+        self.phrase = _PHRASE.union(*(map(words_of, pack.phrase_keys) for pack in packs))
+        self.whole = _WHOLE.union(*(map(words_of, pack.whole_keys) for pack in packs))
+        local = [words_of(key) for pack in packs for key in (*pack.number_keys, *pack.phrase_keys, *pack.word_keys)]
+        self.secret = _LINE | _WORD | self.number | self.phrase | self.added | frozenset(local)
+        self.longest = max(map(len, self.secret))
+        self.tails = _TAILS.union(*(pack.tails for pack in packs))
+        ends = [words[-1] for words in (*local, *self.added) if len(words) > 1]
+        self.last_words = _LAST_WORDS | self.tails | frozenset(ends)
+        self.marks = _MARKS.union(form.replacement.strip("[]") for pack in packs for form in pack.forms)
+
+
+tables = Tables()
 
 
 def is_secret_key(key: str) -> bool:
@@ -126,15 +159,15 @@ def field(key: str) -> Field:
 
 @lru_cache(maxsize=4096)
 def _field(key: str) -> Field:
-    if key.startswith("[") and key[1:].partition("]")[0] in MARKS:
+    if key.startswith("[") and key[1:].partition("]")[0] in tables.marks:
         return Field(Kind.PLAIN, Extent.WORD, ())
-    words = tuple(_NO_WORD.sub(" ", _HUMP.sub("_", key)).lower().split())
+    words = words_of(key)
     kind, phrase = _kind(words)
     if phrase in _LINE:
         extent = Extent.LINE
-    elif phrase in _NUMBER or phrase in _WHOLE:
+    elif phrase in tables.number or phrase in tables.whole:
         extent = Extent.NUMBER
-    elif phrase in _PHRASE:
+    elif phrase in tables.phrase:
         extent = Extent.PHRASE
     else:
         extent = Extent.WORD
@@ -142,12 +175,15 @@ def _field(key: str) -> Field:
 
 
 def _kind(words: tuple[str, ...]) -> tuple[Kind, tuple[str, ...]]:
+    for count in range(1, len(words) + 1) if tables.added else ():
+        if words[-count:] in tables.added:
+            return Kind.SECRET, words[-count:]
     for kind, phrases in ((Kind.TRACE, _TRACE), (Kind.USER, _USER), (Kind.CLIENT, _FORWARDED)):
         if any(words[-count:] in phrases for count in range(1, 5)):
             return kind, ()
     if _is_network_address(words):
         return (Kind.PLAIN if _SERVER.intersection(words) and not _CLIENT.intersection(words) else Kind.CLIENT), ()
-    phrase = words if words in _WHOLE else _secret_phrase(words)
+    phrase = words if words in tables.whole else _secret_phrase(words)
     if phrase is None:
         return Kind.PLAIN, ()
     countable = len(words) > 1 and (words[-1] in _PLURALS or words[0] in _QUESTIONS)
@@ -166,16 +202,20 @@ def _is_network_address(words: tuple[str, ...]) -> bool:
 def _secret_phrase(words: tuple[str, ...]) -> tuple[str, ...] | None:
     """The longest private phrase at the end, whatever may follow it left out."""
     while words:
-        for count in range(min(_MAX_PHRASE_WORDS, len(words)), 0, -1):
-            if words[-count:] in _SECRET:
+        for count in range(min(tables.longest, len(words)), 0, -1):
+            if words[-count:] in tables.secret:
                 return words[-count:]
         if words[-1].endswith(_ENDINGS):
             return ("cookie",) if words[-1].endswith("cookie") else ("token",)
         bare = words[-1].rstrip("0123456789")
-        if bare in TAILS or not bare:
+        if bare in tables.tails or not bare:
             words = words[:-1]
         elif bare != words[-1]:  # password2, address1
             words = (*words[:-1], bare)
         else:
             return None
     return None
+
+
+# A name that was read by other tables says something else.
+forget = _field.cache_clear

@@ -1,4 +1,4 @@
-"""Phone numbers, payment cards, Indonesian NIK and NPWP, US SSN: private numbers among all the others.
+"""Phone numbers, payment cards, US SSN and the forms of packs: private numbers among all the others.
 
 One pattern finds where a longer number begins; what it is, is seen from there. Each look reads a bounded number of
 characters, so the whole takes time in proportion to the text.
@@ -6,11 +6,15 @@ characters, so the whole takes time in proportion to the text.
 
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
-from .checks import is_card, is_nik, is_timestamp
+from .checks import is_card
 from .ids import Ids
 from .keys import word_set
+from .packs import NumberForm, RedactionPack
+
+Found = tuple[int, str] | None
+"""Where a number ends, and what is written in its place."""
 
 # What people write between digits, and a plus where a URL has it for a blank. Other makes of these are folded first.
 _BETWEEN = r"(?:[ \t.()\-]{0,3}|\+)"
@@ -54,138 +58,217 @@ _AMOUNT = re.compile(
 
 _MIN_CARD_DIGITS = 13
 _CARD = re.compile(r"[2-9](?:[ \t.\-+/_]{0,2}\d){12,18}")
-_NIK = re.compile(r"\d(?:[ .-]?\d){15}(?!\d)")
-_NIK_SIZES = ([16], [4, 4, 4, 4], [6, 6, 4], [2, 2, 2, 6, 4])
-_NIK_BEFORE = re.compile(r"(?i:\b(?:nik|ktp|e-ktp|identity|identitas|kependudukan|kk)\b)[^\d\n]{0,24}\Z")
-_NPWP = re.compile(r"\d{2}\.\d{3}\.\d{3}\.\d-\d{3}\.\d{3}(?!\d)")
 _SSN = re.compile(r"(?!000|666|9)\d{3}(?P<s>[- .]?)(?!00)\d\d(?P=s)(?!0000)\d{4}(?![-.]?\d)")
-_NIK_WORDS = ("nik", "ktp", "ident", "kependudukan", "kk")
 _SSN_BEFORE = re.compile(r"(?i:\bssns?\b|social[ -]security)[^\d\n]{0,24}\Z")
 
-_PHONES = re.compile(
-    rf"""(?:
-        # Indonesian mobile: 0812..., 62812..., +62 (0)812..., 0062 812...
-        (?:[+(]{{0,2}}(?:00)?62\)?{_BETWEEN}(?:\(?0\)?{_BETWEEN})?|\(?0)8[1-9]\)?(?:{_BETWEEN}\d){{6,10}}
-        # Indonesian landline: (0361) 123456, 021-1234567, 0361/123456; Bali's and Jakarta's also without a sign
-      | \(?0[2-79]\d{{1,2}}\)?[ \-./]{{1,3}}\d{{3,4}}[ \-.]?\d{{2,4}}(?:[ \-.]?\d{{1,4}})?
-      | \(?0[2-79]\d{{1,2}}\)?[ ]\d\d(?:[ \-.]\d\d){{2}}
-      | 0(?:21|22|24|31|36[1-8]|274|251|341|411|511)\d{{6,8}}
-        # International, with a plus or zeros before the country
-      | \(?\+\)?{_BETWEEN}[1-9](?:[/]?{_BETWEEN}\d){{7,14}}
-      | 00[1-9]\d{{0,2}}[ .()-](?:{_BETWEEN}\d){{7,12}}
-        # North American
-      | \([2-9]\d\d\)[ -]?\d{{3}}[-. ]\d{{4}}
-      | (?:1[-. ])?[2-9]\d\d([-.])[2-9]\d\d\1\d{{4}}
-    )(?!\d)""",
-    re.VERBOSE,
-)
-_CALLED = re.compile(
-    r"(?i:\b(?:phone|telephone|tel|telp|telepon|hp|handphone|wa|whatsapp|mobile|cell|fax|hubungi|kontak))"
-    r"[.:]?[ ]?(?i:(?:no|number|nomor|is|at|me at)[.:]?[ ])?\Z"
-)
-_CALLED_WORDS = ("phone", "tel", "hp", "wa", "mobile", "cell", "fax", "hubungi", "kontak")
+_PHONES = rf"""
+    # International, with a plus or zeros before the country
+    \(?\+\)?{_BETWEEN}[1-9](?:[/]?{_BETWEEN}\d){{7,14}}
+  | 00[1-9]\d{{0,2}}[ .()-](?:{_BETWEEN}\d){{7,12}}
+    # North American
+  | \([2-9]\d\d\)[ -]?\d{{3}}[-. ]\d{{4}}
+  | (?:1[-. ])?[2-9]\d\d(?P<s>[-.])[2-9]\d\d(?P=s)\d{{4}}
+"""
+_PHONE_LABELS = ("phone", "telephone", "tel", "whatsapp", "mobile", "cell", "fax")
 _LOCAL_PHONE = re.compile(rf"\d(?:{_BETWEEN}\d){{6,12}}(?!\d)")
 # Letters that may stand right before a phone number without making it a part of something else.
 _LAST_DIGITS = re.compile(r"\D*+\d++\Z")
 _MAX_CODE_LENGTH = 7
+_MIN_INTERNATIONAL, _MIN_UNDIVIDED = 8, 10
 _TIED = re.compile(r"(?>(?:[-.]\d{1,8}(?!\w))+)")
-_LABELS = word_set("wa hp tel telp telepon phone ph p t m no call mobile mob cell fax nomor n r")
+_GLUED_LABELS = word_set("tel phone ph p t m no call mobile mob cell fax n r")
 _WORD_BEFORE = re.compile(r"(?<![^\W_])[^\W\d_]{1,16}\Z")
 _WORD_AFTER = re.compile(r"[^\W\d_]{1,16}+(?=\d)")
 
 
-def redact_numbers(text: str) -> str:
-    """`text` without phone numbers, payment cards and identity numbers."""
-    parts: list[str] = []
-    done = position = 0
-    folded = text if text.isascii() else text.translate(_FOLDED)  # of the same length
-    ids = Ids(folded)
-    while (start := _START.search(folded, position)) is not None:
-        end, replacement = _look(folded, start.start(), ids)
-        if replacement:
-            parts += text[done : start.start()], replacement
-            done = end
-        position = end
-    if not parts:
-        return text
-    parts.append(text[done:])
-    return "".join(parts)
+class Numbers:
+    """The forms in force: those that hold everywhere, and those of packs."""
+
+    __slots__ = ("_calling_codes", "_checked", "_forms", "_glued", "_kinds", "_phone_labels", "_phones", "whole")
+
+    def __init__(self) -> None:
+        self.use(())
+
+    def use(self, packs: Sequence[RedactionPack]) -> None:
+        """Add the forms of `packs` to those that hold everywhere."""
+        self._forms = [_Form(form) for pack in packs for form in pack.forms]
+        self._checked = [form for form in self._forms if not form.unmistakable]
+        self._kinds: tuple[Callable[[str, int], Found], ...] = (
+            *(form.find for form in self._forms if form.unmistakable),
+            self._other_number,
+            _ssn,
+            *(form.find for form in self._checked),
+            self._card,
+            self._phone,
+        )
+        self.whole = frozenset(("[card]", *(form.replacement for form in self._checked)))
+        local = [f"{pack.phones}|" for pack in packs if pack.phones]
+        self._phones = re.compile(f"(?:{''.join(local)}{_PHONES})(?!\\d)", re.VERBOSE)
+        words = (*_PHONE_LABELS, *(word for pack in packs for word in pack.phone_labels))
+        self._phone_labels = _Labels(words, r"(?i:\b(?:{}))[.:]?[ ]?(?i:(?:no|number|nomor|is|at|me at)[.:]?[ ])?\Z")
+        self._glued = _GLUED_LABELS.union(*(pack.glued_labels for pack in packs))
+        self._calling_codes = [
+            (pack.calling_code, pack.min_international_digits) for pack in packs if pack.calling_code
+        ]
+
+    def redact(self, text: str) -> str:
+        """`text` without phone numbers, payment cards and identity numbers."""
+        parts: list[str] = []
+        done = position = 0
+        folded = text if text.isascii() else text.translate(_FOLDED)  # of the same length
+        ids = Ids(folded)
+        while (start := _START.search(folded, position)) is not None:
+            end, replacement = self._look(folded, start.start(), ids)
+            if replacement:
+                parts += text[done : start.start()], replacement
+                done = end
+            position = end
+        if not parts:
+            return text
+        parts.append(text[done:])
+        return "".join(parts)
+
+    def _look(self, text: str, start: int, ids: Ids) -> tuple[int, str]:
+        """Where the number at `start` ends, and what is written in its place; "" for leaving it."""
+        before = text[start - 1 : start]
+        first = _DIGITS.match(text, start)
+        after = first.end() if first else start + 1  # behind a sign, the number may still begin
+        end_of_id = ids.end_around(start, after)
+        if end_of_id:
+            return end_of_id, ""
+        if before.isalnum() and not self._is_label(text, start):
+            return self._checked_number(text, start) or (after, "")
+        for kind in self._kinds:
+            found = kind(text, start)
+            if found is not None:
+                return found
+        return after, ""
+
+    def _is_label(self, text: str, start: int) -> bool:
+        word = _WORD_BEFORE.search(text, max(0, start - 17), start)
+        return word is not None and word[0].lower() in self._glued
+
+    def _checked_number(self, text: str, start: int) -> Found:
+        """A number that its digits give away, whatever stands around it."""
+        found = self._card(text, start)
+        for form in self._checked:
+            found = found or form.find(text, start)
+        return found
+
+    def _other_number(self, text: str, start: int) -> Found:
+        if _MONEY_BEFORE.search(text, max(0, start - 8), start):
+            amount = _AMOUNT.match(text, start)
+            if amount:
+                return self._checked_number(text, start) or (amount.end(), "")
+        other = _OTHER_NUMBER.match(text, start)
+        return (other.end(), "") if other else None
+
+    @staticmethod
+    def _card(text: str, start: int) -> Found:
+        """A card's number of 13 to 19 digits, whatever digits may follow behind a blank."""
+        match = _CARD.match(text, start)
+        if match is None or _TRACE.search(text, max(0, start - 16), start):
+            return None
+        groups = list(_DIGITS.finditer(match[0]))
+        if text[match.end() : match.end() + 1].isdigit():
+            groups.pop()
+        while sum(len(group[0]) for group in groups) >= _MIN_CARD_DIGITS:
+            end = start + groups[-1].end()
+            if is_card([group[0] for group in groups]) and not _is_tail(text, end):
+                return end, "[card]"
+            groups.pop()
+        return None
+
+    def _phone(self, text: str, start: int) -> Found:
+        pattern, limit = self._phones, len(text)
+        if pattern.match(text, start) is None and self._phone_labels.stand_before(text, start):
+            pattern = _LOCAL_PHONE
+        while (match := pattern.match(text, start, limit)) is not None:
+            if not _is_tail(text, match.end()):
+                return (self._end_of_phone(text, match), "[phone]") if self._is_whole(match[0]) else None
+            # The last digits belong to something else: 0812 3456 7890 5m30s
+            limit = start + len(_LAST_DIGITS.sub("", match[0]))
+        return None
+
+    def _end_of_phone(self, text: str, match: re.Match[str]) -> int:
+        """The end of `match` with what dashes tie to it, or of a card or an identity number that it reaches into."""
+        groups = list(_DIGITS.finditer(text, match.start(), match.end()))
+        for last, group in itertools.pairwise(groups):
+            sign = "(" in text[last.end() : group.start()] or (
+                group[0][0] == "0" and self._phones.match(text, group.start())
+            )
+            if sign and last.end() - match.start() > _MAX_CODE_LENGTH:
+                return last.end()  # another number begins
+            other = self._checked_number(text, group.start())
+            if other:
+                return other[0]
+        tied = _TIED.match(text, match.end())
+        return tied.end() if tied else match.end()
+
+    def _is_whole(self, written: str) -> bool:
+        """A plus alone makes no phone number: +62 361 123 lacks digits, and +15000000 may be a difference."""
+        if written.startswith("(") and ")" not in written:
+            return False
+        if not written.lstrip("(").startswith("+"):
+            return True
+        digits = _NO_DIGIT.sub("", written)
+        least = next((least for code, least in self._calling_codes if digits.startswith(code)), _MIN_INTERNATIONAL)
+        return len(digits) >= (max(least, _MIN_UNDIVIDED) if written == f"+{digits}" else least)
 
 
-def _look(text: str, start: int, ids: Ids) -> tuple[int, str]:
-    """Where the number at `start` ends, and what is written in its place; "" for leaving it."""
-    before = text[start - 1 : start]
-    first = _DIGITS.match(text, start)
-    after = first.end() if first else start + 1  # behind a sign, the number may still begin
-    end_of_id = ids.end_around(start, after)
-    if end_of_id:
-        return end_of_id, ""
-    if before.isalnum() and not _is_label(text, start):
-        return _card(text, start) or _nik(text, start) or (after, "")
-    for kind in _KINDS:
-        found = kind(text, start)
-        if found is not None:
-            return found
-    return after, ""
+class _Labels:
+    """Words that say what the number behind them is."""
+
+    __slots__ = ("_pattern", "_words")
+
+    def __init__(self, words: Sequence[str], pattern: str) -> None:
+        self._pattern = re.compile(pattern.replace("{}", "|".join(map(re.escape, words))))
+        # e-ktp is where ktp is.
+        self._words = [word for word in words if not any(other != word and other in word for other in words)]
+
+    def stand_before(self, text: str, start: int) -> bool:
+        """Whether one of the words stands before `start`. Looking for the words first saves most searches."""
+        return _names(text, start, self._pattern, self._words)
 
 
-def _is_label(text: str, start: int) -> bool:
-    word = _WORD_BEFORE.search(text, max(0, start - 17), start)
-    return word is not None and word[0].lower() in _LABELS
+class _Form:
+    """A pack's form, compiled."""
+
+    __slots__ = ("_check", "_groups", "_labels", "_pattern", "replacement", "unmistakable")
+
+    def __init__(self, form: NumberForm) -> None:
+        self.replacement = form.replacement
+        self.unmistakable = form.unmistakable
+        self._check = form.check
+        self._pattern = re.compile(form.pattern)
+        self._groups = [list(sizes) for sizes in form.groups]
+        self._labels = _Labels(form.labels, r"(?i:\b(?:{})\b)[^\d\n]{0,24}\Z") if form.labels else None
+
+    def find(self, text: str, start: int) -> Found:
+        """The number at `start`, if it is of this form."""
+        match = self._pattern.match(text, start)
+        if match is None or (_is_tail(text, match.end()) and not self.unmistakable):
+            return None
+        groups = _DIGITS.findall(match[0])
+        fits = not self._groups or [len(group) for group in groups] in self._groups
+        if fits and self._check is not None:
+            fits = self._check("".join(groups))
+        if fits or (self._labels is not None and self._labels.stand_before(text, start)):
+            return match.end(), self.replacement
+        return None
 
 
-def _other_number(text: str, start: int) -> tuple[int, str] | None:
-    if _MONEY_BEFORE.search(text, max(0, start - 8), start):
-        amount = _AMOUNT.match(text, start)
-        if amount:
-            return _card(text, start) or _nik(text, start) or (amount.end(), "")
-    other = _OTHER_NUMBER.match(text, start)
-    return (other.end(), "") if other else None
-
-
-def _npwp(text: str, start: int) -> tuple[int, str] | None:
-    match = _NPWP.match(text, start)
-    return (match.end(), "[npwp]") if match else None
-
-
-def _ssn(text: str, start: int) -> tuple[int, str] | None:
+def _ssn(text: str, start: int) -> Found:
     match = _SSN.match(text, start)
     if match and (match["s"] == "-" or _names(text, start, _SSN_BEFORE, ("ssn", "social"))):
         return match.end(), "[ssn]"
     return None
 
 
-def _nik(text: str, start: int) -> tuple[int, str] | None:
-    match = _NIK.match(text, start)
-    if match is None or _is_tail(text, match.end()):
-        return None
-    groups = _DIGITS.findall(match[0])
-    digits = "".join(groups)
-    alone = [len(group) for group in groups] in _NIK_SIZES and is_nik(digits) and not is_timestamp(digits)
-    return (match.end(), "[nik]") if alone or _names(text, start, _NIK_BEFORE, _NIK_WORDS) else None
-
-
-def _names(text: str, start: int, pattern: re.Pattern[str], words: tuple[str, ...]) -> bool:
-    """Whether what stands before `start` says what the number is. Looking for the words first saves most searches."""
+def _names(text: str, start: int, pattern: re.Pattern[str], words: Iterable[str]) -> bool:
     before = text[max(0, start - 48) : start]
     lower = before.lower()
     return any(word in lower for word in words) and pattern.search(before) is not None
-
-
-def _card(text: str, start: int) -> tuple[int, str] | None:
-    """A card's number of 13 to 19 digits, whatever digits may follow behind a blank."""
-    match = _CARD.match(text, start)
-    if match is None or _TRACE.search(text, max(0, start - 16), start):
-        return None
-    groups = list(_DIGITS.finditer(match[0]))
-    if text[match.end() : match.end() + 1].isdigit():
-        groups.pop()
-    while sum(len(group[0]) for group in groups) >= _MIN_CARD_DIGITS:
-        end = start + groups[-1].end()
-        if is_card([group[0] for group in groups]) and not _is_tail(text, end):
-            return end, "[card]"
-        groups.pop()
-    return None
 
 
 def _is_tail(text: str, end: int) -> bool:
@@ -193,40 +276,4 @@ def _is_tail(text: str, end: int) -> bool:
     return _WORD_AFTER.match(text, end) is not None
 
 
-def _phone(text: str, start: int) -> tuple[int, str] | None:
-    pattern, limit = _PHONES, len(text)
-    if pattern.match(text, start) is None and _names(text, start, _CALLED, _CALLED_WORDS):
-        pattern = _LOCAL_PHONE
-    while (match := pattern.match(text, start, limit)) is not None:
-        if not _is_tail(text, match.end()):
-            return (_end_of_phone(text, match), "[phone]") if _is_whole(match[0]) else None
-        # The last digits belong to something else: 0812 3456 7890 5m30s
-        limit = start + len(_LAST_DIGITS.sub("", match[0]))
-    return None
-
-
-def _end_of_phone(text: str, match: re.Match[str]) -> int:
-    """The end of `match` with what dashes tie to it, or of a card or NIK that it reaches into."""
-    groups = list(_DIGITS.finditer(text, match.start(), match.end()))
-    for last, group in itertools.pairwise(groups):
-        sign = "(" in text[last.end() : group.start()] or (group[0][0] == "0" and _PHONES.match(text, group.start()))
-        if sign and last.end() - match.start() > _MAX_CODE_LENGTH:
-            return last.end()  # another number begins
-        other = _card(text, group.start()) or _nik(text, group.start())
-        if other:
-            return other[0]
-    tied = _TIED.match(text, match.end())
-    return tied.end() if tied else match.end()
-
-
-def _is_whole(written: str) -> bool:
-    """A plus alone makes no phone number: +62 361 123 lacks digits, and +15000000 may be a difference."""
-    if written.startswith("(") and ")" not in written:
-        return False
-    if not written.lstrip("(").startswith("+"):
-        return True
-    digits = _NO_DIGIT.sub("", written)
-    return len(digits) >= (10 if digits.startswith("62") or written == f"+{digits}" else 8)
-
-
-_KINDS: tuple[Callable[[str, int], tuple[int, str] | None], ...] = (_npwp, _other_number, _ssn, _nik, _card, _phone)
+numbers = Numbers()

@@ -8,17 +8,7 @@ import re
 from collections.abc import Iterator
 
 from .credentials import REDACTED
-from .keys import (
-    MARKS,
-    MAX_KEY_LENGTH,
-    TAILS,
-    Extent,
-    Field,
-    Kind,
-    field,
-    is_secret_key,
-    word_set,
-)
+from .keys import MAX_KEY_LENGTH, Extent, Field, Kind, field, is_secret_key, tables
 from .values import Name, value_of
 
 _NAME = re.compile(
@@ -29,10 +19,6 @@ _NAME = re.compile(
         (?P<sign>={1,3}>?|:=|:(?!:|//)|>|,(?=[ ]?[bBuU]?\\{0,16}["']))[ \t]{0,4}
     )""",
     re.VERBOSE,
-)
-# Words that end a name of several: "API key:", "date of birth:", "No. HP:"
-_LAST_WORDS = TAILS | word_set(
-    "key keys id number no code birth name hp string license licence lahir kredit address addr wa"
 )
 _ESCAPE = re.compile(r"\A(?:[nrt]|u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2})")
 _FORM = re.compile(r"(?<![\w\\])[A-Za-z_]\w{0,63}\[\Z")
@@ -92,7 +78,7 @@ def _field_of(match: re.Match[str], text: str, *, is_error: bool) -> Field | Non
         found = field(name)
     if found.kind is Kind.PLAIN and _is_private_here(found.words, match, text, is_error=is_error):
         return Field(Kind.SECRET, Extent.WORD, found.words)
-    if found.kind is Kind.PLAIN and found.words[-1:] and found.words[-1] in _LAST_WORDS and sign in (":", "="):
+    if found.kind is Kind.PLAIN and found.words[-1:] and found.words[-1] in tables.last_words and sign in (":", "="):
         words = _BEFORE.search(text, max(0, start - MAX_KEY_LENGTH // 2), start)
         found = field(words[0] + name) if words else found
     return None if found.kind in (Kind.PLAIN, Kind.TRACE) else found
@@ -101,7 +87,7 @@ def _field_of(match: re.Match[str], text: str, *, is_error: bool) -> Field | Non
 def _is_mark(match: re.Match[str], text: str) -> bool:
     """Whether this is what stands in place of a value: [email]. In user[email]=... it is a name."""
     name = match["name"]
-    if name not in MARKS or text[match.start() - 1 : match.start()] != "[":
+    if name not in tables.marks or text[match.start() - 1 : match.start()] != "[":
         return False
     return match["sign"] == ":" or not _FORM.search(text, max(0, match.start() - MAX_KEY_LENGTH), match.start())
 

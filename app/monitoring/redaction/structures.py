@@ -13,6 +13,7 @@ from typing import Any
 from .credentials import REDACTED
 from .identity import is_sanitised_user, sanitised_list, sanitised_user
 from .keys import MAX_KEY_LENGTH, Kind, field
+from .numbers import numbers
 from .objects import fields_of, is_pair, name_of, named_elsewhere, show
 from .text import MAX_TEXT_LENGTH, redact_text
 
@@ -104,11 +105,11 @@ class _Copy:
 
     @staticmethod
     def _number(value: float | None) -> Any:
-        """Numbers stay, but for one that is a payment card's or a NIK. A telephone's is as long as many a duration."""
+        """Numbers stay, but for a payment card's or a pack's. A telephone's is as long as many a duration."""
         if not isinstance(value, int) or not _CARDS_BEGIN <= value < _CARDS_END:
             return value
         text = redact_text(str(int(value)))
-        return text if text in ("[card]", "[nik]") else value
+        return text if text in numbers.whole else value
 
     def _structure(self, value: Any, depth: int) -> Any:
         fields = fields_of(value)
@@ -194,3 +195,6 @@ _BY_KIND: dict[Kind, Callable[[_Copy, Any, int], Any]] = {
     Kind.CLIENT: _Copy.client,
     Kind.USER: _Copy.user,
 }
+
+# Rules of other names and forms say something else.
+forget = _rule.cache_clear

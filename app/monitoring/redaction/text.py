@@ -6,7 +6,7 @@ from urllib.parse import quote, unquote
 from .characters import escape
 from .credentials import redact_credentials, redact_email, redact_urls_and_keys
 from .networks import redact_networks
-from .numbers import redact_numbers
+from .numbers import numbers
 from .pairs import redact_pairs
 
 # A longer text is cut: what it costs to look through one value is bounded, whoever wrote it.
@@ -74,7 +74,7 @@ def scrub(text: str, layer: int = 0) -> str:
     text = redact_email(redact_credentials(text))
     if "%" in text and layer < _LAYERS:
         text = _PART_OF_URL.sub(lambda match: _decoded(match[0], layer), text)
-    return redact_networks(redact_numbers(text))
+    return redact_networks(numbers.redact(text))
 
 
 def _decoded(token: str, layer: int) -> str:
@@ -101,3 +101,8 @@ def _remember(text: str) -> None:
         if len(_clean) >= _MAX_CLEAN:
             _clean.clear()
         _clean.add(text)
+
+
+def forget() -> None:
+    """Forget which texts were left as they are: other rules may not leave them."""
+    _clean.clear()

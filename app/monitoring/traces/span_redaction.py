@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, TraceState
 
-from ..redaction import redact, redact_text
+from ..redaction import is_secret_key, on_change, redact, redact_text
 
 MAX_VALUE_LENGTH = 16_384
 """Characters that the SDK keeps of one value; see `tracing.configure`."""
@@ -118,6 +118,8 @@ def _value(key: str, value: Any) -> Any:
 
 
 def _field(key: str, value: str | float) -> Any:
+    if is_secret_key(key):
+        return _by_name(key, value)
     if isinstance(value, str) and key in _URLS:
         address, mark, query = value.partition("?")
         return f"{_text(address)}{mark}{redact_query(query)}"
@@ -132,6 +134,7 @@ def _field(key: str, value: str | float) -> Any:
 
 # typed: True, 1 and 1.0 are equal, but not the same value.
 _known = lru_cache(maxsize=4096, typed=True)(_field)
+on_change(_known.cache_clear)
 
 
 def _by_name(key: str, value: Any) -> Any:

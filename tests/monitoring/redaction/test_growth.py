@@ -7,7 +7,6 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from app.monitoring import redaction as _redaction
 from app.monitoring.redaction import MAX_TEXT_LENGTH, redact, redact_text
 from app.monitoring.redaction import text as texts
 from app.monitoring.redaction.characters import escape
+from app.monitoring.redaction.numbers import numbers
 from app.monitoring.redaction.text import scrub
 from tests.monitoring.redaction.corpus import HERE
 
@@ -42,11 +42,18 @@ def hostile(piece: str, length: int, around: tuple[str, str] = ("", "")) -> str:
     return around[0] + (piece * (length // len(piece) + 1))[:length] + around[1]
 
 
-def patterns() -> Iterator[tuple[str, ModuleType, re.Pattern[str]]]:
+def patterns() -> Iterator[tuple[str, Any, re.Pattern[str]]]:
+    """The patterns of modules, and those that are made of packs."""
     for module in MODULES:
         for name, value in vars(module).items():
             if isinstance(value, re.Pattern):
                 yield name, module, value
+    labels = [form._labels for form in numbers._forms if form._labels]
+    owners: list[Any] = [numbers, numbers._phone_labels, *numbers._forms, *labels]
+    for owner in owners:
+        for name in type(owner).__slots__:
+            if isinstance(getattr(owner, name), re.Pattern):
+                yield name, owner, getattr(owner, name)
 
 
 def repetitions(tree: Any, *, last: bool, inside: int) -> Iterator[tuple[str, int, bool, int]]:
@@ -76,26 +83,24 @@ def repetitions(tree: Any, *, last: bool, inside: int) -> Iterator[tuple[str, in
 @pytest.mark.parametrize(
     ("name", "module", "pattern"), list(patterns()), ids=lambda value: value if isinstance(value, str) else ""
 )
-def test_no_pattern_can_go_back_over_a_text_of_any_length(
-    name: str, module: ModuleType, pattern: re.Pattern[str]
-) -> None:
+def test_no_pattern_can_go_back_over_a_text_of_any_length(name: str, module: Any, pattern: re.Pattern[str]) -> None:
     """What may repeat without end is possessive, or nothing comes behind it that could fail; other bounds are small."""
     tree = re._parser.parse(pattern.pattern, pattern.flags)  # type: ignore[attr-defined]
     for kind, most, is_last, inside in repetitions(tree, last=True, inside=1):
         if most >= UNBOUNDED:
-            assert kind == "POSSESSIVE_REPEAT" or is_last, f"{module.__name__}.{name} goes back"
-            assert kind == "POSSESSIVE_REPEAT" or inside == 1, f"{module.__name__}.{name} repeats what repeats"
+            assert kind == "POSSESSIVE_REPEAT" or is_last, f"{module}: {name} goes back"
+            assert kind == "POSSESSIVE_REPEAT" or inside == 1, f"{module}: {name} repeats what repeats"
         elif kind != "POSSESSIVE_REPEAT":
-            assert most * inside <= 512, f"{module.__name__}.{name} repeats {most} times within {inside}"
+            assert most * inside <= 512, f"{module}: {name} repeats {most} times within {inside}"
 
 
 @pytest.mark.parametrize(
     ("name", "module", "pattern"), list(patterns()), ids=lambda value: value if isinstance(value, str) else ""
 )
-def test_no_group_repeats_possessively(name: str, module: ModuleType, pattern: re.Pattern[str]) -> None:
+def test_no_group_repeats_possessively(name: str, module: Any, pattern: re.Pattern[str]) -> None:
     """Before 3.11.5 (Debian 12 has 3.11.2) Python keeps what the last, failing turn of such a group has read."""
     tree = re._parser.parse(pattern.pattern, pattern.flags)  # type: ignore[attr-defined]
-    assert "POSSESSIVE_REPEAT" not in set(groups(tree)), f"{module.__name__}.{name}: want (?>(?:...)*)"
+    assert "POSSESSIVE_REPEAT" not in set(groups(tree)), f"{module}: {name}: want (?>(?:...)*)"
 
 
 def groups(tree: Any) -> Iterator[str]:

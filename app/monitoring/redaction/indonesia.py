@@ -1,0 +1,77 @@
+"""The pack of Indonesia: NIK, NPWP, local phone numbers, and the Indonesian words for them."""
+
+from .packs import NumberForm, RedactionPack
+
+_PROVINCES = frozenset(
+    (*range(11, 22), *range(31, 37), 51, 52, 53, *range(61, 66), *range(71, 77), 81, 82, *range(91, 98))
+)
+_WOMENS_DAYS = 40
+# Seconds since 1970 of the years 2018 to 2033, in microseconds and as a string of the same length.
+_EARLIEST, _LATEST = "1500000000000000", "2000000000000000"
+
+
+def is_nik(digits: str) -> bool:
+    """Whether 16 digits are built like a NIK: province, regency, district, date of birth, number.
+
+    Women's days of birth are 41 to 71. Microseconds of our time are none, though some NIK of southern Sumatra look the
+    same.
+    """
+    regency, day, month = int(digits[2:4]), int(digits[6:8]), int(digits[8:10])
+    if day > _WOMENS_DAYS:
+        day -= _WOMENS_DAYS
+    return (
+        int(digits[:2]) in _PROVINCES
+        and (1 <= regency <= 40 or 71 <= regency <= 79)  # noqa: PLR2004 -- regencies, then cities
+        and digits[4:6] != "00"
+        and 1 <= day <= 31  # noqa: PLR2004
+        and 1 <= month <= 12  # noqa: PLR2004
+        and digits[12:] != "0000"
+        and not _EARLIEST <= digits < _LATEST
+    )
+
+
+def _phrases(text: str) -> tuple[str, ...]:
+    """Phrases that are separated by commas."""
+    return tuple(phrase.strip() for phrase in text.replace("\n", " ").split(","))
+
+
+# What people write between digits, and a plus where a URL has it for a blank.
+_BETWEEN = r"(?:[ \t.()\-]{0,3}|\+)"
+_PHONES = rf"""
+    # Mobile: 0812..., 62812..., +62 (0)812..., 0062 812...
+    (?:[+(]{{0,2}}(?:00)?62\)?{_BETWEEN}(?:\(?0\)?{_BETWEEN})?|\(?0)8[1-9]\)?(?:{_BETWEEN}\d){{6,10}}
+    # Landline: (0361) 123456, 021-1234567, 0361/123456; Bali's and Jakarta's also without a sign
+  | \(?0[2-79]\d{{1,2}}\)?[ \-./]{{1,3}}\d{{3,4}}[ \-.]?\d{{2,4}}(?:[ \-.]?\d{{1,4}})?
+  | \(?0[2-79]\d{{1,2}}\)?[ ]\d\d(?:[ \-.]\d\d){{2}}
+  | 0(?:21|22|24|31|36[1-8]|274|251|341|411|511)\d{{6,8}}
+"""
+
+INDONESIA = RedactionPack(
+    name="indonesia",
+    number_keys=_phrases(
+        """telp, telepon, handphone, ponsel, nomor hp, no hp, nomor telepon, no telp, nomor wa, no wa, nik, ktp, npwp,
+        no ktp, nomor ktp, nomor induk kependudukan, no kk, nomor kk, kartu keluarga, kartu kredit, nomor kartu, nomor
+        rekening, no rekening, rekening"""
+    ),
+    word_keys=_phrases("sandi, kata sandi"),
+    phrase_keys=_phrases(
+        """alamat, jalan, nama lengkap, nama ibu, tanggal lahir, tgl lahir, paspor, nomor paspor, no paspor"""
+    ),
+    whole_keys=("hp",),
+    tails=("lengkap", "rumah", "kantor", "tinggal", "domisili", "pengiriman"),
+    forms=(
+        NumberForm(r"\d{2}\.\d{3}\.\d{3}\.\d-\d{3}\.\d{3}(?!\d)", "[npwp]", unmistakable=True),
+        NumberForm(
+            r"\d(?:[ .-]?\d){15}(?!\d)",
+            "[nik]",
+            check=is_nik,
+            groups=((16,), (4, 4, 4, 4), (6, 6, 4), (2, 2, 2, 6, 4)),
+            labels=("nik", "ktp", "e-ktp", "identity", "identitas", "kependudukan", "kk"),
+        ),
+    ),
+    phones=_PHONES,
+    phone_labels=("telp", "telepon", "hp", "handphone", "wa", "hubungi", "kontak"),
+    glued_labels=("wa", "hp", "telp", "telepon", "nomor"),
+    calling_code="62",
+    min_international_digits=10,
+)

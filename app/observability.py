@@ -28,6 +28,7 @@ def build_observability(settings: Settings) -> Observability:
         max_series=settings.max_series_per_metric,
         allowed_metrics_ips=settings.allowed_metrics_ips,
         log_level=settings.log_level,
+        redaction_packs=("indonesia",),
         log_format="json" if settings.environment == "production" else "console",
         tracing_disabled=settings.otel_sdk_disabled,
         # None where nobody has asked for spans: the package's checks at the start distinguish this from "none".

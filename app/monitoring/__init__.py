@@ -9,5 +9,6 @@ PROMETHEUS_MULTIPROC_DIR is set by `Observability.gunicorn`, before the first me
 
 from .observability import Observability
 from .options import Options, OptionsError
+from .redaction import NumberForm, RedactionPack
 
-__all__ = ["Observability", "Options", "OptionsError"]
+__all__ = ["NumberForm", "Observability", "Options", "OptionsError", "RedactionPack"]

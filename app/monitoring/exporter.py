@@ -28,6 +28,7 @@ from .multiprocess import directory, values
 from .multiprocess.aggregate import Aggregate
 from .multiprocess.aggregate import directory as shared_directory
 from .multiprocess.labels import MAX_SERIES_PER_METRIC
+from .options import Options
 
 log = get_logger("exporter")
 CLIENT_TIMEOUT = 30.0
@@ -169,7 +170,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="a listening socket that the parent process hands over, in place of --host and --port",
     )
     parser.add_argument(
-        "--logging", type=json.loads, default=DEFAULT_LOGGING, help="arguments of logging.configure, as JSON"
+        "--logging",
+        type=json.loads,
+        help="arguments of logging.configure, as JSON; by default REDACTION_PACKS and REDACTED_KEYS count",
     )
     parser.add_argument(
         "--max-series",
@@ -181,6 +184,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def _redaction() -> dict[str, Any]:
+    """The rules of redaction that the environment gives; raises OptionsError."""
+    variables = {name: os.environ.get(name, "") for name in ("REDACTION_PACKS", "REDACTED_KEYS")}
+    return Options.read({}, variables).redaction
+
+
 def _refuse(message: str) -> int:
     sys.stderr.write(f"{message}\n")
     return 1
@@ -189,9 +198,13 @@ def _refuse(message: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM, SIGINT, or the end of the owner."""
     arguments = _parse(argv)
-    configure(**arguments.logging)
-    # A sidecar has process ids of its own, and the same number may be a worker's: hence a word before it.
+    # A sidecar has process ids of its own, and the same number may be a worker's: hence a word before it. First of all:
+    # the check of a redaction pack may be in a module that makes metrics.
     values.install("exporter")
+    try:
+        configure(**(arguments.logging or {**DEFAULT_LOGGING, **_redaction()}))
+    except ValueError as error:
+        return _refuse(f"the exporter cannot start: {error}")
     shared = shared_directory()
     if shared is None or not shared.is_dir():
         return _refuse(f"PROMETHEUS_MULTIPROC_DIR={str(shared or '')!r}: want the directory of the metric files")

@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, Literal, TextIO, cast
@@ -28,6 +28,8 @@ from .logs.line import encode
 from .logs.loguru_sink import LoguruSink
 from .logs.once import not_logged_yet
 from .logs.writer import Writer
+from .redaction import RedactionPack
+from .redaction import configure as configure_redaction
 
 __all__ = ["TrustedLogger", "adopt_loguru", "configure", "get_logger"]
 
@@ -174,13 +176,20 @@ def configure(
     environment: str,
     stream: TextIO | None = None,
     user_key: bytes | None = None,
+    redaction_packs: Iterable[RedactionPack | str | Mapping[str, Any]] | None = None,
+    redacted_keys: Sequence[str] = (),
 ) -> None:
     """Set up logging of this process; calling it again replaces the set-up.
 
     Lines go to `stream`, standard output by default. `level` has the form that logs/levels.py describes.
     With `user_key`, a secret of 16 bytes or more, user ids become pseudonyms; without it they are replaced. Exceptions
     that nothing caught are logged too: see logs/hooks.py.
+
+    With `redaction_packs`, those packs and `redacted_keys` replace the rules of redaction for all signals of the
+    process; without it the rules stay as they are, at first all shipped packs. Raise PackError for an unknown pack.
     """
+    if redaction_packs is not None:
+        configure_redaction(redaction_packs, redacted_keys)
     output = stream or sys.stdout
     levels = parse_levels(level)
     json = renderer == "json"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from .options import Options
+from .redaction import configure as configure_redaction
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -127,4 +128,6 @@ class Observability:
         """
         from .instrumentation import instrument  # noqa: PLC0415
 
+        if not Observability._under_gunicorn:  # whose master has set these rules for all its processes
+            configure_redaction(self.options.redaction_packs, self.options.redacted_keys)
         return instrument(app, self.options)

@@ -8,6 +8,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from .redaction import SHIPPED, PackError, RedactionPack, checked_keys, checked_packs, portable
+
 Network = IPv4Network | IPv6Network
 DEFAULT_NETWORKS: tuple[Network, ...] = (
     ip_network("127.0.0.1"),
@@ -16,6 +18,7 @@ DEFAULT_NETWORKS: tuple[Network, ...] = (
 )
 EXCLUDED_URLS = "^https?://[^/]+/(health|metrics)(/|[?]|$)"
 ENVIRONMENT_OF_DEVELOPERS = "development"
+NO_PACKS = "none"
 
 
 class OptionsError(ValueError):
@@ -48,6 +51,14 @@ def _networks(text: str) -> tuple[Network, ...]:
 
 def _switch(text: str) -> bool:
     return text.strip().lower() in {"1", "true", "yes", "on"}
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _packs(text: str) -> tuple[RedactionPack | str, ...]:
+    return () if text.strip() == NO_PACKS else checked_packs(_words(text))
 
 
 def _of(variable: str, default: Any, read: Callable[[str], Any] = str) -> Any:
@@ -86,6 +97,11 @@ class Options:
     log_level: str = _of("LOG_LEVEL", "INFO")
     log_format: Literal["json", "console"] | None = _of("LOG_FORMAT", None, _one_of("json", "console"))
     """None is console in development, else json."""
+    redaction_packs: tuple[RedactionPack | str, ...] = _of("REDACTION_PACKS", tuple(SHIPPED), _packs)
+    """Locales whose private names and numbers are redacted beside the international ones: names of shipped packs, by
+    default all, or packs of the service's own, as an argument only. The variable has commas between, or `none`."""
+    redacted_keys: tuple[str, ...] = _of("REDACTED_KEYS", (), lambda text: checked_keys(_words(text)))
+    """More names of fields whose values are replaced at any depth; the variable has commas between."""
     tracing_disabled: bool = _of("OTEL_SDK_DISABLED", default=False, read=_switch)
     traces_exporter: Literal["otlp", "console", "none"] | None = _of(
         "OTEL_TRACES_EXPORTER", None, _one_of("otlp", "console", "none")
@@ -98,6 +114,14 @@ class Options:
     span_batch: int = _of("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, _number(1, 1e6))
     excluded_urls: str = _of("OTEL_PYTHON_FASTAPI_EXCLUDED_URLS", EXCLUDED_URLS)
     """Expressions of URLs without spans, with commas between."""
+
+    def __post_init__(self) -> None:
+        for name, checked in (("redaction_packs", checked_packs), ("redacted_keys", checked_keys)):
+            value = getattr(self, name)
+            try:
+                object.__setattr__(self, name, checked(value))
+            except PackError as error:
+                raise OptionsError(f"{name}={value!r}: {error}") from error
 
     @classmethod
     def read(cls, given: Mapping[str, object], environment: Mapping[str, str] | None = None) -> "Options":
@@ -131,8 +155,8 @@ class Options:
         return self.traces_exporter or ("otlp" if self.otlp_endpoint else "none")
 
     @property
-    def logging(self) -> dict[str, str]:
-        """The arguments of `logging.configure`."""
+    def logging(self) -> dict[str, Any]:
+        """The arguments of `logging.configure`, as JSON can hold them."""
         automatic = "console" if self.environment == ENVIRONMENT_OF_DEVELOPERS else "json"
         return {
             "renderer": self.log_format or automatic,
@@ -140,7 +164,13 @@ class Options:
             "service": self.service,
             "version": self.version,
             "environment": self.environment,
+            **self.redaction,
         }
+
+    @property
+    def redaction(self) -> dict[str, Any]:
+        """The rules of redaction, as JSON can hold them."""
+        return {"redaction_packs": portable(self.redaction_packs), "redacted_keys": list(self.redacted_keys)}
 
     @property
     def tracing(self) -> dict[str, Any]:

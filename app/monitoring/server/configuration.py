@@ -26,7 +26,7 @@ def settings_of(
     given: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return what gunicorn_conf.py defines: the package's settings and hooks, with those of `given`."""
-    logging.configure(**options.logging)  # type: ignore[arg-type]
+    logging.configure(**options.logging)
     ours: dict[str, Any] = {
         "wsgi_app": app,
         "worker_class": f"{PACKAGE}.server.worker.Worker",

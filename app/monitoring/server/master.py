@@ -81,7 +81,7 @@ class ExporterSupervisor:
         self,
         listener: socket.socket,
         collectors: Sequence[str],
-        log: Mapping[str, str],
+        log: Mapping[str, Any],
         max_series: int,
         backoff: Backoff | None = None,
     ) -> None:
@@ -218,7 +218,7 @@ def preload(*modules: str) -> None:
     gc.freeze()
 
 
-def start_exporter(collectors: Sequence[str], log: Mapping[str, str], max_series: int = MAX_SERIES_PER_METRIC) -> None:
+def start_exporter(collectors: Sequence[str], log: Mapping[str, Any], max_series: int = MAX_SERIES_PER_METRIC) -> None:
     """Start the exporter on the port taken before.
 
     `log` is what `logging.configure` takes; `max_series` is for each metric, over all processes.

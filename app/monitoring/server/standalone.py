@@ -30,7 +30,7 @@ def start(options: Options) -> None:
     """Set up this worker. Raises OptionsError where the metrics directory is unset or of another service."""
     if _held:
         return
-    logging.configure(**options.logging)  # type: ignore[arg-type]
+    logging.configure(**options.logging)
     directory = options.metrics_directory
     if directory is None:
         raise OptionsError("PROMETHEUS_MULTIPROC_DIR='': want a directory that the workers and the exporter share")

@@ -1,5 +1,6 @@
 """Options come from arguments, then from the environment, then from defaults; a wrong one is named."""
 
+import json
 from dataclasses import fields
 from ipaddress import ip_network
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.monitoring import Options, OptionsError
+from app.monitoring.redaction.indonesia import INDONESIA
 
 
 def test_an_argument_goes_before_the_environment_and_that_before_the_default() -> None:
@@ -26,12 +28,53 @@ def test_an_argument_that_is_none_and_an_empty_variable_count_as_not_given() -> 
         ("PORT", "70000", r"PORT='70000': want a number from 1 to 65535"),
         ("OTEL_TRACES_SAMPLER_ARG", "1.5", r"OTEL_TRACES_SAMPLER_ARG='1.5': want a number from 0 to 1"),
         ("OTEL_TRACES_EXPORTER", "zipkin", r"OTEL_TRACES_EXPORTER='zipkin': want one of otlp, console, none"),
+        (
+            "REDACTION_PACKS",
+            "indonesia,atlantis",
+            r"REDACTION_PACKS='indonesia,atlantis': 'atlantis': want indonesia, or",
+        ),
+        ("REDACTED_KEYS", "room,--", r"REDACTED_KEYS='room,--': '--': want the name of a field"),
         ("ALLOWED_METRICS_IPS", "10.0.0.0/8,here", r"ALLOWED_METRICS_IPS='10.0.0.0/8,here': 'here'"),
     ],
 )
 def test_a_wrong_variable_is_named_with_its_value_and_what_is_wanted(variable: str, value: str, message: str) -> None:
     with pytest.raises(OptionsError, match=message):
         Options.read({}, {variable: value})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"redaction_packs": ("atlantis",)},
+            r"redaction_packs=\('atlantis',\): 'atlantis': want indonesia, or a Redact",
+        ),
+        ({"redaction_packs": "indonesia"}, "redaction_packs='indonesia': want a tuple"),
+        ({"redaction_packs": ("indonesia", INDONESIA)}, "want each pack once"),
+        ({"redacted_keys": "room"}, "redacted_keys='room': want a tuple"),
+        ({"redacted_keys": ("room", 7)}, r"redacted_keys=\('room', 7\): 7: want the name of a field"),
+    ],
+)
+def test_wrong_rules_of_redaction_are_refused(given: dict[str, object], message: str) -> None:
+    with pytest.raises(OptionsError, match=message):
+        Options.read(given, {})
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "packs", "keys"),
+    [
+        ({}, {}, ["indonesia"], []),
+        ({}, {"REDACTION_PACKS": "none", "REDACTED_KEYS": "room, table no"}, [], ["room", "table no"]),
+        ({"redaction_packs": ()}, {"REDACTION_PACKS": "indonesia"}, [], []),
+        ({"redacted_keys": ["room"]}, {"REDACTED_KEYS": "table"}, ["indonesia"], ["room"]),
+    ],
+)
+def test_all_shipped_packs_are_on_unless_others_are_named(
+    given: dict[str, object], environment: dict[str, str], packs: list[str], keys: list[str]
+) -> None:
+    logging = Options.read(given, environment).logging
+    assert (logging["redaction_packs"], logging["redacted_keys"]) == (packs, keys)
+    assert json.loads(json.dumps(logging)) == logging
 
 
 def test_an_unknown_option_is_refused() -> None:

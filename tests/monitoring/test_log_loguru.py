@@ -62,3 +62,20 @@ def test_a_field_with_a_reserved_name_is_kept_under_another() -> None:
 def test_a_record_that_cannot_be_read_is_one_line_without_its_text() -> None:
     (line,) = run(f'logger.patch(lambda record: record.update(extra=None)).info("{SECRET}")')
     assert (line["event"], line["error"]) == ("loguru_record_not_readable", "AttributeError")
+
+
+def test_packs_and_added_names_hold_for_loguru_and_for_what_nobody_caught() -> None:
+    rules = 'service="s", version="1", environment="test", redaction_packs=(), redacted_keys=("loyalty_number",)'
+    lines = run(f"""
+import threading
+configure(renderer="json", level="INFO", {rules})
+logger.bind(loyalty_number=7, sandi="kopi").warning("loyalty_number=gold77 0812-3456-7890")
+def fail():
+    raise ValueError("loyalty_number=gold77 0812-3456-7890")
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+""")
+    assert (lines[0]["loyalty_number"], lines[0]["sandi"]) == ("[redacted]", "kopi")
+    assert lines[0]["event"] == "loyalty_number=[redacted] 0812-3456-7890"
+    assert "ValueError: loyalty_number=[redacted] 0812-3456-7890" in lines[1]["exception"]

@@ -13,6 +13,8 @@ from prometheus_client import REGISTRY
 
 from app.monitoring import Observability, logging
 from app.monitoring.metrics.registry import CardinalityError, current_namespace, registry
+from app.monitoring.redaction import configure as configure_redaction
+from app.monitoring.redaction import redact_text
 from app.monitoring.server import master
 
 FREE = "an_observability_test"
@@ -145,6 +147,22 @@ async def test_metrics_are_served_before_a_route_that_matches_every_path(observa
         answer = await client.get("/metrics")
         assert answer.headers["content-type"].startswith("text/plain; version=")
         assert "/metrics" not in (await client.get("/openapi.json")).text
+
+
+@pytest.mark.parametrize("under_gunicorn", [False, True])
+def test_an_instrumented_application_is_redacted_by_its_options_unless_gunicorns_master_has_set_the_rules(
+    monkeypatch: pytest.MonkeyPatch,
+    under_gunicorn: bool,  # noqa: FBT001
+) -> None:
+    monkeypatch.setattr(Observability, "_under_gunicorn", under_gunicorn)
+    given = {"namespace": current_namespace(), "max_series": registry().max_series}
+    try:
+        Observability("shop", redacted_keys=("loyalty_number",), **given).instrument(FastAPI())
+        assert redact_text("loyalty_number=7") == (
+            "loyalty_number=7" if under_gunicorn else "loyalty_number=[redacted]"
+        )
+    finally:
+        configure_redaction()
 
 
 async def test_an_application_that_has_started_is_refused(observability: Observability) -> None:

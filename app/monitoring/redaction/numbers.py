@@ -6,7 +6,7 @@ characters, so the whole takes time in proportion to the text.
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from .checks import is_card
 from .ids import Ids
@@ -59,7 +59,6 @@ _AMOUNT = re.compile(
 _MIN_CARD_DIGITS = 13
 _CARD = re.compile(r"[2-9](?:[ \t.\-+/_]{0,2}\d){12,18}")
 _SSN = re.compile(r"(?!000|666|9)\d{3}(?P<s>[- .]?)(?!00)\d\d(?P=s)(?!0000)\d{4}(?![-.]?\d)")
-_SSN_BEFORE = re.compile(r"(?i:\bssns?\b|social[ -]security)[^\d\n]{0,24}\Z")
 
 _PHONES = rf"""
     # International, with a plus or zeros before the country
@@ -75,6 +74,7 @@ _LOCAL_PHONE = re.compile(rf"\d(?:{_BETWEEN}\d){{6,12}}(?!\d)")
 _LAST_DIGITS = re.compile(r"\D*+\d++\Z")
 _MAX_CODE_LENGTH = 7
 _MIN_INTERNATIONAL, _MIN_UNDIVIDED = 8, 10
+_MAX_LABEL_DISTANCE = 48
 _TIED = re.compile(r"(?>(?:[-.]\d{1,8}(?!\w))+)")
 _GLUED_LABELS = word_set("tel phone ph p t m no call mobile mob cell fax n r")
 _WORD_BEFORE = re.compile(r"(?<![^\W_])[^\W\d_]{1,16}\Z")
@@ -84,7 +84,17 @@ _WORD_AFTER = re.compile(r"[^\W\d_]{1,16}+(?=\d)")
 class Numbers:
     """The forms in force: those that hold everywhere, and those of packs."""
 
-    __slots__ = ("_calling_codes", "_checked", "_forms", "_glued", "_kinds", "_phone_labels", "_phones", "whole")
+    __slots__ = (
+        "_calling_codes",
+        "_checked",
+        "_enough_digits",
+        "_forms",
+        "_glued",
+        "_kinds",
+        "_phone_labels",
+        "_phones",
+        "whole",
+    )
 
     def __init__(self) -> None:
         self.use(())
@@ -110,6 +120,7 @@ class Numbers:
         self._calling_codes = [
             (pack.calling_code, pack.min_international_digits) for pack in packs if pack.calling_code
         ]
+        self._enough_digits = max((_MIN_UNDIVIDED, *(least for _, least in self._calling_codes)))
 
     def redact(self, text: str) -> str:
         """`text` without phone numbers, payment cards and identity numbers."""
@@ -212,12 +223,14 @@ class Numbers:
         if not written.lstrip("(").startswith("+"):
             return True
         digits = _NO_DIGIT.sub("", written)
+        if len(digits) >= self._enough_digits:
+            return True
         least = next((least for code, least in self._calling_codes if digits.startswith(code)), _MIN_INTERNATIONAL)
         return len(digits) >= (max(least, _MIN_UNDIVIDED) if written == f"+{digits}" else least)
 
 
 class _Labels:
-    """Words that say what the number behind them is."""
+    """Words that say what the number behind them is; `pattern` has them at its braces."""
 
     __slots__ = ("_pattern", "_words")
 
@@ -228,7 +241,16 @@ class _Labels:
 
     def stand_before(self, text: str, start: int) -> bool:
         """Whether one of the words stands before `start`. Looking for the words first saves most searches."""
-        return _names(text, start, self._pattern, self._words)
+        before = text[max(0, start - _MAX_LABEL_DISTANCE) : start]
+        lower = before.lower()
+        for word in self._words:
+            if word in lower:
+                return self._pattern.search(before) is not None
+        return False
+
+
+_LABELS = r"(?i:\b(?:{})\b)[^\d\n]{0,24}\Z"
+_SSN_LABELS = _Labels(("ssn", "ssns", "social security", "social-security"), _LABELS)
 
 
 class _Form:
@@ -242,7 +264,7 @@ class _Form:
         self._check = form.check
         self._pattern = re.compile(form.pattern)
         self._groups = [list(sizes) for sizes in form.groups]
-        self._labels = _Labels(form.labels, r"(?i:\b(?:{})\b)[^\d\n]{0,24}\Z") if form.labels else None
+        self._labels = _Labels(form.labels, _LABELS) if form.labels else None
 
     def find(self, text: str, start: int) -> Found:
         """The number at `start`, if it is of this form."""
@@ -260,15 +282,9 @@ class _Form:
 
 def _ssn(text: str, start: int) -> Found:
     match = _SSN.match(text, start)
-    if match and (match["s"] == "-" or _names(text, start, _SSN_BEFORE, ("ssn", "social"))):
+    if match and (match["s"] == "-" or _SSN_LABELS.stand_before(text, start)):
         return match.end(), "[ssn]"
     return None
-
-
-def _names(text: str, start: int, pattern: re.Pattern[str], words: Iterable[str]) -> bool:
-    before = text[max(0, start - 48) : start]
-    lower = before.lower()
-    return any(word in lower for word in words) and pattern.search(before) is not None
 
 
 def _is_tail(text: str, end: int) -> bool:

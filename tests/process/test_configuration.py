@@ -121,7 +121,13 @@ def test_a_worker_whose_sdk_is_switched_off_has_no_tracing() -> None:
 
 
 def test_a_start_takes_the_directory_first_and_starts_the_exporter_last() -> None:
-    found = told(START, MAX_SERIES_PER_METRIC="123", PROMETHEUS_MULTIPROC_DIR="/run/metrics", METRICS_PORT="9123")
+    found = told(
+        START,
+        MAX_SERIES_PER_METRIC="123",
+        PROMETHEUS_MULTIPROC_DIR="/run/metrics",
+        METRICS_PORT="9123",
+        REDACTED_KEYS="loyalty_number, room",
+    )
     assert [name for name, *_ in found] == [
         "take_ports_and_directory",
         "note_build",
@@ -140,3 +146,4 @@ def test_a_start_takes_the_directory_first_and_starts_the_exporter_last() -> Non
     assert given["note_build"][0][1] == "production"
     collectors, logging, max_series = given["start_exporter"][0]
     assert (collectors, logging["renderer"], max_series) == (["app.managers.metrics:collect"], "json", 123)
+    assert (logging["redaction_packs"], logging["redacted_keys"]) == (["indonesia"], ["loyalty_number", "room"])

@@ -235,6 +235,7 @@ class _Labels:
     __slots__ = ("_pattern", "_words")
 
     def __init__(self, words: Sequence[str], pattern: str) -> None:
+        words = [word.lower() for word in words]
         self._pattern = re.compile(pattern.replace("{}", "|".join(map(re.escape, words))))
         # e-ktp is where ktp is.
         self._words = [word for word in words if not any(other != word and other in word for other in words)]
@@ -274,7 +275,10 @@ class _Form:
         groups = _DIGITS.findall(match[0])
         fits = not self._groups or [len(group) for group in groups] in self._groups
         if fits and self._check is not None:
-            fits = self._check("".join(groups))
+            try:
+                fits = self._check("".join(groups))
+            except Exception:  # noqa: BLE001 -- of a service's own; a number too many is hidden rather than one shown
+                fits = True
         if fits or (self._labels is not None and self._labels.stand_before(text, start)):
             return match.end(), self.replacement
         return None

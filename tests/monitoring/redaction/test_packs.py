@@ -233,6 +233,15 @@ def test_a_pack_is_the_same_on_the_other_side_of_json() -> None:
     assert redact_text(f"529.982.247-25 {NIK} {NPWP} 0812-3456-7890") == "[cpf] [nik] [npwp] [phone]"
 
 
+def raises(digits: str) -> bool:
+    raise ValueError(digits)
+
+
+def test_a_check_that_raises_hides_the_number() -> None:
+    configure((RedactionPack("own", forms=(NumberForm(r"\d{9}(?!\d)", "[own]", raises),)),))
+    assert redact_text("no 123454321") == "no [own]"
+
+
 class _Named:
     def is_even(self, digits: str) -> bool:
         return int(digits) % 2 == 0

@@ -29,7 +29,8 @@ def instrument(app: FastAPI, options: Options) -> FastAPI:
     prepare(options.namespace, options.max_series)
     instrumentator = Instrumentator()
     # Made at the first request: an application that is made before the fork gets the tracer of its worker.
-    tracer = None if options.tracing_disabled else partial(tracing.request_tracer, options.excluded_urls)
+    make = partial(tracing.request_tracer, options.excluded_urls, libraries=options.instrument_libraries)
+    tracer = make if options.traced else None
     observe(app, metrics=instrumentator.recorder(), tracer=tracer)
     app.state.instrumentator = instrumentator
     # FastAPI's own telemetry would make a second span, with the query in it.

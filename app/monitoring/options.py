@@ -19,6 +19,8 @@ DEFAULT_NETWORKS: tuple[Network, ...] = (
 EXCLUDED_URLS = "^https?://[^/]+/(health|metrics)(/|[?]|$)"
 ENVIRONMENT_OF_DEVELOPERS = "development"
 NO_PACKS = "none"
+TRACING = ("layer", "instrumentation", "none")
+LIBRARIES = ("asyncpg", "httpx", "redis", "sqlalchemy")
 
 
 class OptionsError(ValueError):
@@ -47,6 +49,10 @@ def _one_of(*words: str) -> Callable[[str], str]:
 
 def _networks(text: str) -> tuple[Network, ...]:
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _switch(text: str) -> bool:
@@ -103,6 +109,12 @@ class Options:
     redacted_keys: tuple[str, ...] = _of("REDACTED_KEYS", (), lambda text: checked_keys(_words(text)))
     """More names of fields whose values are replaced at any depth; the variable has commas between."""
     tracing_disabled: bool = _of("OTEL_SDK_DISABLED", default=False, read=_switch)
+    tracing: Literal["layer", "instrumentation", "none"] = _of("TRACING", "layer", _one_of(*TRACING))
+    """The maker of request spans: the layer of this package, opentelemetry-instrumentation-fastapi, or nobody. With
+    `none` there are no spans at all."""
+    instrument_libraries: tuple[str, ...] = _of("INSTRUMENT_LIBRARIES", LIBRARIES, _words)
+    """Libraries that make spans below a request, if they and their instrumentations are installed, without those in
+    OTEL_PYTHON_DISABLED_INSTRUMENTATIONS."""
     traces_exporter: Literal["otlp", "console", "none"] | None = _of(
         "OTEL_TRACES_EXPORTER", None, _one_of("otlp", "console", "none")
     )
@@ -116,6 +128,13 @@ class Options:
     """Expressions of URLs without spans, with commas between."""
 
     def __post_init__(self) -> None:
+        """Raise OptionsError for a wrong word; values of arguments pass no parser."""
+        if self.tracing not in TRACING:
+            raise OptionsError(f"tracing={self.tracing!r}: want one of {', '.join(TRACING)}")
+        if isinstance(self.instrument_libraries, str) or not set(self.instrument_libraries) <= set(LIBRARIES):
+            raise OptionsError(
+                f"instrument_libraries={self.instrument_libraries!r}: want a tuple of any of {', '.join(LIBRARIES)}"
+            )
         for name, checked in (("redaction_packs", checked_packs), ("redacted_keys", checked_keys)):
             value = getattr(self, name)
             try:
@@ -173,7 +192,12 @@ class Options:
         return {"redaction_packs": portable(self.redaction_packs), "redacted_keys": list(self.redacted_keys)}
 
     @property
-    def tracing(self) -> dict[str, Any]:
+    def traced(self) -> bool:
+        """True if there are spans."""
+        return self.tracing != "none" and not self.tracing_disabled
+
+    @property
+    def tracing_arguments(self) -> dict[str, Any]:
         """The arguments of `tracing.configure`."""
         return {
             "exporter": self.exporter,

@@ -5,19 +5,16 @@ collector: not the start, not a request, not the shutdown. The operator's OpenTe
 traces/environment.py lists and checks them.
 """
 
-import importlib.util
 import logging
 import os
 import socket
 import threading
 import uuid
+from collections.abc import Collection
 from typing import Final, Literal
 
 import structlog
 from opentelemetry import trace
-from opentelemetry.instrumentation.instrumentor import (  # type: ignore[attr-defined]
-    BaseInstrumentor,
-)
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.util.http import parse_excluded_urls
@@ -26,6 +23,7 @@ from .metrics.catalogue import catalogue
 from .metrics.registry import registry
 from .traces.environment import TracingConfigurationError, check_environment, sampling
 from .traces.exporter import ExporterName, make_exporter, may_warn
+from .traces.libraries import instrument_libraries
 from .traces.request_span import RequestTracer
 from .traces.sampling import RequestIds, RequestSampler
 from .traces.span_queue import MAX_BATCH_SIZE, MAX_QUEUE_SIZE, REASONS, BoundedSpanProcessor
@@ -39,22 +37,16 @@ __all__ = [
     "check_environment",
     "configure",
     "exemplar",
+    "instrument_libraries",
     "request_tracer",
     "shutdown",
 ]
 
-RequestSpans = Literal["ours", "instrumentation"]
-"""The maker of request spans: this package, or opentelemetry-instrumentation-fastapi."""
+RequestSpans = Literal["layer", "instrumentation"]
+"""The maker of request spans: the layer of this package, or opentelemetry-instrumentation-fastapi."""
 SHUTDOWN_DEADLINE: Final = 3.0
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("tracing")
-INSTRUMENTED = {
-    "asyncpg": "opentelemetry.instrumentation.asyncpg:AsyncPGInstrumentor",
-    "httpx": "opentelemetry.instrumentation.httpx:HTTPXClientInstrumentor",
-    "redis": "opentelemetry.instrumentation.redis:RedisInstrumentor",
-    "sqlalchemy": "opentelemetry.instrumentation.sqlalchemy:SQLAlchemyInstrumentor",
-}
-"""Libraries that make spans below a request, if they and their instrumentors are installed."""
 
 
 class WorkerTracerProvider(TracerProvider):
@@ -134,8 +126,10 @@ def exemplar() -> dict[str, str] | None:
     return {"trace_id": trace.format_trace_id(context.trace_id), "span_id": trace.format_span_id(context.span_id)}
 
 
-def request_tracer(excluded_urls: str, spans: RequestSpans = "ours") -> RequestTracer | None:
-    """Return the tracer of requests; instrument asyncpg, httpx, Redis and SQLAlchemy. None without a provider.
+def request_tracer(
+    excluded_urls: str, spans: RequestSpans = "layer", libraries: Collection[str] | None = None
+) -> RequestTracer | None:
+    """Return the tracer of requests, and instrument `libraries`, by default all known ones. None without a provider.
 
     Call it in the worker, after `configure`, or pass `partial(request_tracer, excluded_urls)` to ObservingMiddleware,
     which calls it there. For `spans="instrumentation"`, call traces.instrumented.instrument_fastapi on the app too.
@@ -143,7 +137,7 @@ def request_tracer(excluded_urls: str, spans: RequestSpans = "ours") -> RequestT
     provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):
         return None
-    instrument_libraries()
+    instrument_libraries(libraries)
     late = not isinstance(provider, WorkerTracerProvider) or (provider.queue is not None and provider.keep_failures)
     kind = RequestTracer
     if spans == "instrumentation":
@@ -151,22 +145,6 @@ def request_tracer(excluded_urls: str, spans: RequestSpans = "ours") -> RequestT
 
         kind = InstrumentedTracer
     return kind(provider, parse_excluded_urls(excluded_urls), late=late)
-
-
-def instrument_libraries() -> None:
-    """Have the installed libraries make spans, once in a process.
-
-    Call it before the application is imported: `from sqlalchemy.ext.asyncio import create_async_engine` keeps the
-    function as it is then.
-    """
-    for library, reference in INSTRUMENTED.items():
-        module, _, name = reference.partition(":")
-        # The library first: find_spec of a submodule raises if its parent package is missing.
-        if importlib.util.find_spec(library) is None or importlib.util.find_spec(module) is None:
-            continue
-        instrumentor: BaseInstrumentor = getattr(importlib.import_module(module), name)()
-        if not instrumentor.is_instrumented_by_opentelemetry:
-            instrumentor.instrument()
 
 
 def shutdown(deadline: float = SHUTDOWN_DEADLINE) -> bool:

@@ -222,7 +222,7 @@ os.wait()
 """
 
 
-@pytest.mark.parametrize("maker", ["ours", "instrumentation"])
+@pytest.mark.parametrize("maker", ["layer", "instrumentation"])
 def test_an_app_that_is_made_before_the_fork_has_spans(maker: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", MADE_BEFORE_THE_FORK, maker], cwd=ROOT, capture_output=True, text=True, check=True

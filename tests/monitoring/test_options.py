@@ -9,6 +9,7 @@ import pytest
 
 from app.monitoring import Options, OptionsError
 from app.monitoring.redaction.indonesia import INDONESIA
+from app.monitoring.traces.libraries import INSTRUMENTED
 
 
 def test_an_argument_goes_before_the_environment_and_that_before_the_default() -> None:
@@ -123,3 +124,44 @@ def test_networks_are_read_with_commas_between() -> None:
 @pytest.mark.parametrize(("text", "disabled"), [("true", True), ("TRUE", True), ("false", False), ("0", False)])
 def test_the_sdk_can_be_switched_off(text: str, disabled: bool) -> None:  # noqa: FBT001
     assert Options.read({}, {"OTEL_SDK_DISABLED": text}).tracing_disabled is disabled
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "message"),
+    [
+        ({"tracing": "spans"}, {}, "tracing='spans': want one of layer, instrumentation, none"),
+        ({}, {"TRACING": "spans"}, "TRACING='spans': want one of layer, instrumentation, none"),
+        ({"instrument_libraries": "redis"}, {}, "instrument_libraries='redis': want a tuple of any of asyncpg, httpx"),
+        (
+            {},
+            {"INSTRUMENT_LIBRARIES": "redis,mysql"},
+            r"instrument_libraries=\('redis', 'mysql'\): want a tuple of any of",
+        ),
+    ],
+)
+def test_a_wrong_choice_of_spans_is_refused(
+    given: dict[str, object], environment: dict[str, str], message: str
+) -> None:
+    with pytest.raises(OptionsError, match=message):
+        Options.read(given, environment)
+
+
+def test_the_libraries_are_read_with_commas_between() -> None:
+    assert Options.read({}, {"INSTRUMENT_LIBRARIES": "redis, httpx"}).instrument_libraries == ("redis", "httpx")
+    assert set(Options().instrument_libraries) == set(INSTRUMENTED)
+
+
+@pytest.mark.parametrize(
+    ("environment", "traced"),
+    [
+        ({}, True),
+        ({"TRACING": "instrumentation"}, True),
+        ({"TRACING": "none"}, False),
+        ({"OTEL_SDK_DISABLED": "1"}, False),
+    ],
+)
+def test_there_are_spans_unless_tracing_is_none_or_the_sdk_is_switched_off(
+    environment: dict[str, str],
+    traced: bool,  # noqa: FBT001
+) -> None:
+    assert Options.read({}, environment).traced is traced

@@ -75,7 +75,7 @@ def _starting(
         """Take what the service needs, or end with one line that says what is wrong: no worker runs yet."""
         prepare(options.namespace, options.max_series)  # its limit and its namespace hold in every worker
         try:
-            if options.exporter != "none" and not options.tracing_disabled:
+            if options.exporter != "none" and options.traced:
                 tracing.check_environment(otlp=options.exporter == "otlp")
             # Before the directory is claimed: locks on a network file system may not be granted.
             doctor.enforce(doctor.examine_surroundings(situation))
@@ -123,9 +123,9 @@ def _hooks(options: Options) -> dict[str, Hook]:
     def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001
         """In the worker: a tracer provider of its own, since exporters and channels do not survive a fork."""
         process.take_place(worker.place)
-        if not options.tracing_disabled:
-            tracing.configure(**options.tracing)
-            tracing.instrument_libraries()  # the application is imported next
+        if options.traced:
+            tracing.configure(**options.tracing_arguments)
+            tracing.instrument_libraries(options.instrument_libraries)  # the application is imported next
 
     def child_exit(server: Any, worker: Any) -> None:
         """In the master, after a worker has ended."""

@@ -46,8 +46,8 @@ def start(options: Options) -> None:
             f"PROMETHEUS_MULTIPROC_DIR={str(directory)!r}: {error.strerror}: want a directory"
         ) from error
     catalogue().build_info.labels(options.version, platform.python_version(), options.environment).set(1)
-    if not options.tracing_disabled:
-        tracing.configure(**options.tracing)
+    if options.traced:
+        tracing.configure(**options.tracing_arguments)
 
 
 def is_worker() -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from .options import Options
 from .redaction import configure as configure_redaction
+from .traces.environment import exit_for_unknown_propagator
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -97,6 +98,7 @@ class Observability:
         """
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self.options.directory)
         Observability._under_gunicorn = True
+        exit_for_unknown_propagator()
         # Afterwards: importing the registry decides by the variable where values live.
         from .server.configuration import settings_of  # noqa: PLC0415
 
@@ -107,13 +109,15 @@ class Observability:
 
         Call it before the first metric, in the module that `uvicorn --workers N` or `fastapi run --workers N` imports.
         PROMETHEUS_MULTIPROC_DIR must be set. Does nothing under gunicorn, whose hooks have done it, and nothing the
-        second time. Raises OptionsError where the directory is not set or another service counts there.
+        second time. Raises OptionsError where the directory is not set or another service counts there; exits with one
+        line for a variable of OpenTelemetry that cannot be honoured.
         """
         if not Observability._under_gunicorn:
             if self.options.metrics_directory is not None:
                 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self.options.metrics_directory)
                 # Before the first metric, whose file is made in it.
                 self.options.metrics_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            exit_for_unknown_propagator()
             self.registry  # noqa: B018 -- its limit and its namespace hold from here on
             from .server.standalone import start  # noqa: PLC0415
 
@@ -126,6 +130,7 @@ class Observability:
         Call it once, at the end of a factory or after a module-level application was made. Raises RuntimeError where
         the application has already started.
         """
+        exit_for_unknown_propagator()
         from .instrumentation import instrument  # noqa: PLC0415
 
         if not Observability._under_gunicorn:  # whose master has set these rules for all its processes

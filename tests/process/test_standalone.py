@@ -163,6 +163,35 @@ def test_a_second_start_begins_at_zero_and_a_second_service_is_refused(
             )  # the line of an exception that nothing caught
 
 
+@pytest.mark.parametrize(
+    ("variables", "line"),
+    [
+        ({"OTEL_PROPAGATORS": "b4"}, "OTEL_PROPAGATORS='b4': 'b4' is not installed; want none or any of baggage, "),
+        ({"OTEL_TRACES_SAMPLER": "some"}, "OTEL_TRACES_SAMPLER='some': want one of always_on, "),
+    ],
+)
+def test_a_variable_of_opentelemetry_that_cannot_be_honoured_ends_uvicorn_with_one_line(
+    tmp_path: Path, environment: dict[str, str], variables: dict[str, str], line: str
+) -> None:
+    # FastAPI imports opentelemetry.propagate, which raises, so the call comes first.
+    imported = "from fastapi import FastAPI\n"
+    (tmp_path / "shop" / "main.py").write_text(
+        APPLICATION.replace(imported, "").replace("orders =", f"{imported}orders =", 1)
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "uvicorn", "shop.main:app", "--port", str(free_port())],
+        cwd=tmp_path,
+        env={**environment, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert (done.stdout, done.stderr.count("\n")) == ("", 1)
+    assert done.stderr.startswith(line)
+
+
 def test_workers_and_exporter_load_without_gunicorn() -> None:
     program = (
         "import sys; sys.modules.update(dict.fromkeys(('gunicorn', 'gunicorn.glogging', 'uvicorn_worker')));"

@@ -30,6 +30,11 @@ def refused(tmp_path: Path, **environment: str) -> str:
             {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4317", "OTEL_TRACES_SAMPLER": "some"},
             "OTEL_TRACES_SAMPLER='some': want one of always_on",
         ),
+        ({"OTEL_PROPAGATORS": "b4"}, "OTEL_PROPAGATORS='b4': 'b4' is not installed; want none or any of baggage, "),
+        (
+            {"OTEL_PROPAGATORS": "b4", "OTEL_SDK_DISABLED": "true"},
+            "OTEL_PROPAGATORS='b4': 'b4' is not installed; want none or any of baggage, ",
+        ),
         ({"DATABASE_URL": "mysql://u:hidden@h/d"}, "DATABASE_URL: want a URL that starts with postgresql://"),
         ({"RATE_LIMIT_AI": "often"}, "RATE_LIMIT_AI='often': want a count and a period such as 30/minute"),
     ],

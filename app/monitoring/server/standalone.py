@@ -8,6 +8,7 @@ import fcntl
 import multiprocessing
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import IO
 
@@ -47,7 +48,17 @@ def start(options: Options) -> None:
         ) from error
     catalogue().build_info.labels(options.version, platform.python_version(), options.environment).set(1)
     if options.traced:
+        _start_tracing(options)
+
+
+def _start_tracing(options: Options) -> None:
+    try:
+        if options.exporter != "none":
+            tracing.check_environment(otlp=options.exporter == "otlp")
         tracing.configure(**options.tracing_arguments)
+    except tracing.TracingConfigurationError as error:
+        sys.exit(str(error))
+    tracing.instrument_libraries(options.instrument_libraries)  # the application is imported next
 
 
 def is_worker() -> bool:

@@ -6,6 +6,7 @@ import if OTEL_PROPAGATORS names an unknown propagator.
 
 import importlib.util
 import os
+import sys
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Final, Literal
@@ -109,7 +110,7 @@ def check_environment(*, otlp: bool = True) -> None:
     Call it in the master before the first fork, so that a wrong value stops the start and not each worker.
     """
     sampling(1.0)
-    _check_propagators()
+    check_propagators()
     if otlp:
         otlp_protocol()
         otlp_timeout(None)
@@ -117,7 +118,21 @@ def check_environment(*, otlp: bool = True) -> None:
         _check_transport()
 
 
-def _check_propagators() -> None:
+def exit_for_unknown_propagator() -> None:
+    """Exit with one line if `opentelemetry.propagate` would raise at its import, whether there are spans or not.
+
+    Call it before anything imports that module. Once it is imported, its propagators are known to be good.
+    """
+    if "opentelemetry.propagate" in sys.modules:
+        return
+    try:
+        check_propagators()
+    except TracingConfigurationError as error:
+        sys.exit(str(error))
+
+
+def check_propagators() -> None:
+    """Raise TracingConfigurationError if OTEL_PROPAGATORS names one that is not installed."""
     installed = {point.name for point in entry_points(group="opentelemetry_propagator")}
     value = _value("OTEL_PROPAGATORS")
     for part in value.split(",") if value else ():

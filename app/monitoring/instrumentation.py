@@ -13,9 +13,9 @@ from . import doctor, tracing
 from .metrics import event_loop, process
 from .metrics.catalogue import catalogue
 from .metrics.registry import prepare
-from .options import Options
+from .options import Options, SpanOptions
 from .prometheus import Instrumentator
-from .requests.placement import observe
+from .requests.placement import observe, traced_elsewhere
 from .server import standalone
 
 CANCEL_INTERVAL = 0.1
@@ -24,14 +24,24 @@ CANCEL_INTERVAL = 0.1
 SPAN_SHARE, MAX_SPAN_SECONDS = 0.12, 3.0
 
 
-def instrument(app: FastAPI, options: Options) -> FastAPI:
+def instrument(app: FastAPI, options: Options, spans: SpanOptions) -> FastAPI:
     """Add the request layer, proxy headers, /metrics and the tasks of a worker to `app`."""
     prepare(options.namespace, options.max_series)
     instrumentator = Instrumentator()
+    instrumented = _instrument_spans(app, options, spans)
     # Made at the first request: an application that is made before the fork gets the tracer of its worker.
-    make = partial(tracing.request_tracer, options.excluded_urls, libraries=options.instrument_libraries)
-    tracer = make if options.traced else None
-    observe(app, metrics=instrumentator.recorder(), tracer=tracer)
+    tracer = partial(
+        tracing.request_tracer,
+        options.excluded_urls,
+        "instrumentation" if instrumented else "layer",
+        options.instrument_libraries,
+    )
+    observe(
+        app,
+        metrics=instrumentator.recorder(),
+        tracer=tracer if options.traced else None,
+        instrumented=instrumented,
+    )
     app.state.instrumentator = instrumentator
     # FastAPI's own telemetry would make a second span, with the query in it.
     app._telemetry.update({"tracing": False, "metrics": False, "logs": False})  # noqa: SLF001 -- else the constructor's
@@ -50,6 +60,20 @@ def instrument(app: FastAPI, options: Options) -> FastAPI:
     if standalone.is_worker():  # gunicorn's worker has it examined as soon as it is loaded
         doctor.examine_at_start(app)
     return app
+
+
+def _instrument_spans(app: FastAPI, options: Options, spans: SpanOptions) -> bool:
+    """Have opentelemetry-instrumentation-fastapi make the spans of requests if it is to; return whether it does."""
+    if spans and options.tracing != "instrumentation":
+        raise TypeError(f"{', '.join(spans)}: want tracing='instrumentation', not {options.tracing!r}")
+    if options.tracing != "instrumentation" or not options.traced or traced_elsewhere(app) is not None:
+        return False
+    # An extra of the package.
+    from .traces.instrumented import ProxiedClient, instrument_fastapi  # noqa: PLC0415
+
+    instrument_fastapi(app, excluded_urls=options.excluded_urls, **spans)
+    app.add_middleware(ProxiedClient)
+    return True
 
 
 @contextlib.asynccontextmanager

@@ -5,9 +5,9 @@ The constraint to know: make it before the first metric. Values go to the shared
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Unpack
 
-from .options import Options
+from .options import Options, SpanOptions
 from .redaction import configure as configure_redaction
 from .traces.environment import exit_for_unknown_propagator
 
@@ -124,15 +124,15 @@ class Observability:
             start(self.options)
         return self
 
-    def instrument(self, app: "FastAPI") -> "FastAPI":
+    def instrument(self, app: "FastAPI", **spans: Unpack[SpanOptions]) -> "FastAPI":
         """Observe `app`: the request layer, proxy headers, /metrics, and the tasks of a worker beside its lifespan.
 
-        Call it once, at the end of a factory or after a module-level application was made. Raises RuntimeError where
-        the application has already started.
+        Call it once, at the end of a factory or after a module-level application was made. `spans` are hooks and
+        headers for `tracing="instrumentation"`. Raises RuntimeError where the application has already started.
         """
         exit_for_unknown_propagator()
         from .instrumentation import instrument  # noqa: PLC0415
 
         if not Observability._under_gunicorn:  # whose master has set these rules for all its processes
             configure_redaction(self.options.redaction_packs, self.options.redacted_keys)
-        return instrument(app, self.options)
+        return instrument(app, self.options, spans)

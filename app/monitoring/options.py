@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
+
+if TYPE_CHECKING:
+    from opentelemetry.instrumentation.asgi.types import ClientRequestHook, ClientResponseHook, ServerRequestHook
 
 from .redaction import SHIPPED, PackError, RedactionPack, checked_keys, checked_packs, portable
 
@@ -25,6 +28,18 @@ LIBRARIES = ("asyncpg", "httpx", "redis", "sqlalchemy")
 
 class OptionsError(ValueError):
     """An option has a wrong value; the message names it, shows the value and says what is wanted."""
+
+
+class SpanOptions(TypedDict, total=False):
+    """What `Observability.instrument` passes to opentelemetry-instrumentation-fastapi; see its documentation."""
+
+    server_request_hook: "ServerRequestHook"
+    client_request_hook: "ClientRequestHook"
+    client_response_hook: "ClientResponseHook"
+    request_headers: list[str]
+    """Headers to capture; without it, those of OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST."""
+    response_headers: list[str]
+    sanitize_fields: list[str]
 
 
 def _number(least: float, most: float, kind: type[Any] = int) -> Callable[[str], Any]:
@@ -49,10 +64,6 @@ def _one_of(*words: str) -> Callable[[str], str]:
 
 def _networks(text: str) -> tuple[Network, ...]:
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _switch(text: str) -> bool:

@@ -16,6 +16,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 from opentelemetry.util.http import parse_excluded_urls
 
 from app.monitoring.requests.layer import ObservingMiddleware
+from app.monitoring.requests.placement import observe
 from app.monitoring.traces.instrumented import InstrumentedTracer, instrument_fastapi
 from app.monitoring.traces.span_redaction import RedactingExporter
 from tests.middleware.applications import Records, fastapi_house
@@ -43,8 +44,8 @@ def instrument() -> Iterator[Instrument]:
 
     def around(records: Records, app: FastAPI, **options: Any) -> FastAPI:
         tracer = InstrumentedTracer(records.provider, parse_excluded_urls(records.excluded_urls))
-        app.add_middleware(ObservingMiddleware, **{**records.layer(), "tracer": tracer})
         instrument_fastapi(app, provider=records.provider, excluded_urls=records.excluded_urls, **options)
+        observe(app, **{**records.layer(), "tracer": tracer}, instrumented=True)
         made.append(app)
         return app
 
@@ -192,17 +193,18 @@ from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from app.monitoring import tracing
-from app.monitoring.requests.layer import ObservingMiddleware
+from app.monitoring.requests.placement import observe
 
 reader = InMemoryMetricReader()
 metrics.set_meter_provider(MeterProvider([reader]))
 app = FastAPI(telemetry={"tracing": False, "metrics": False, "logs": False})
 app.get("/items/{item}")(lambda item: item)
 app.get("/health")(lambda: "well")
-app.add_middleware(ObservingMiddleware, tracer=partial(tracing.request_tracer, "/health", sys.argv[1]))
-if sys.argv[1] == "instrumentation":
+instrumented = sys.argv[1] == "instrumentation"
+if instrumented:
     from app.monitoring.traces.instrumented import instrument_fastapi
     instrument_fastapi(app, excluded_urls="/health")
+observe(app, tracer=partial(tracing.request_tracer, "/health", sys.argv[1]), instrumented=instrumented)
 
 async def ask():
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://testserver") as client:

@@ -32,6 +32,9 @@ SAME_ATTRIBUTES = {
     "url.path": "/trips/7",
     "url.query": "day=1",
     "network.protocol.version": "2",
+    "server.address": "testserver",
+    "client.address": "198.51.100.0/24",
+    "network.peer.address": "198.51.100.0/24",
 }
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SLOW = 0.25

@@ -1,11 +1,13 @@
 """Where the observing layer stands: around the whole stack of an application, its ServerErrorMiddleware included.
 
 Only there does it see both the answer that the application's handler for `Exception` makes and the exception, which
-Starlette raises again after it. `add_middleware` cannot put it there.
+Starlette raises again after it. `add_middleware` cannot put it there. With request spans of
+opentelemetry-instrumentation-fastapi it stands just inside of the instrumentation's middleware, which is outside of
+that stack too.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -15,31 +17,50 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ..metrics.http import HttpMetrics
 from ..traces.lazy_tracer import MakeTracer
 from ..traces.request_span import RequestTracer
-from .entry import FAILED
+from .entry import FAILED, log
 from .layer import ObservingMiddleware, problem
 
+OPENTELEMETRY_MIDDLEWARE: Final = "OpenTelemetryMiddleware"
+NO_SPANS: Final = "its spans are the requests', this package makes none"
+NONE: Final = "choose tracing='none'"
 App = TypeVar("App", bound=Starlette)
 
 
-def observe(app: App, *, metrics: HttpMetrics | None = None, tracer: RequestTracer | MakeTracer | None = None) -> App:
+def observe(
+    app: App,
+    *,
+    metrics: HttpMetrics | None = None,
+    tracer: RequestTracer | MakeTracer | None = None,
+    instrumented: bool = False,
+) -> App:
     """Put the observing layer around `app`, and return `app`.
 
     Call it before the application handles anything, in a factory or beside a module-level application. Middleware,
-    handlers and instrumentation may be added before or after. Raise RuntimeError if `app` has started, or is observed.
+    handlers and instrumentation may be added before or after. `instrumented` says that `instrument_fastapi` was called
+    for `app`, and `tracer` is an InstrumentedTracer. Raise RuntimeError if `app` has started, or is observed.
     """
     if app.middleware_stack is not None:
         raise RuntimeError("the application has started: call observe() before it handles anything")
     if getattr(app.build_middleware_stack, "__self__", None).__class__ is _Placement:
         raise RuntimeError("the application is observed already: call observe() once")
-    _Placement(app, metrics, tracer).install()
+    _Placement(app, metrics, tracer, instrumented=instrumented).install()
     return app
 
 
 class _Placement:
     """Wraps the stack of one application when Starlette builds it."""
 
-    def __init__(self, app: Starlette, metrics: HttpMetrics | None, tracer: RequestTracer | MakeTracer | None) -> None:
+    def __init__(
+        self,
+        app: Starlette,
+        metrics: HttpMetrics | None,
+        tracer: RequestTracer | MakeTracer | None,
+        *,
+        instrumented: bool,
+    ) -> None:
         self._app, self._metrics, self._tracer = app, metrics, tracer
+        self._instrumented = instrumented
+        self._warned = False
         self._original: Callable[[], ASGIApp] = app.build_middleware_stack
 
     def install(self) -> None:
@@ -53,6 +74,8 @@ class _Placement:
     def build(self) -> ASGIApp:
         """Return the application's stack inside the layer."""
         stack = self._build_with_an_answer()
+        if self._instrumented:
+            return self._inside(stack)
         if self._app.build_middleware_stack == self.build:
             return self.around(stack)
         # Another library builds around this one, and OpenTelemetry's takes only Starlette's outermost middleware. It
@@ -63,9 +86,33 @@ class _Placement:
 
     def around(self, stack: ASGIApp) -> ASGIApp:
         """Return `stack` inside the layer, which makes no spans if OpenTelemetry's middleware does."""
-        elsewhere = _traced_elsewhere(self._app)
-        tracer = None if elsewhere else self._tracer
-        return ObservingMiddleware(stack, metrics=self._metrics, tracer=tracer, traced_elsewhere=elsewhere)
+        elsewhere = traced_elsewhere(self._app)
+        if elsewhere is not None:
+            self._warn(elsewhere)
+        return self._layer(stack, traced_elsewhere=elsewhere is not None)
+
+    def _inside(self, stack: Any) -> ASGIApp:
+        """Return `stack` with the layer inside of the instrumentation's middleware, the second from outside."""
+        instrumentation: Any = getattr(stack, "app", None)
+        if type(instrumentation).__name__ != OPENTELEMETRY_MIDDLEWARE:
+            return self._layer(stack)  # the instrumentation has logged why it stays away; the tracer makes our spans
+        if added_middleware(self._app) is None:
+            instrumentation.app = self._layer(instrumentation.app)
+        else:
+            # The application has added such a middleware itself after all: two would make two spans.
+            self._warn(OPENTELEMETRY_MIDDLEWARE)
+            stack.app = self._layer(instrumentation.app, traced_elsewhere=True)
+        return cast("ASGIApp", stack)
+
+    def _layer(self, app: ASGIApp, *, traced_elsewhere: bool = False) -> ASGIApp:
+        tracer = None if traced_elsewhere else self._tracer
+        return ObservingMiddleware(app, metrics=self._metrics, tracer=tracer, traced_elsewhere=traced_elsewhere)
+
+    def _warn(self, maker: str) -> None:
+        """Say once that the spans of requests are another's, if they were to be ours."""
+        if self._tracer is not None and not self._warned:
+            self._warned = True
+            log.warning("requests_traced_elsewhere", by=maker, effect=NO_SPANS, instead=f"remove {maker}, or {NONE}")
 
     def move(self) -> None:
         """Put the layer around the stack that is in use."""
@@ -104,8 +151,14 @@ async def _answer(request: Request, _error: Exception) -> Response:
     return problem(request.scope["request_id"])
 
 
-def _traced_elsewhere(app: Starlette) -> bool:
-    """Whether opentelemetry-instrumentation-fastapi or -asgi makes the spans of `app`'s requests."""
+def traced_elsewhere(app: Starlette) -> str | None:
+    """Return what makes spans of `app`'s requests beside this package, None if nothing does."""
     if getattr(app, "_is_instrumented_by_opentelemetry", False):
-        return True
-    return any(getattr(layer.cls, "__name__", "") == "OpenTelemetryMiddleware" for layer in app.user_middleware)
+        return "FastAPIInstrumentor"
+    return added_middleware(app)
+
+
+def added_middleware(app: Starlette) -> str | None:
+    """Return the name of OpenTelemetry's middleware if `app` has added it, else None."""
+    names = (getattr(layer.cls, "__name__", "") for layer in app.user_middleware)
+    return next((name for name in names if name == OPENTELEMETRY_MIDDLEWARE), None)

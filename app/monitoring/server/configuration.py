@@ -9,6 +9,7 @@ from .. import doctor, logging, tracing
 from ..metrics import process
 from ..metrics.registry import prepare
 from ..options import Options
+from ..traces.environment import check_options
 from . import master
 
 Hook = Callable[..., object]
@@ -75,8 +76,7 @@ def _starting(
         """Take what the service needs, or end with one line that says what is wrong: no worker runs yet."""
         prepare(options.namespace, options.max_series)  # its limit and its namespace hold in every worker
         try:
-            if options.exporter != "none" and options.traced:
-                tracing.check_environment(otlp=options.exporter == "otlp")
+            check_options(options)
             # Before the directory is claimed: locks on a network file system may not be granted.
             doctor.enforce(doctor.examine_surroundings(situation))
             master.take_ports_and_directory(

@@ -21,6 +21,7 @@ from ..metrics import process
 from ..metrics.catalogue import catalogue
 from ..multiprocess.directory import DirectoryError, claim
 from ..options import Options, OptionsError
+from ..traces.environment import check_options
 
 OWNER, OWNER_LOCK, NOTES = "owner", "owner.lock", "doctor.notes"
 # Kept open until this process ends: the locks on them say who has which place.
@@ -53,8 +54,7 @@ def start(options: Options) -> None:
 
 def _start_tracing(options: Options) -> None:
     try:
-        if options.exporter != "none":
-            tracing.check_environment(otlp=options.exporter == "otlp")
+        check_options(options)
         tracing.configure(**options.tracing_arguments)
     except tracing.TracingConfigurationError as error:
         sys.exit(str(error))

@@ -9,12 +9,16 @@ import os
 import sys
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from ..options import Options
 
 Protocol = Literal["grpc", "http/protobuf"]
 GRPC_EXPORTER: Final = "opentelemetry.exporter.otlp.proto.grpc.trace_exporter"
 HTTP_EXPORTER: Final = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
 HTTP_DISTRIBUTION: Final = "opentelemetry-exporter-otlp-proto-http"
+INSTRUMENTATION: Final = "opentelemetry-instrumentation-fastapi"
 DEFAULT_EXPORT_TIMEOUT: Final = 5.0
 SAMPLERS: Final = (
     "always_on",
@@ -102,6 +106,25 @@ def otlp_timeout(default: float | None) -> float:
     if not 0 < seconds <= 60:  # noqa: PLR2004 -- a longer export outlives every grace period
         raise TracingConfigurationError(name, value, "want seconds, more than 0 and at most 60")
     return seconds
+
+
+def check_options(options: "Options") -> None:
+    """Raise TracingConfigurationError if a variable cannot be honoured that the spans of `options` need."""
+    if not options.traced:
+        return
+    if options.tracing == "instrumentation":
+        _check_instrumentation()
+    if options.exporter != "none":
+        check_environment(otlp=options.exporter == "otlp")
+
+
+def _check_instrumentation() -> None:
+    if not _is_installed(INSTRUMENTATION.replace("-", ".")):
+        raise TracingConfigurationError("tracing", "instrumentation", f"install {INSTRUMENTATION}")
+    name = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
+    disabled = _value(name)
+    if not {part.strip() for part in disabled.split(",")}.isdisjoint({"fastapi", "*"}):
+        raise TracingConfigurationError(name, disabled, "want a list without fastapi, or tracing='layer'")
 
 
 def check_environment(*, otlp: bool = True) -> None:

@@ -69,12 +69,16 @@ def result_attributes(handler: str | None, status: int, error: BaseException | N
     return found
 
 
+def client_address(scope: Scope) -> dict[str, AttributeValue]:
+    """Return the network of the client as an attribute, nothing for a server on a Unix socket."""
+    client = scope.get("client")
+    return {"client.address": sanitised_address(client[0])} if client else {}
+
+
 def _add_addresses(found: dict[str, AttributeValue], scope: Scope) -> None:
     """Add the networks of the client, as trusted proxies name it, and of the peer of the socket."""
-    client = scope.get("client")
-    if client:
-        found["client.address"] = sanitised_address(client[0])
-    peer = scope.get("peer", client)
+    found.update(client_address(scope))
+    peer = scope.get("peer", scope.get("client"))
     if peer:
         found["network.peer.address"] = sanitised_address(peer[0])
 

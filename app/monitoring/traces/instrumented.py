@@ -1,24 +1,36 @@
 """opentelemetry-instrumentation-fastapi in place of our own request spans.
 
 Its ASGI middleware starts the span outside of the observing layer and ends it with the last byte. `InstrumentedTracer`
-gives the layer the ids of that span for log lines and exemplars, and adds what the middleware cannot know.
+gives the layer the ids of that span for log lines and exemplars, and adds the attributes that the middleware
+leaves out.
 """
 
 import time
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from fastapi import FastAPI
-from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.asgi.types import ClientRequestHook, ClientResponseHook, ServerRequestHook
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Span, Status, StatusCode
-from starlette.types import Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .http_attributes import SERVER_ERROR
+from .http_attributes import SERVER_ERROR, client_address, request_attributes
 from .request_span import RequestSpan, RequestTracer
+
+MADE: Final = "prefork_observability.span"
+"""Key of a scope that holds the instrumentation's span of the request."""
+# Those that the instrumentation leaves out, or has by an older name, or takes from the server's socket.
+_ADDED: Final = (
+    "http.request.method_original",
+    "user_agent.original",
+    "client.address",
+    "network.peer.address",
+    "server.address",
+    "server.port",
+)
 
 
 def instrument_fastapi(
@@ -45,9 +57,15 @@ def instrument_fastapi(
         excluded_spans.append("receive")
     if client_response_hook is None:
         excluded_spans.append("send")
+
+    def note(span: Span, scope: dict[str, Any]) -> None:
+        scope[MADE] = span
+        if server_request_hook is not None:
+            server_request_hook(span, scope)
+
     FastAPIInstrumentor.instrument_app(
         app,
-        server_request_hook=server_request_hook,
+        server_request_hook=note,
         client_request_hook=client_request_hook,
         client_response_hook=client_response_hook,
         tracer_provider=provider,
@@ -60,15 +78,39 @@ def instrument_fastapi(
     )
 
 
+class ProxiedClient:
+    """Give the instrumentation's span client and scheme as trusted proxies name them.
+
+    Its place is inside of the middleware that reads the proxies' headers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Write to the span, then pass on."""
+        span = scope.get(MADE)
+        if span is not None and span.is_recording():
+            span.set_attributes(client_address(scope))
+            for name in ("url.scheme", "http.scheme"):
+                if name in span.attributes:
+                    span.set_attribute(name, scope["scheme"])
+        await self._app(scope, receive, send)
+
+
 class InstrumentedSpan(RequestSpan):
     """The instrumentation's span of one request, as the layer sees it."""
 
     __slots__ = ()
 
     def fail(self, error: BaseException) -> None:
-        """Record the error now: the instrumentation ends its span with the answer to it."""
+        """Record the error now, unless the instrumentation has: it ends its span with the answer to it.
+
+        Only an error of the application's own handler for errors passes the instrumentation by.
+        """
         super().fail(error)
-        if self.made is not None and self.made.is_recording():
+        recorded = any(event.name == "exception" for event in getattr(self.made, "events", ()))
+        if self.made is not None and self.made.is_recording() and not recorded:
             self.made.record_exception(error)
             self.made.set_status(Status(StatusCode.ERROR))
 
@@ -81,10 +123,13 @@ class InstrumentedTracer(RequestTracer):
 
     def begin(self, scope: Scope, traceparent: bytes | None) -> RequestSpan:
         """Return the span that the instrumentation has started for the request."""
-        current = trace.get_current_span()
-        if not current.get_span_context().is_valid:
+        made: Span | None = scope.get(MADE)
+        if made is None or not made.get_span_context().is_valid:
             return super().begin(scope, traceparent)
-        return self._adopt(current, scope)
+        if made.is_recording():
+            found = request_attributes(scope)
+            made.set_attributes({name: found[name] for name in _ADDED if name in found})
+        return self._adopt(made, scope)
 
     def _adopt(self, current: Span, scope: Scope) -> InstrumentedSpan:
         context = current.get_span_context()

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from fastapi import APIRouter, BackgroundTasks, FastAPI, HTTPException, Request, Response
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -21,6 +21,7 @@ from starlette.staticfiles import StaticFiles
 from app.monitoring.metrics.catalogue import LATENCY_BUCKETS
 from app.monitoring.metrics.http import HttpMetrics
 from app.monitoring.requests.placement import observe
+from app.monitoring.traces.instrumented import InstrumentedTracer, instrument_fastapi
 from app.monitoring.traces.request_span import RequestTracer
 from app.monitoring.traces.sampling import RequestIds, RequestSampler
 
@@ -30,7 +31,12 @@ HERE = Path(__file__).parent
 
 @dataclass
 class Records:
-    """What a layer has recorded: its metrics in a registry of their own, its spans in memory."""
+    """What a layer has recorded: its metrics in a registry of their own, its spans in memory.
+
+    `maker` makes the spans of FastAPI applications: the layer, or opentelemetry-instrumentation-fastapi.
+    """
+
+    maker: ClassVar[Literal["layer", "instrumentation"]] = "layer"
 
     ratio: float = 1.0
     slow: float = 2.0
@@ -55,7 +61,11 @@ class Records:
 
     def observe(self, app: Any) -> Any:
         """`app` with the layer in its place: around all of it."""
-        return observe(app, **self.layer())
+        if self.maker == "layer" or not isinstance(app, FastAPI):
+            return observe(app, **self.layer())
+        instrument_fastapi(app, provider=self.provider, excluded_urls=self.excluded_urls)
+        tracer = InstrumentedTracer(self.provider, parse_excluded_urls(self.excluded_urls), self.slow)
+        return observe(app, **{**self.layer(), "tracer": tracer}, instrumented=True)
 
     def requests(self) -> dict[tuple[str, str, str], float]:
         """Requests by method, status and handler."""

@@ -21,11 +21,11 @@ from websockets.exceptions import ConnectionClosed
 from tests.middleware.applications import HERE, TELEMETRY, Records, named
 from tests.monitoring.requests.served import served
 
+pytestmark = pytest.mark.usefixtures("maker")
+SPAN_OF_A_WEBSOCKET = {"layer": "GET /talk/{room}", "instrumentation": "/talk/{room}"}
 ORIGIN = {"origin": "https://shop.example"}
-MODULE_LEVEL = FastAPI(telemetry=TELEMETRY)
 
 
-@MODULE_LEVEL.get("/things/{thing}")
 async def thing(thing: str) -> str:
     if thing == "broken":
         raise LookupError(thing)
@@ -39,13 +39,16 @@ def house() -> FastAPI:
     return app
 
 
+MODULE_LEVEL = {"layer": house(), "instrumentation": house()}
+
+
 def counted(status: int, handler: str = "/things/{thing}", method: str = "GET") -> dict[tuple[str, str, str], float]:
     return {(method, str(status), handler): 1}
 
 
 async def test_an_application_of_a_module_is_observed_after_its_routes_are_made() -> None:
     records = Records()
-    async with served(records.observe(MODULE_LEVEL)) as client:
+    async with served(records.observe(MODULE_LEVEL[records.maker])) as client:
         assert (await client.get("/things/lamp")).headers["x-request-id"]
     assert records.requests() == counted(200)
 
@@ -215,7 +218,7 @@ async def test_a_websocket_has_its_span_and_its_line(*, fails: bool) -> None:
     events = [line["event"] for line in lines]
     assert events == ["unhandled_error", "websocket"] if fails else ["websocket"]
     assert lines[-1]["route"] == "/talk/{room}"
-    assert [span.name for span in records.spans()] == ["GET /talk/{room}"]
+    assert [span.name for span in records.spans()] == [SPAN_OF_A_WEBSOCKET[records.maker]]
 
 
 async def test_a_websocket_of_a_mounted_application_with_the_layer_has_the_whole_route() -> None:

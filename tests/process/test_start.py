@@ -35,6 +35,10 @@ def refused(tmp_path: Path, **environment: str) -> str:
             {"OTEL_PROPAGATORS": "b4", "OTEL_SDK_DISABLED": "true"},
             "OTEL_PROPAGATORS='b4': 'b4' is not installed; want none or any of baggage, ",
         ),
+        (
+            {"TRACING": "instrumentation", "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "redis, fastapi"},
+            "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS='redis, fastapi': want a list without fastapi, or tracing='layer'",
+        ),
         ({"DATABASE_URL": "mysql://u:hidden@h/d"}, "DATABASE_URL: want a URL that starts with postgresql://"),
         ({"RATE_LIMIT_AI": "often"}, "RATE_LIMIT_AI='often': want a count and a period such as 30/minute"),
     ],

@@ -89,6 +89,9 @@ def _starting(
         master.note_build(options.version, options.environment)
         if theirs is not None:
             theirs(server)
+        if preload and options.traced:
+            # Before the modules that import functions of these libraries; each worker's provider gets their spans.
+            tracing.instrument_libraries(options.instrument_libraries)
         master.preload(*PRELOADED, *preload)
         master.start_exporter(collectors, options.logging, options.max_series)
 

@@ -22,7 +22,7 @@ from tests.middleware.applications import HERE, TELEMETRY, Records, named
 from tests.monitoring.requests.served import served
 
 pytestmark = pytest.mark.usefixtures("maker")
-SPAN_OF_A_WEBSOCKET = {"layer": "GET /talk/{room}", "instrumentation": "/talk/{room}"}
+SPAN_OF_A_WEBSOCKET = {"layer": "GET /talk/{room}", "instrumentation": "HTTP /talk/{room}"}
 ORIGIN = {"origin": "https://shop.example"}
 
 

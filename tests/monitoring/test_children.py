@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
+from fastapi import FastAPI
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from redis.asyncio import Redis
 from starlette.applications import Starlette
@@ -16,9 +17,10 @@ from starlette.routing import Route
 
 from app.monitoring import tracing
 from loadtest.serving import serving
-from tests.middleware.applications import Records
+from tests.middleware.applications import TELEMETRY, Records
 from tests.middleware.wire import Wire
 
+pytestmark = pytest.mark.usefixtures("maker")
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
@@ -49,7 +51,7 @@ async def house(records: Records, database_url: str, redis_url: str) -> AsyncIte
             await client.get(address)
             return Response(status_code=int(request.path_params["status"]))
 
-        yield records.observe(Starlette(routes=[Route("/{status}", ask)])), downstream
+        yield records.observe(FastAPI(telemetry=TELEMETRY, routes=[Route("/{status}", ask)])), downstream
     await redis.aclose()
     await connection.close()
 

@@ -14,7 +14,10 @@ import pytest
 from tests.wheel.environment import PACKAGE, ROOT, Environment
 
 # What the tests need beside the package, at the releases of the development lock.
-LIBRARIES = ("pytest", "hypothesis", "pyyaml", "httpx")
+LIBRARIES = (
+    *("pytest", "hypothesis", "pyyaml", "httpx"),
+    *("sqlalchemy[asyncio]", "opentelemetry-instrumentation-sqlalchemy"),
+)
 HELPERS = (
     "tests/__init__.py",
     "tests/fixtures.py",
@@ -38,6 +41,8 @@ LEFT_OUT_DIRECTORIES = {
 SUBSET = (
     "test_tracing.py",
     "test_children.py",
+    "test_libraries.py",
+    "test_tracing_option.py",
     "test_logging.py",
     "test_instrumentator.py",
     "test_exposure.py",

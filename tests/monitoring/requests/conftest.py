@@ -1,24 +1,9 @@
-"""Clients of servers in this process, and both makers of request spans."""
+"""Clients of servers in this process."""
 
 from collections.abc import Iterator
 
 import pytest
-from fastapi import FastAPI
-from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
-
-from tests.middleware.applications import Records
-from tests.monitoring.traced import Maker
-
-
-@pytest.fixture(params=["layer", "instrumentation"])
-def maker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Run the test with either maker of request spans."""
-    Maker.use_new_names(monkeypatch)
-    monkeypatch.setattr(Records, "maker", request.param)
-    yield request.param
-    # Of any application: this takes the instrumentation of background tasks back too.
-    FastAPIInstrumentor.uninstrument_app(FastAPI())
 
 
 @pytest.fixture(autouse=True)

@@ -18,9 +18,9 @@ from app.database.pool import Database
 from app.embedded import EmbeddedServers
 from app.main import create_app
 from app.settings import Settings
-from tests.fixtures import anyio_backend, exporter, running, spans
+from tests.fixtures import anyio_backend, exporter, maker, running, spans
 
-__all__ = ["anyio_backend", "exporter", "running", "spans"]
+__all__ = ["anyio_backend", "exporter", "maker", "running", "spans"]
 
 ADMIN_KEY = "a key for the tests only"
 Application = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]

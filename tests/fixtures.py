@@ -1,18 +1,21 @@
 """Fixtures of every test, without the service: the package's tests take them where only the package is installed."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import httpx
 import pytest
 from fastapi import FastAPI
 from opentelemetry import trace
+from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from app.monitoring import tracing
 from app.monitoring.traces.sampling import RequestIds, RequestSampler
+from tests.middleware.applications import Records
+from tests.monitoring.traced import Maker
 
 
 @pytest.fixture(scope="session")
@@ -53,3 +56,13 @@ def spans(exporter: InMemorySpanExporter) -> InMemorySpanExporter:
     """The spans of this test."""
     exporter.clear()
     return exporter
+
+
+@pytest.fixture(params=["layer", "instrumentation"])
+def maker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Run the test with either maker of request spans."""
+    Maker.use_new_names(monkeypatch)
+    monkeypatch.setattr(Records, "maker", request.param)
+    yield request.param
+    # Of any application: this takes the instrumentation of background tasks back too.
+    FastAPIInstrumentor.uninstrument_app(FastAPI())

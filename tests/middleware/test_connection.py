@@ -126,6 +126,7 @@ def application() -> FastAPI:
         ("/nowhere", ["websocket"], 403, 1000, None),
     ],
 )
+@pytest.mark.usefixtures("maker")
 async def test_a_websocket_has_one_line_one_span_and_no_metric(
     path: str, events: list[str], status: int, code: int | None, raised: type[BaseException] | None
 ) -> None:

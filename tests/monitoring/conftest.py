@@ -1,4 +1,4 @@
-"""Logging set up for a test, on a stream that it can read, and put back afterwards; both makers of request spans."""
+"""Logging set up for a test, on a stream that it can read, and put back afterwards."""
 
 import io
 import json
@@ -9,16 +9,12 @@ from typing import Any
 
 import pytest
 import structlog
-from fastapi import FastAPI
 from opentelemetry import trace
-from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from app.monitoring.logging import SERVERS, _in_force, configure
-from tests.middleware.applications import Records
 from tests.monitoring.piped import Pipe
-from tests.monitoring.traced import Maker
 
 Configure = Callable[..., "Lines"]
 TOUCHED = ("", *SERVERS, "gunicorn", "httpx", "httpcore", "library", "library.part", "library.part.x", "li", "ours")
@@ -105,13 +101,3 @@ def installed(exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch) -
     yield providers
     for provider in providers:
         provider.shutdown()
-
-
-@pytest.fixture(params=["layer", "instrumentation"])
-def maker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Run the test with either maker of request spans."""
-    Maker.use_new_names(monkeypatch)
-    monkeypatch.setattr(Records, "maker", request.param)
-    yield request.param
-    # Of any application: this takes the instrumentation of background tasks back too.
-    FastAPIInstrumentor.uninstrument_app(FastAPI())

@@ -7,9 +7,9 @@ import pytest
 # As the service's metrics are named, by which the tests look for them.
 os.environ["METRICS_NAMESPACE"] = "baliblissed"
 
-from tests.fixtures import anyio_backend, exporter, running, spans
+from tests.fixtures import anyio_backend, exporter, maker, running, spans
 
-__all__ = ["anyio_backend", "exporter", "running", "spans"]
+__all__ = ["anyio_backend", "exporter", "maker", "running", "spans"]
 
 
 @pytest.fixture

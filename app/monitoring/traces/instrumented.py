@@ -22,8 +22,10 @@ from .request_span import RequestSpan, RequestTracer
 
 MADE: Final = "prefork_observability.span"
 """Key of a scope that holds the instrumentation's span of the request."""
-# Those that the instrumentation leaves out, or has by an older name, or takes from the server's socket.
+# Those that the instrumentation leaves out, also for websockets only, or has by an older name, or takes from the
+# server's socket.
 _ADDED: Final = (
+    "http.request.method",
     "http.request.method_original",
     "user_agent.original",
     "client.address",

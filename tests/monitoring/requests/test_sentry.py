@@ -57,10 +57,11 @@ def receiver() -> Iterator[Receiver]:
 WAYS = ["automatic", "around", "middleware", "middleware without logging", "logging"]
 
 
+@pytest.mark.parametrize("maker", ["layer", "instrumentation"])
 @pytest.mark.parametrize("way", WAYS)
-async def test_sentry_gets_an_unhandled_exception_once(receiver: Receiver, way: str) -> None:
+async def test_sentry_gets_an_unhandled_exception_once(receiver: Receiver, way: str, maker: str) -> None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.monitoring.requests.sentry_service", way, receiver.dsn),
+        *(sys.executable, "-m", "tests.monitoring.requests.sentry_service", way, maker, receiver.dsn),
         env={**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

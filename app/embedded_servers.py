@@ -67,7 +67,7 @@ def find_redis() -> Path:
 
 
 def _end_with_parent(signal_number: int) -> Callable[[], None] | None:
-    """What a server does between fork and exec so that the kernel ends it with the guardian; None where it cannot."""
+    """Return the preexec function that makes the kernel end a server with its guardian; None if unsupported."""
     if sys.platform != "linux":
         return None
     import ctypes  # noqa: PLC0415 -- only here, and only on Linux
@@ -114,7 +114,7 @@ class Server:
             time.sleep(0.01)
 
     def has_ended(self) -> bool:
-        """Whether the server was started and runs no more."""
+        """True if the server was started and has ended."""
         return self._process is not None and self._process.poll() is not None
 
     def stop(self) -> None:
@@ -175,7 +175,7 @@ def postgres(data: Path, sockets: Path) -> Server:
 
 
 def _postgres_is_ready(pid_file: Path, pid: int) -> bool:
-    """Whether the pid file is of this server and its last line, the status, says ready."""
+    """Check that the pid file belongs to this server and that its last line, the status, says ready."""
     try:
         lines = pid_file.read_text().split()
     except (FileNotFoundError, PermissionError):
@@ -201,7 +201,7 @@ def redis(data: Path, sockets: Path) -> Server:
 
 
 def _listens(path: Path) -> bool:
-    """Whether a server listens on this Unix socket: the file is there a moment before, and after a crash for ever."""
+    """Check that a server accepts on this Unix socket: the file alone appears earlier and survives a crash."""
     with socket.socket(socket.AF_UNIX) as client:
         try:
             client.connect(str(path))

@@ -43,7 +43,7 @@ def _build_services(settings: Settings) -> Services:
     breaker = CircuitBreaker(
         redis,
         metrics.circuit_breaker_state,
-        harmless=(UpstreamRejected,),
+        exclude=(UpstreamRejected,),
         probe_timeout=settings.ai_timeout + 5,
     )
     rules = {
@@ -66,7 +66,7 @@ def _build_services(settings: Settings) -> Services:
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """What lives as long as the worker. Nothing here fails because a dependency is away: gunicorn would give up."""
+    """Open and close the resources of a worker. Nothing raises if a dependency is away: gunicorn would give up."""
     services: Services = app.state.services
     await services.database.open()
     attempted = asyncio.Event()

@@ -206,7 +206,7 @@ class Settings(BaseSettings):
 
     @property
     def traces_exporter(self) -> Literal["otlp", "console", "none"]:
-        """Where spans go, with the default resolved."""
+        """The exporter of spans, with the default resolved."""
         if self.otel_sdk_disabled:
             return "none"
         endpoint = self.otel_exporter_otlp_traces_endpoint or self.otel_exporter_otlp_endpoint

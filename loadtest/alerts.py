@@ -14,7 +14,7 @@ STATES = {"pending", "firing"}
 
 @dataclass
 class Timeline:
-    """When each alert was first seen in each state, in Unix time; "resolved" is when it was first seen gone."""
+    """The time of each alert's first observation in each state, in Unix time; "resolved" is its first absence."""
 
     seen: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -28,7 +28,7 @@ class Timeline:
                 moments.setdefault("resolved", now)
 
     def at(self, alert: str, state: str) -> float | None:
-        """When that was, or None."""
+        """Return the time of that observation, or None."""
         return self.seen.get(alert, {}).get(state)
 
     def fired(self) -> set[str]:

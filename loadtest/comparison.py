@@ -26,7 +26,7 @@ Buckets = dict[Route, dict[float, float]]
 
 @dataclass(frozen=True)
 class Figures:
-    """What an exposition says of the API: requests by (method, handler, status), cumulative buckets by route."""
+    """The API's figures in an exposition: requests by (method, handler, status), cumulative buckets by route."""
 
     requests: Counted
     buckets: Buckets
@@ -62,7 +62,7 @@ def figures(exposition: str) -> Figures:
 
 
 def wrong_counts(served: Figures, ledger: Ledger) -> list[str]:
-    """Where the service has not counted each request of the clients once."""
+    """Return one line for each request count that differs from the clients'."""
     seen = {key: float(count) for key, count in ledger.counts().items()}
     return [
         f"{' '.join(map(str, key))}: clients {seen.get(key, 0):g}, service {served.requests.get(key, 0):g}"
@@ -72,7 +72,7 @@ def wrong_counts(served: Figures, ledger: Ledger) -> list[str]:
 
 
 def wrong_buckets(served: Figures, ledger: Ledger, transport: float) -> list[str]:
-    """Where a bucket contradicts the clients' times; `transport` is what they may see on top, in seconds."""
+    """Return one line for each bucket that contradicts the clients' times; `transport` is their extra in seconds."""
     found = []
     for route, times in sorted(_by_route(ledger.requests).items()):
         bounds = served.buckets.get(route)
@@ -115,7 +115,7 @@ def percentiles(served: Figures, ledger: Ledger) -> dict[str, dict[str, float]]:
 
 
 def wrong_percentiles(found: Mapping[str, Mapping[str, float]], transport: float) -> list[str]:
-    """Where the clients' percentile does not fit the bucket of the server's."""
+    """Return one line for each client percentile outside the server's bucket."""
     return [
         f"{name}: clients {one['clients']:g} s, service {one['service_above']:g} to {one['service_up_to']:g} s"
         for name, one in found.items()

@@ -18,7 +18,7 @@ from loadtest.serving import serving
 
 @dataclass
 class FakeAI:
-    """What the next answers are. `requests` holds the bodies that came in."""
+    """The settings of the next answers. `requests` holds the bodies received."""
 
     url: str = ""
     text: str = "Go to the sea."

@@ -42,7 +42,7 @@ class Ledger:
         return Counter(request.status for request in self.requests)
 
     def first_error(self) -> float | None:
-        """When the first client had a 5xx answer or none, in Unix time."""
+        """Return the time of the first 5xx answer or missing answer, in Unix time."""
         ends = [
             request.started + request.seconds
             for request in self.requests

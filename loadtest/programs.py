@@ -89,7 +89,10 @@ def free_port() -> int:
 
 
 async def until(reached: Callable[[], object], patience: float, programs: Sequence[Program] = ()) -> bool:
-    """Whether `reached` (awaited if need be) came true within `patience` seconds; raises ProgramError if one ends."""
+    """Return True once `reached` (awaited if need be) is true, False after `patience` seconds.
+
+    Raise ProgramError if a program ends.
+    """
     deadline = time.monotonic() + patience
     while True:
         for program in programs:

@@ -32,7 +32,7 @@ class Notification:
 
 @dataclass
 class Receiver:
-    """What came, in order."""
+    """The received messages, in order."""
 
     url: str = ""
     notifications: list[Notification] = field(default_factory=list)

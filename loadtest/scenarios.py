@@ -46,7 +46,7 @@ class Check:
 
 @dataclass
 class Result:
-    """What a scenario has shown."""
+    """The outcome of a scenario."""
 
     scenario: str
     checks: list[Check] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Result:
 
     @property
     def passed(self) -> bool:
-        """Whether every check was passed, and there were any."""
+        """True if there were checks and every one passed."""
         return bool(self.checks) and all(check.passed for check in self.checks)
 
     def check(self, name: str, passed: object, detail: object = "") -> bool:
@@ -199,7 +199,7 @@ def _check_figures(result: Result, served: Figures, visitors: Users) -> None:
 
 
 async def _check_prometheus(result: Result, running: Stack, total: float) -> None:
-    """What Prometheus has stored is what the metrics port says, once it has scraped after the last request."""
+    """Compare Prometheus with the metrics port, after a scrape that follows the last request."""
     query = f'sum(http_requests_total{{job="{SERVICE}",handler=~"{comparison.API}.*"}})'
     seen: float | None = None
 

@@ -29,7 +29,7 @@ UNLIMITED = "1000000/minute"
 
 @dataclass(frozen=True)
 class Options:
-    """How a campaign runs: `speed` divides every duration of the rules and their scrapes."""
+    """The parameters of a campaign: `speed` divides every duration of the rules and their scrapes."""
 
     rules: Path = MONITORING / "rules" / "baliblissed.yml"
     speed: float = 12.0
@@ -39,7 +39,7 @@ class Options:
 
 @dataclass
 class Stack:
-    """What runs. `programs` are checked while the scenario waits: one that ends early ends the scenario."""
+    """The running programs. They are checked while the scenario waits: one that ends early ends the scenario."""
 
     directory: Path
     url: str

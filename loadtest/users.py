@@ -35,7 +35,7 @@ class Users:
         self.ledger = Ledger()
 
     def files(self) -> list[Path]:
-        """What the clients have written."""
+        """Return the files that the clients have written."""
         return sorted(self._path.parent.glob(f"{self._path.name}.*.jsonl"))
 
     async def leave(self) -> None:

@@ -42,7 +42,7 @@ class Answer(BaseModel):
 
 
 class ItineraryRequest(BaseModel):
-    """What the days should be like. Interests are tags or categories of the catalogue."""
+    """Wishes for an itinerary. Interests are tags or categories of the catalogue."""
 
     days: int = Field(ge=1, le=14)
     interests: list[Interest] = Field(default_factory=list, max_length=10)

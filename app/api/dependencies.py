@@ -17,7 +17,7 @@ from app.cache.cache import Cache
 from app.cache.connection import RedisGate
 from app.database.pool import Database
 from app.metrics import Metrics
-from app.monitoring.health import Remembered
+from app.monitoring.health import CachedCheck
 from app.settings import Settings
 
 
@@ -32,7 +32,7 @@ class Services:
     cache: Cache
     limiter: Limiter
     concierge: Concierge
-    ai_probe: Remembered | None
+    ai_probe: CachedCheck | None
 
 
 def _services(request: Request) -> Services:
@@ -64,7 +64,7 @@ def next_cursor(rows: list[Any], limit: int, *fields: str) -> str | None:
 
 
 def encode_cursor(*position: Any) -> str:
-    """Where a page ended, as an opaque string."""
+    """Return the position after a page as an opaque string."""
     return base64.urlsafe_b64encode(orjson.dumps(position)).decode().rstrip("=")
 
 
@@ -83,7 +83,7 @@ def decode_cursor(cursor: str | None, *kinds: type) -> list[Any] | None:
 
 
 def _is_position(position: list[Any], kinds: tuple[type, ...]) -> bool:
-    """Whether the values have exactly these types (a bool is an int, too) and PostgreSQL can take them."""
+    """Check that the values have exactly these types (a bool is not an int here) and fit PostgreSQL's."""
     if [type(value) for value in position] != list(kinds):
         return False
     return not any(

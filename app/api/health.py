@@ -18,11 +18,11 @@ from app.assistant.concierge import Concierge
 from app.assistant.upstream import UpstreamError
 from app.database.pool import DatabaseUnavailable
 from app.managers.metrics import memory
-from app.monitoring.health import Check, CheckFailed, Details, Remembered, run_checks, timestamp
+from app.monitoring.health import CachedCheck, Check, CheckFailed, Details, run_checks, timestamp
 
 DATABASE_TIMEOUT, REDIS_TIMEOUT, AI_TIMEOUT, LOCAL_TIMEOUT = 2.0, 1.0, 3.0, 1.0
 # Every worker of every pod asks, and a probe comes every few seconds.
-AI_REMEMBERED = 15.0
+AI_CACHE_SECONDS = 15.0
 FULL_PERCENT = 95.0
 
 router = APIRouter(tags=["health"])
@@ -81,7 +81,7 @@ def _checks(services: Services) -> list[Check]:
     return checks
 
 
-def ai_probe(concierge: Concierge) -> Remembered | None:
+def ai_probe(concierge: Concierge) -> CachedCheck | None:
     """The question whether the AI upstream is there; None where there is none to ask."""
     upstream = concierge.upstream
     if upstream is None:
@@ -95,7 +95,7 @@ def ai_probe(concierge: Concierge) -> Remembered | None:
             raise CheckFailed(f"the AI service cannot be reached; the circuit is {state}") from error
         return {"circuit": state}
 
-    return Remembered(ask, AI_TIMEOUT, AI_REMEMBERED)
+    return CachedCheck(ask, AI_TIMEOUT, AI_CACHE_SECONDS)
 
 
 async def _disk() -> Details:

@@ -23,7 +23,7 @@ router = APIRouter(prefix="/api/v1/inquiries", tags=["inquiries"])
 
 
 class NewInquiry(BaseModel):
-    """What a traveller asks."""
+    """A traveller's inquiry."""
 
     name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120), Storable]
     email: EmailStr = Field(max_length=254)
@@ -43,7 +43,7 @@ class NewInquiry(BaseModel):
 
 
 class Receipt(BaseModel):
-    """What the traveller gets: proof that the inquiry is stored."""
+    """Proof that the inquiry is stored."""
 
     id: int
     created_at: datetime

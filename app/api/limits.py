@@ -42,7 +42,7 @@ class Limiter:
     async def _count(
         limiter: SlidingWindowCounterRateLimiter, rule: RateLimitItem, name: str, client: str
     ) -> tuple[bool, float]:
-        """Whether the request is within the limit, and when the window has moved on."""
+        """Count the request. Return whether it is within the limit, and the time when the window moves on."""
         if await limiter.hit(rule, name, client):
             return True, 0.0
         return False, (await limiter.get_window_stats(rule, name, client)).reset_time

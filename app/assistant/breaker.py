@@ -93,7 +93,7 @@ class SharedRepository(AsyncAbstractRepository):
         await self._write(name, {"failures": 0})
 
     async def take_probe(self, name: str, token: str, seconds: float) -> bool:
-        """Whether the caller may probe a half-open circuit: one does at a time, in all workers."""
+        """Claim the probe of a half-open circuit. One caller over all workers gets it."""
         key = f"{_key(name)}:probe"
         try:
             return bool(await self._redis.call(lambda client: client.set(key, token, nx=True, px=int(seconds * 1000))))
@@ -142,7 +142,7 @@ class CircuitBreaker:
         redis: RedisGate,
         gauge: Gauge,
         *,
-        harmless: tuple[type[Exception], ...] = (),
+        exclude: tuple[type[Exception], ...] = (),
         threshold: int = THRESHOLD,
         cool_down: float = COOL_DOWN,
         probe_timeout: float = 30.0,
@@ -153,7 +153,7 @@ class CircuitBreaker:
         self._factory = AsyncCircuitBreakerFactory(
             default_threshold=threshold,
             default_ttl=cool_down,
-            exclude=list(harmless),
+            exclude=list(exclude),
             uow=_UnitOfWork(self._repository),
         )
 

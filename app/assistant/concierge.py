@@ -189,7 +189,7 @@ def _brief(places: Sequence[Place]) -> list[dict[str, Any]]:
 
 
 def _describe(places: Sequence[Place]) -> str:
-    """What the offline concierge says of the places that a message has found."""
+    """Return the offline concierge's text about the places that a message has found."""
     if not places:
         return "I know no place on Bali that matches. Try a kind of place, a region, or what you would like to do."
     best, *others = places

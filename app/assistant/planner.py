@@ -21,7 +21,7 @@ EARTH_RADIUS_KM = 6371.0
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the traveller asked for. `budget` is for entrance fees of one person, in IDR; month from 1 to 12."""
+    """A traveller's wishes. `budget` is for entrance fees of one person, in IDR; month from 1 to 12."""
 
     days: int
     interests: tuple[str, ...] = ()
@@ -96,7 +96,7 @@ def _fee(place: Place) -> int:
 
 
 def _score(place: Place, wishes: Wishes) -> float:
-    """How well a place fits: interests count most, then the season, then what others thought of it."""
+    """Rate how well a place fits: interests first, then the season, then the ratings."""
     words = {*place["tags"], place["category"]}
     interests = sum(interest in words for interest in wishes.interests)
     season = 0.0 if wishes.month is None else (1.0 if wishes.month in place["best_months"] else -1.0)
@@ -117,7 +117,7 @@ def _next(places: Iterable[Place], day: Day, scores: dict[str, float], budget: f
 
 
 def _arrival(day: Day, place: Place) -> int | None:
-    """When the visit would begin, in minutes after midnight; None where it would not end in time."""
+    """Return the start of the visit in minutes after midnight; None if it would not end in time."""
     arrival = day.clock + (travel_minutes(day.here, place) if day.here else 0)
     closes = DAY_ENDS
     if place["opens"]:

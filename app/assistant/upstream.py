@@ -64,7 +64,7 @@ class _Usage(BaseModel):
 
 
 class _Answer(BaseModel):
-    """What is read of a chat completion; anything else in it is ignored."""
+    """The fields of a chat completion that are read; others are ignored."""
 
     choices: list[_Choice] = Field(min_length=1)
     usage: _Usage | None = None
@@ -132,7 +132,7 @@ class Upstream:
         return _read(response)
 
     async def ping(self) -> None:
-        """Whether the server answers at all, whatever it says; raises UpstreamError."""
+        """Return if the server answers, with any status; raise UpstreamError if not."""
         try:
             response = await self._client.get("/models")
         except httpx.HTTPError as error:

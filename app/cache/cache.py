@@ -127,7 +127,7 @@ class Cache:
         return value
 
     async def _lease(self, name: str, token: str, seconds: float) -> bool:
-        """Whether this worker is the one to load; also while Redis is away."""
+        """Return True if this worker may load the entry; always True while Redis is away."""
         try:
             return bool(
                 await self._redis.call(

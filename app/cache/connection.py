@@ -43,11 +43,11 @@ class RedisGate:
 
     @property
     def is_away(self) -> bool:
-        """Whether Redis has just failed to answer and is not asked now."""
+        """True while Redis is not asked because it has just failed to answer."""
         return time.monotonic() < self._away_until
 
     async def call(self, operation: Callable[[Redis], Awaitable[Answer]]) -> Answer:
-        """What `operation(client)` returns; raises RedisAway in place of the client's errors."""
+        """Return the result of `operation(client)`; raise RedisAway in place of the client's errors."""
         if self.is_away:
             raise RedisAway("not asked")
         if self._away_until:
@@ -77,7 +77,7 @@ class RedisGate:
 
 
 async def _uncancelled(call: Awaitable[Answer]) -> Answer:
-    """What `call` returns or raises, unless the task was cancelled meanwhile.
+    """Return or raise the outcome of `call`, but raise CancelledError if the task was cancelled meanwhile.
 
     redis-py can take a cancellation that reaches it while it connects for a failure of the connection, and go on.
     """

@@ -16,7 +16,7 @@ _FIELDS = (
 
 @dataclass(frozen=True)
 class Filter:
-    """What a destination must match; None matches everything. Fees are in IDR, months from 1 to 12."""
+    """Conditions on a destination; None matches everything. Fees are in IDR, months from 1 to 12."""
 
     search: str | None = None
     regency: str | None = None
@@ -29,7 +29,7 @@ class Filter:
 
 @dataclass(frozen=True)
 class Position:
-    """Where a page ended: the next one starts behind this rank (0 without a search) and slug."""
+    """The last row of a page: the next page starts after this rank (0 without a search) and slug."""
 
     rank: float
     slug: str

@@ -72,8 +72,8 @@ def _forget(task: "asyncio.Task[Any]") -> None:
         task.exception()  # retrieved, so that the loop does not report what has been answered already
 
 
-class Remembered:
-    """A check's `run` whose answer is kept for `seconds` and renewed in the background: asking is never slow twice.
+class CachedCheck:
+    """A check's `run` whose answer is cached for `seconds` and renewed in the background.
 
     For what is reported only: readiness must not wait for it each time a probe asks.
     """
@@ -130,7 +130,7 @@ async def _answers(checks: Sequence[Check]) -> dict[str, dict[str, Any]]:
 
 
 async def run_checks(checks: Sequence[Check], version: str) -> tuple[bool, dict[str, Any]]:
-    """Whether every required check passed, and the answer's body.
+    """Run `checks` concurrently. Return whether every required one passed, and the response body.
 
     Status is "ready", "degraded" (ready, but something that is not required failed) or "not_ready".
     """

@@ -35,7 +35,7 @@ __all__ = ["TrustedLogger", "adopt_loguru", "configure", "get_logger"]
 
 Renderer = Literal["json", "console"]
 Write = Callable[[bytes], object]
-WriteSoon = Callable[[Callable[[Any], bytes], Any], object]
+Enqueue = Callable[[Callable[[Any], bytes], Any], object]
 
 SERVERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "gunicorn.error", "gunicorn.access")
 # Their records at INFO repeat what metrics and spans say. LOG_LEVEL can name them.
@@ -115,29 +115,29 @@ def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
 
 @dataclass(frozen=True)
 class _Direct:
-    """How a line is written without the chain."""
+    """A writer of lines that bypass the chain."""
 
     chain: Sequence[Any]
     stamp: log_chain.Stamp
-    write_soon: WriteSoon
+    enqueue: Enqueue
     levels: Levels
     _wants: dict[str, bool] = field(default_factory=dict)
 
     def wants(self, name: str) -> bool:
-        """Whether the logger `name` writes at INFO."""
+        """Return True if the logger `name` is enabled for INFO."""
         known = self._wants.get(name)
         if known is None:
             known = self._wants[name] = int(logging.getLevelName(self.levels.of(name))) <= logging.INFO
         return known
 
     def holds(self) -> bool:
-        """Whether the chain is still what it was: tests that capture events have put something else in its place."""
+        """Return True if structlog still uses this chain; tests that capture events replace it."""
         return bool(self.chain) and self.chain[-1] is _render_json
 
 
 @dataclass
 class _InForce:
-    """What `configure` has set up last."""
+    """The configuration in force."""
 
     direct: _Direct | None = None
 
@@ -164,7 +164,7 @@ class TrustedLogger:
         if direct is None or not plain or not direct.holds():
             self._usual.info(event, **orjson.loads(f"{{{members(of)}}}"))
         elif direct.wants(self._name):
-            direct.write_soon(direct.stamp.trusted, (time.time_ns(), self._name, event, members, of))
+            direct.enqueue(direct.stamp.trusted, (time.time_ns(), self._name, event, members, of))
 
 
 def configure(
@@ -196,7 +196,7 @@ def configure(
     fields = {"service": service, "version": version, "environment": environment} if json else {}
     render: Processor = _render_json if json else Console(colors=output.isatty())
     chain = [*log_chain.processors(fields, user_key), render]
-    write, soon = _ways_out(output, [log_chain.Stamp(fields), render])
+    write, enqueue = _writers(output, [log_chain.Stamp(fields), render])
 
     def bound_logger(logger: Any, processors: Any, context: Any) -> Any:
         filtering: Any = structlog.make_filtering_bound_logger(levels.of(logger.name))
@@ -208,7 +208,7 @@ def configure(
         logger_factory=partial(_NamedLogger, write),
         cache_logger_on_first_use=stream is None,
     )
-    _in_force.direct = _Direct(chain, log_chain.Stamp(fields), soon, levels) if json else None
+    _in_force.direct = _Direct(chain, log_chain.Stamp(fields), enqueue, levels) if json else None
     _configure_standard_library(_Handler(write, chain, levels))
     install_hooks()
 
@@ -237,8 +237,8 @@ def _render_json(_logger: Any, _method: str, event: EventDict) -> bytes:
     return encode(event)
 
 
-def _ways_out(stream: TextIO, announcement: Sequence[Processor]) -> tuple[Write, WriteSoon]:
-    """What writes a line to `stream`, at once or soon: past it to its descriptor, or into it if it has none."""
+def _writers(stream: TextIO, announcement: Sequence[Processor]) -> tuple[Write, Enqueue]:
+    """Return the functions that write a line to `stream`, now and queued, to its descriptor if it has one."""
     try:
         descriptor = stream.fileno()
     except io.UnsupportedOperation:
@@ -254,7 +254,7 @@ def _ways_out(stream: TextIO, announcement: Sequence[Processor]) -> tuple[Write,
         return line
 
     writer.announce = announce
-    return writer.write, writer.write_soon
+    return writer.write, writer.enqueue
 
 
 @cache

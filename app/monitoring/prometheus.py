@@ -90,7 +90,7 @@ class Instrumentator(LibraryInstrumentator):
         _declare_http_metrics()
 
     def recorder(self) -> HttpMetrics:
-        """What observe() takes as its `metrics`. Functions may be added later."""
+        """Return the `metrics` argument of observe(). Functions may be added later."""
         return HttpMetrics(
             registry(),
             excluded=self.excluded_handlers,
@@ -137,7 +137,7 @@ class Instrumentator(LibraryInstrumentator):
 
 
 def allows(networks: Sequence[IPv4Network | IPv6Network], peer: Sequence[Any] | None, headers: Any) -> bool:
-    """Whether the socket's peer, `(host, port)`, lies in `networks`.
+    """Return True if the socket's peer, `(host, port)`, lies in `networks`.
 
     A request that a proxy has forwarded never does: the peer is then the proxy, whoever asked. Headers can close
     this door but not open it.

@@ -28,7 +28,7 @@ class BenchmarkError(Exception):
 
 
 class Depth(StrEnum):
-    """How much is measured."""
+    """The number of measurements."""
 
     QUICK = "quick"
     DEFAULT = "default"
@@ -75,7 +75,7 @@ def run(
 
 
 def facts(depth: Depth, load: float, seconds: float) -> Figures:
-    """What the figures depend on besides the code. `load` is the load average at the start."""
+    """Return the conditions of the run: versions, machine, and the load average at the start."""
     return {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),

@@ -22,7 +22,7 @@ SHOWN = 5
 
 
 def library_exposition(directory: Path, form: str) -> bytes:
-    """What the library makes of a directory, the way its documentation has it: a registry a scrape."""
+    """Return the library's exposition of a directory as its documentation makes it: a registry a scrape."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=str(directory))  # type: ignore[no-untyped-call]
     return _ENCODE[form](registry)

@@ -101,7 +101,7 @@ def _members(duration: float) -> str:
 
 
 def _logger(way: str) -> Callable[[], object]:
-    """What writes one line."""
+    """Return the function that writes one line."""
     structlog.contextvars.bind_contextvars(request_id=REQUEST_ID)
     if way == "trusted":
         trusted = TrustedLogger("access")
@@ -131,7 +131,7 @@ def _log(way: str, lines: int, rounds: int) -> dict[str, float]:
 
 
 def _measure(way: str, lines: int, rounds: int) -> dict[str, float]:
-    """What the process that logs says of itself, once every line has been read."""
+    """Return the figures of the logging process, read after every line has arrived."""
     command = [
         sys.executable,
         "-m",

@@ -21,7 +21,7 @@ ROUTES, RATIO, ENDPOINT = "OVERHEAD_ROUTES", "OVERHEAD_RATIO", "OVERHEAD_ENDPOIN
 
 
 class Place(BaseModel):
-    """What the measured route answers with."""
+    """The response model of the measured route."""
 
     slug: str
     name: str

@@ -114,7 +114,7 @@ def _load(port: int, worker: psutil.Process) -> tuple[float, float]:
 
 
 def _wrk(port: int) -> int:
-    """How many requests wrk has had answered."""
+    """Return the number of responses that wrk has received."""
     argv = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS:.0f}s", f"http://127.0.0.1:{port}{PATH}"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     found = re.search(r"(\d+) requests in", done.stdout)

@@ -36,7 +36,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Rounds:
-    """How often one row is measured: ours in each round, the library in the first `pairs` of them."""
+    """The repetitions of one row: ours in each round, the library in the first `pairs` of them."""
 
     ours: int
     pairs: int
@@ -53,12 +53,12 @@ def cases(depth: Depth) -> list[Case]:
 
 
 def is_scraped_once(case: Case, depth: Depth) -> bool:
-    """Whether the library reads this case at all; with the usual number of workers it does, whatever it takes."""
+    """Return True if the library is measured on this case; with the usual number of workers it always is."""
     return case.library_seconds <= LONGEST_ONCE[depth] or case.workers == USUAL_WORKERS
 
 
 def rounds(case: Case, form: str, depth: Depth) -> Rounds:
-    """How often a row of this case is measured."""
+    """Return the repetitions of a row of this case."""
     half = 1 if form == "text" else 2
     seconds = SECONDS_A_ROW[depth] / half
     ours = _within(int(seconds / (case.workers * case.size.entries * OUR_SECONDS)), FEWEST_ROUNDS, MOST_ROUNDS // half)

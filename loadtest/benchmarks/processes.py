@@ -54,7 +54,7 @@ def _run(inherited: Sequence[Connection], pipe: Connection, target: Target, argu
 
 
 def answers(pipes: Iterable[Connection]) -> list[Any]:
-    """What each process sends next. Raises BenchmarkError where one has ended."""
+    """Return the next message of each process. Raise BenchmarkError if one has ended."""
     try:
         return [pipe.recv() for pipe in pipes]
     except (EOFError, ConnectionError) as error:

@@ -20,7 +20,7 @@ Scrape = Callable[[str], bytes]
 
 
 class Timed(NamedTuple):
-    """What a scrape took and what it returned."""
+    """The duration and the result of a scrape."""
 
     milliseconds: float
     body: bytes

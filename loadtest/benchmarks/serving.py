@@ -91,7 +91,7 @@ def _start(directory: Path, module: str, *arguments: str, fd: int | None = None)
 
 
 def memory_of_nothing(path: Path) -> Figures:
-    """What both processes take with nothing to read."""
+    """Return the memory of both processes with an empty directory."""
     live = path / "nothing"
     live.mkdir(parents=True)
     return memory(live, [], Size(0, 0))

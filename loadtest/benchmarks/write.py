@@ -44,7 +44,7 @@ OPERATIONS = {
 
 
 def metrics(registry: CollectorRegistry) -> dict[str, Any]:
-    """What the operations are called on."""
+    """The metrics that the operations use."""
     return {
         "counter": Counter("benchmark_plain", "Without labels.", registry=registry),
         "labelled": Counter("benchmark_requests", "With labels.", ("method", "handler", "status"), registry=registry),

@@ -29,7 +29,7 @@ class Breaking:
         gauge = Gauge("state", "State.", ("breaker",), registry=self.registry)
         self.gate = RedisGate(url)
         self.breaker = CircuitBreaker(
-            self.gate, gauge, harmless=(Refused,), threshold=threshold, cool_down=cool_down, probe_timeout=LONG
+            self.gate, gauge, exclude=(Refused,), threshold=threshold, cool_down=cool_down, probe_timeout=LONG
         )
 
     @property
@@ -107,7 +107,7 @@ async def test_failures_count_in_a_row_only(url: str) -> None:
         assert await worker.breaker.state() == "closed"
 
 
-async def test_harmless_errors_do_not_count(url: str) -> None:
+async def test_excluded_errors_do_not_count(url: str) -> None:
     async with made(url) as worker:
         await worker.fail(Refused, times=10)
         assert await worker.breaker.state() == "closed"
@@ -150,7 +150,7 @@ async def test_a_probe_that_fails_opens_the_circuit_again(url: str) -> None:
         assert not await worker.is_open()
 
 
-async def test_a_probe_with_a_harmless_error_closes_the_circuit(url: str) -> None:
+async def test_a_probe_with_an_excluded_error_closes_the_circuit(url: str) -> None:
     async with made(url, cool_down=SHORT) as worker:
         await worker.fail(times=3)
         await worker.cooled()

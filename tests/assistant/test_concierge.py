@@ -45,7 +45,7 @@ async def desk(request: pytest.FixtureRequest, database: Database, redis_url: st
     registry = CollectorRegistry()
     metrics = build_metrics(registry)
     gate = RedisGate(redis_url)
-    breaker = CircuitBreaker(gate, metrics.circuit_breaker_state, harmless=(UpstreamRejected,))
+    breaker = CircuitBreaker(gate, metrics.circuit_breaker_state, exclude=(UpstreamRejected,))
     async with fake_ai() as ai:
         upstream = Upstream(ai.url, model="some-model", key=None, timeout=0.3)
         concierge = Concierge(

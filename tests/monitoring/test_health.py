@@ -12,7 +12,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from structlog.testing import capture_logs
 
 from app.monitoring import health
-from app.monitoring.health import Check, CheckFailed, Remembered, run_checks, timestamp
+from app.monitoring.health import CachedCheck, Check, CheckFailed, run_checks, timestamp
 
 SECRET = "password=hunter2"
 
@@ -243,34 +243,34 @@ class Asked:
 async def test_a_remembered_answer_is_not_asked_for_again_until_it_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
     asked, clock = Asked(), SimpleNamespace(now=1000.0)
     monkeypatch.setattr(health, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    remembered = Remembered(asked, 30.0, 60.0)
+    cached = CachedCheck(asked, 30.0, 60.0)
     asked.answer.set()
-    assert [await remembered() for _ in range(3)] == [{"time": 1}] * 3
+    assert [await cached() for _ in range(3)] == [{"time": 1}] * 3
     clock.now += 59.9
-    assert await remembered() == {"time": 1}
-    assert remembered._renewal is None
+    assert await cached() == {"time": 1}
+    assert cached._renewal is None
     asked.answer.clear()
     clock.now += 0.1
-    assert await remembered() == {"time": 1}, "the old one, while the new one is on its way"
+    assert await cached() == {"time": 1}, "the old one, while the new one is on its way"
     asked.answer.set()
-    await asyncio.wait({remembered._renewal} if remembered._renewal else ())
-    assert (await remembered(), asked.times) == ({"time": 2}, 2)
+    await asyncio.wait({cached._renewal} if cached._renewal else ())
+    assert (await cached(), asked.times) == ({"time": 2}, 2)
 
 
 async def test_one_who_is_not_waited_for_leaves_the_answer_to_the_next() -> None:
     asked = Asked()
-    remembered = Remembered(asked, 30.0, 60.0)
-    first = asyncio.create_task(remembered())
+    cached = CachedCheck(asked, 30.0, 60.0)
+    first = asyncio.create_task(cached())
     await asked.begun.wait()
     first.cancel()
     await asyncio.wait({first})
     asked.answer.set()
-    assert (await remembered(), asked.times) == ({"time": 1}, 1)
+    assert (await cached(), asked.times) == ({"time": 1}, 1)
 
 
 async def test_a_remembered_answer_that_never_comes_is_a_failure() -> None:
     with pytest.raises(CheckFailed, match=r"no answer within 0\.01 s"):
-        await asyncio.wait_for(Remembered(Asked(), 0.01, 60.0)(), 30)
+        await asyncio.wait_for(CachedCheck(Asked(), 0.01, 60.0)(), 30)
 
 
 async def test_a_check_goes_on_without_the_probe_and_its_failure_is_reported_by_the_next() -> None:
@@ -284,7 +284,7 @@ async def test_a_check_goes_on_without_the_probe_and_its_failure_is_reported_by_
         await free.wait()
         raise CheckFailed("it is away")
 
-    check = Remembered(run, 10.0, 60.0)
+    check = CachedCheck(run, 10.0, 60.0)
     probe = asyncio.ensure_future(check())
     await started.wait()
     probe.cancel()

@@ -193,7 +193,7 @@ def test_lines_of_many_threads_stay_whole_and_in_each_threads_order(kind: str, r
         for number in range(500):
             one = thread * 1000 + number, 10 + number % 300
             if number % 3:
-                pipe.writer.write_soon(made, one)
+                pipe.writer.enqueue(made, one)
             else:
                 pipe.writer.write(made(one))
 
@@ -220,7 +220,7 @@ def test_whatever_the_reader_does_lines_arrive_in_order_and_the_missing_ones_are
     for turn in turns:
         if turn > 0:
             if turn % 2:
-                pipe.writer.write_soon(made, (written, turn))
+                pipe.writer.enqueue(made, (written, turn))
             else:
                 pipe.writer.write(line(written, turn))
             written += 1

@@ -75,7 +75,7 @@ def test_a_line_that_may_not_wait_is_behind_those_that_are_just_being_made(pipe:
         return line(1)
 
     writing, other = threading.Event(), threading.Thread(target=write)
-    pipe.writer.write_soon(make, None)
+    pipe.writer.enqueue(make, None)
     other.join(PATIENCE)
     assert pipe.read_all() == [line(1), line(2)]
 
@@ -95,6 +95,6 @@ def test_all_writers_together_end_within_the_deadline(monkeypatch: pytest.Monkey
 
 def test_a_line_that_waits_for_others_is_written_by_the_end(pipe: Pipe) -> None:
     pipe.writer._backlog.holding = True
-    pipe.writer.write_soon(made, (1, 20))
+    pipe.writer.enqueue(made, (1, 20))
     pipe.writer.close()
     assert pipe.read() == line(1, 20)

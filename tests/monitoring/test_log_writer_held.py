@@ -12,7 +12,7 @@ from tests.process.service import wait_for
 
 
 def test_a_line_that_may_wait_does_not_where_lines_are_rare(pipe: Pipe) -> None:
-    pipe.writer.write_soon(made, (1, 20))
+    pipe.writer.enqueue(made, (1, 20))
     assert pipe.read() == line(1, 20)
     assert pipe.writer._backlog.thread is None
 
@@ -22,7 +22,7 @@ def test_lines_that_follow_each_other_are_written_together(pipe: Pipe, monkeypat
     writes: list[bytes] = []
     monkeypatch.setattr(pipe.writer, "_put", taking(writes))
     for number in range(2 * log_writer.HELD_LINES + 1):
-        pipe.writer.write_soon(made, (number, 300))
+        pipe.writer.enqueue(made, (number, 300))
     size = log_writer.HELD_LINES
     assert writes == [b"".join(line(number, 300) for number in range(at, at + size)) for at in (0, size)]
     pipe.writer.write(line(99))  # which may not wait, and does not overtake
@@ -31,7 +31,7 @@ def test_lines_that_follow_each_other_are_written_together(pipe: Pipe, monkeypat
 
 def test_a_line_that_waits_for_others_waits_in_vain_for_a_moment_only(pipe: Pipe) -> None:
     pipe.writer._backlog.last_rare = time.monotonic()
-    pipe.writer.write_soon(made, (1, 20))
+    pipe.writer.enqueue(made, (1, 20))
     assert wait_for(pipe.read, "the line") == line(1, 20)
 
 
@@ -42,7 +42,7 @@ def test_lines_that_together_are_too_long_for_a_pipe_go_out_in_parts_that_are_no
     writes: list[bytes] = []
     monkeypatch.setattr(pipe.writer, "_put", taking(writes))
     for number in range(log_writer.HELD_LINES):
-        pipe.writer.write_soon(made, (number, 1_000))
+        pipe.writer.enqueue(made, (number, 1_000))
     pipe.writer.flush(PATIENCE)
     assert b"".join(writes) == b"".join(line(number, 1_000) for number in range(log_writer.HELD_LINES))
     assert max(map(len, writes)) <= LIMIT
@@ -54,9 +54,9 @@ def test_a_line_that_cannot_be_made_is_counted_and_the_others_are_written(pipe: 
         raise LookupError
 
     pipe.writer._backlog.last_rare = time.monotonic()
-    pipe.writer.write_soon(made, (1, 20))
-    pipe.writer.write_soon(fail, None)
-    pipe.writer.write_soon(made, (2, 20))
+    pipe.writer.enqueue(made, (1, 20))
+    pipe.writer.enqueue(fail, None)
+    pipe.writer.enqueue(made, (2, 20))
     assert pipe.read_all() == [line(1, 20), line(2, 20), b"dropped 1\n"]
     wait_for(lambda: pipe.dropped == {"write_failed": 1}, "the report")
 
@@ -73,14 +73,14 @@ def test_a_thread_that_is_quicker_than_whoever_calls_it_leaves_nothing_behind(
     monkeypatch.setattr(pipe.writer, "_call_thread", call_and_fall_asleep)
     for number in range(3):
         pipe.writer._backlog.last_rare = time.monotonic()
-        pipe.writer.write_soon(made, (number, 20))
+        pipe.writer.enqueue(made, (number, 20))
         assert wait_for(pipe.read, "the line") == line(number, 20)
 
 
 def test_lines_of_two_threads_that_saw_each_others_are_written_with_the_next(pipe: Pipe) -> None:
     pipe.writer._backlog.held.append((made, (0, 20)))  # whose thread has found two, as has the other
     pipe.writer._backlog.last_rare = time.monotonic()
-    pipe.writer.write_soon(made, (1, 20))
+    pipe.writer.enqueue(made, (1, 20))
     assert wait_for(pipe.read, "the lines") == line(0, 20) + line(1, 20)
 
 

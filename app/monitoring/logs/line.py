@@ -75,7 +75,7 @@ def shorten(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def _share(costs: dict[str, int], room: int) -> dict[str, int]:
-    """How many of `room` bytes each field gets: what it needs, or its share of what those that need less leave."""
+    """Return the bytes for each field: its size, or an equal share of what smaller fields leave of `room`."""
     shares = {}
     weights = {key: _WEIGHTS.get(key, 1) for key in costs}
     left = sum(weights.values())

@@ -38,7 +38,7 @@ _REPORT_INTERVAL = 0.5
 
 
 class _Backlog:
-    """What one process has still to write, and what it had to drop."""
+    """The lines that a process has still to write, and the number of those it had to drop."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -113,7 +113,7 @@ class Writer:
             if backlog.lines or backlog.dropped:
                 self._call_thread(backlog)
 
-    def write_soon(self, make: Callable[[Any], bytes], of: Any) -> None:
+    def enqueue(self, make: Callable[[Any], bytes], of: Any) -> None:
         """Write the line `make(of)` within HOLD seconds: at once where lines are rare, else with those that come then.
 
         It is made when it is written: for several lines in a row that costs a fraction.
@@ -265,7 +265,7 @@ class Writer:
         return bool(written)
 
     def _put(self, data: bytes) -> int | None:
-        """How many bytes the descriptor took, or None where it refuses them for good."""
+        """Write to the descriptor. Return the number of bytes written, or None if it is broken for good."""
         try:
             return os.write(self._descriptor, data)
         except BlockingIOError:

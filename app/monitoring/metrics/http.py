@@ -28,7 +28,7 @@ METHODS = frozenset(HTTPMethod)
 
 
 class _Series:
-    """Where requests of one method, status and route are counted: the values behind the library's metrics."""
+    """The values of the library's metrics for one method, status and route."""
 
     def __init__(self, total: Any, received: Any, sent: Any, duration: Any, everything: Any) -> None:
         self.requests = total._value  # noqa: SLF001

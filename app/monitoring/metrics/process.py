@@ -44,7 +44,7 @@ def _collector(figure: str) -> list[int]:
 
 @dataclass
 class _Counted:
-    """What has been added to the counters by now. What the collector did before the fork was another's."""
+    """The amounts already added to the counters. Collections before the fork belong to the master."""
 
     cpu: float = 0.0
     lost: int = 0

@@ -60,7 +60,7 @@ class Aggregate:
         self._max_series = max_series
         self._account = account
         self._lock = threading.Lock()
-        self._flights = Flights()
+        self._single_flight = SingleFlight()
         self._bad: set[Path] = set()
         self._begin()
 
@@ -75,7 +75,7 @@ class Aggregate:
         Requests that come while one is being made get the same. Raises DirectoryGoneError, RestlessError.
         """
         openmetrics = choose_encoder(accept)[1].startswith(OPENMETRICS)
-        body = self._flights.join((openmetrics, pack), lambda: self._make(openmetrics=openmetrics, pack=pack))
+        body = self._single_flight.join((openmetrics, pack), lambda: self._make(openmetrics=openmetrics, pack=pack))
         if openmetrics:
             return body, f"{CONTENT_TYPE_LATEST}; escaping=underscores"
         return body, CONTENT_TYPE_PLAIN_0_0_4
@@ -152,29 +152,29 @@ class Aggregate:
             return sum(found.is_alive(identity) for identity in found.identities())
 
 
-class Flights:
-    """Has one thread make what several want at the same time; the others wait for it."""
+class SingleFlight:
+    """Run a call once for all threads that ask for it at the same time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._flying: dict[Hashable, Future[Any]] = {}
+        self._running: dict[Hashable, Future[Any]] = {}
 
     def join(self, what: Hashable, make: Callable[[], bytes]) -> bytes:
-        """What `make` returns or raises, in this thread or in the one that is at it."""
+        """Return or raise the outcome of `make`, run by this thread or by the one that is already running it."""
         with self._lock:
-            flight = self._flying.get(what)
-            mine = flight is None
-            if flight is None:
-                flight = self._flying[what] = Future()
+            call = self._running.get(what)
+            mine = call is None
+            if call is None:
+                call = self._running[what] = Future()
         if mine:
             try:
-                flight.set_result(make())
+                call.set_result(make())
             except BaseException as error:  # noqa: BLE001 -- raised again below, in every thread that waits
-                flight.set_exception(error)
+                call.set_exception(error)
             finally:
                 with self._lock:
-                    del self._flying[what]
-        result: bytes = flight.result()
+                    del self._running[what]
+        result: bytes = call.result()
         return result
 
 

@@ -84,7 +84,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def epoch(path: Path) -> str:
-    """Which service's directory this is; empty where none has claimed it."""
+    """Return the id of the service that has claimed this directory; empty if none has."""
     try:
         descriptor = os.open(path / EPOCH, os.O_RDONLY)
     except FileNotFoundError:

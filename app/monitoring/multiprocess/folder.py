@@ -39,7 +39,7 @@ class Folder:
         self._lock: IO[str] | None = None
 
     def in_charge(self) -> bool:
-        """Whether this is the one process that folds."""
+        """True if this process holds the lock and folds."""
         path = self._directory / FOLDING_LOCK
         if self._lock is not None and path.exists() and os.fstat(self._lock.fileno()).st_ino == path.stat().st_ino:
             return True

@@ -20,7 +20,7 @@ Entry = tuple[float, float]
 
 @dataclass(eq=False)
 class Readings:
-    """What one file, or the archive, says: its mode, the `pid` label of its process, entries by key."""
+    """The gauges of one file or of the archive: mode, `pid` label, entries by key."""
 
     mode: str
     pid: str

@@ -68,7 +68,7 @@ def used(data: bytes) -> int:
 
 
 class Layout:
-    """What is known of one file. `timed` takes the timestamps too, `payload` is the size of an entry's in bytes."""
+    """The keys and positions of one file. `timed` reads timestamps too; `payload` is the size of an entry in bytes."""
 
     def __init__(self, *, timed: bool = False, payload: int = VALUE_PAYLOAD) -> None:
         self.keys: list[bytes] = []

@@ -98,7 +98,7 @@ def _allocate(descriptor: int, size: int) -> None:
 
 
 def _fill(descriptor: int, size: int) -> None:
-    """What a file system without allocation gets: zeros up to `size`, behind what is there."""
+    """Extend the file with zeros up to `size`, for file systems that cannot allocate."""
     have = os.fstat(descriptor).st_size
     try:
         while have < size:

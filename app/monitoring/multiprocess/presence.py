@@ -20,7 +20,7 @@ def new_identity(prefix: str = "") -> str:
 
 
 def pid_of(identity: str) -> str:
-    """What stands for the process in a `pid` label."""
+    """Return the value of the `pid` label for this process."""
     return identity.partition("-")[0]
 
 
@@ -42,7 +42,7 @@ def announce(directory: Path, identity: str) -> IO[str]:
 
 
 def is_alive(path: str | Path) -> bool:
-    """Whether the process that announced itself with this file still runs; False where the file is gone."""
+    """Return True if the process that locked this presence file is running; False if the file is gone."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:

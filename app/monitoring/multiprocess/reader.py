@@ -42,7 +42,7 @@ class RestlessError(Exception):
 
 @dataclass
 class Listing:
-    """What is in the directory now, and who lives."""
+    """The files of the directory at one moment, and the living processes."""
 
     directory: str
     values: list[tuple[str, str, str]] = field(default_factory=list)
@@ -56,7 +56,7 @@ class Listing:
     _alive: dict[str, bool] = field(default_factory=dict)
 
     def is_alive(self, identity: str) -> bool:
-        """Whether that process runs. Whoever does not announce itself is taken to: the library's own processes."""
+        """Return True if the process runs. Without a presence file (the library's own) it counts as running."""
         known = self._alive.get(identity)
         if known is None:
             known = self._alive[identity] = self._looks_alive(identity)
@@ -181,14 +181,14 @@ class Reader:
                 yield Readings(kind.removeprefix("gauge_"), pid, keys, [entry])
 
     def remains(self, source: Source) -> tuple[Sequence[bytes], Sequence[Entry]]:
-        """What goes to the archive of a file that was read: keys and entries."""
+        """Return the keys and entries of a file that go to the archive."""
         if source.is_gauge:
             return self.gauges.remains(source.layout.keys, source.readings.keys), source.readings.entries
         keys, numbers = self.tables[source.kind].remains(source.column, source.values)
         return keys, [(number, 0.0) for number in numbers]
 
     def is_current(self) -> bool:
-        """Whether the archive is still the one that was adopted."""
+        """Return True if the archive has not been replaced since it was adopted."""
         return self._stamp == stamp(self.directory) and self.archive.epoch == epoch(self.directory)
 
     def seen(self, now: Stamp) -> None:
@@ -287,7 +287,7 @@ class Reader:
 
 
 def was_given_up(path: str) -> bool:
-    """Whether an unfinished file is not one that its process is just making."""
+    """Return True if an unfinished file is not being made at this moment."""
     try:
         return time.time() - Path(path).stat().st_mtime > LONGEST_MAKING
     except FileNotFoundError:
@@ -295,7 +295,7 @@ def was_given_up(path: str) -> bool:
 
 
 def stamp(directory: Path) -> Stamp:
-    """What changes with each replacement of the archive; None without one."""
+    """Return an identity that changes with each replacement of the archive; None without an archive."""
     try:
         found = (directory / ARCHIVE).stat()
     except FileNotFoundError:

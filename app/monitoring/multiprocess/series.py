@@ -43,14 +43,14 @@ def line_start(sample: str, labels: Iterable[tuple[str, str]]) -> str:
 
 
 def exemplar_text(exemplar: Exemplar) -> str:
-    """What stands behind a value in OpenMetrics."""
+    """Return the exemplar's text after a value in OpenMetrics."""
     labels = label_text(exemplar.labels.items()) or "{}"
     return f" # {labels} {number(exemplar.value)} {exemplar.timestamp}"
 
 
 @dataclass
 class Numbers:
-    """What the groups of one table write, by slot: totals, and the text of exemplars."""
+    """The output of one table's groups by slot: totals, and the text of exemplars."""
 
     totals: list[float]
     exemplars: dict[int, str]

@@ -97,7 +97,7 @@ class Table:
         return found
 
     def remains(self, column: Column, values: Sequence[float]) -> tuple[list[bytes], list[float]]:
-        """What goes to the archive of a file: keys and numbers, of no more label sets than are shown."""
+        """Return the keys and numbers of a file that go to the archive, with no more label sets than are shown."""
         column.align(values, self.width)
         slots = [slot for slot in dict.fromkeys(column.slots) if slot != HIDDEN]
         return [self._names[slot] for slot in slots], [column.aligned[slot] for slot in slots]
@@ -212,7 +212,7 @@ class Table:
 
 
 def is_newer(one: Exemplar, other: Exemplar | None) -> bool:
-    """Whether `one` is to take the place of `other`."""
+    """Return True if `one` replaces `other`."""
     return other is None or float(one.timestamp or 0) > float(other.timestamp or 0)
 
 

@@ -24,7 +24,7 @@ DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class _Nowhere:
-    """Where a series goes that has found no room: its process counts on, nobody reads it."""
+    """The value of a series over the limit: its process counts on, and nobody reads it."""
 
     def __init__(self) -> None:
         self.cells = memoryview(array("d", [0.0, 0.0]))
@@ -178,7 +178,7 @@ class SharedValue:
 
 
 def place(value: SharedValue) -> tuple[Any, int]:
-    """Where this process keeps `value`: something whose `cells` has it, and its index there.
+    """Return the object whose `cells` hold `value` in this process, and its index there.
 
     It holds until `process()` is another, which a fork makes it.
     """

@@ -68,7 +68,7 @@ class Entry:
         return token
 
     def plain(self) -> bool:
-        """Whether the context holds nothing for the log but the request's id."""
+        """True if the context holds nothing for the log but the request id."""
         return len(copy_context()) == self._variables or len(get_contextvars()) <= 1
 
     def client(self) -> str:
@@ -133,7 +133,7 @@ def detach(token: Any) -> None:
 
 
 def size(value: bytes) -> int:
-    """What a Content-Length header says; 0 where it is no number that can be believed."""
+    """Return the Content-Length; 0 if it is missing or not a plausible number."""
     return int(value) if value.isdigit() and len(value) < 16 else 0  # noqa: PLR2004 -- that would be a petabyte
 
 

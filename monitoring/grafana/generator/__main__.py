@@ -60,7 +60,7 @@ def _namespace(text: str) -> str:
 
 
 def drift(directory: Path, wanted: dict[str, str]) -> list[str]:
-    """What of `directory` is not as `wanted`, one line each; Grafana would load a file too many as well."""
+    """Return one line for each file of `directory` that is not as `wanted`. Grafana loads extra files as well."""
     found = {path.name: path.read_text(encoding="utf-8") for path in directory.glob("*.json")}
     lines = [f"{name}: missing" for name in wanted.keys() - found.keys()]
     lines += [f"{name}: no dashboard of the generator" for name in found.keys() - wanted.keys()]

@@ -96,7 +96,7 @@ def number(
 def states(
     title: str, description: str, meanings: dict[str, tuple[str, str]], *queries: Query, width: int = 12
 ) -> statetimeline.Panel:
-    """What a gauge stood for over time; `meanings` are its values' text and colour."""
+    """Make a panel of a gauge's states over time; `meanings` are their text and colour."""
     panel = statetimeline.Panel().title(title).description(description).unit(COUNT)
     return (
         _with_queries(panel, queries)

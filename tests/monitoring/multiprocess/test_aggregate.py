@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from structlog.testing import capture_logs
 
 from app.monitoring.metrics.registry import registry
-from app.monitoring.multiprocess.aggregate import Flights, directory, exposition, of_directory
+from app.monitoring.multiprocess.aggregate import SingleFlight, directory, exposition, of_directory
 from app.monitoring.multiprocess.archive import Files
 from app.monitoring.multiprocess.directory import claim
 from app.monitoring.multiprocess.reader import DirectoryGoneError
@@ -138,9 +138,9 @@ def test_it_says_who_lives(scene: Scene) -> None:
     assert aggregate.live() == 1
 
 
-def waiting(flights: Flights) -> int:
-    """Threads that wait for a flight."""
-    return sum(len(flight._condition._waiters) for flight in flights._flying.values())  # type: ignore[attr-defined,misc]
+def waiting(single_flight: SingleFlight) -> int:
+    """Return the number of threads that wait for a call."""
+    return sum(len(call._condition._waiters) for call in single_flight._running.values())  # type: ignore[attr-defined,misc]
 
 
 def test_forty_scrapes_at_once_cost_one(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +156,7 @@ def test_forty_scrapes_at_once_cost_one(scene: Scene, monkeypatch: pytest.Monkey
     monkeypatch.setattr(aggregate, "_make", slowly)
     with ThreadPoolExecutor(40) as threads:
         answers = [threads.submit(aggregate.exposition, "") for _ in range(40)]
-        wait_for(lambda: waiting(aggregate._flights) == 39, "thirty-nine to wait for the first")
+        wait_for(lambda: waiting(aggregate._single_flight) == 39, "thirty-nine to wait for the first")
         go.set()
         bodies = {answer.result(30)[0] for answer in answers}
     assert len(bodies) == len(made) == 1
@@ -194,7 +194,7 @@ def test_a_failure_is_everybodys_who_waits_and_the_next_scrape_succeeds(
     with monkeypatch.context() as patch, ThreadPoolExecutor(5) as threads:
         patch.setattr(aggregate, "_make", fail)
         answers = [threads.submit(aggregate.exposition, "") for _ in range(5)]
-        wait_for(lambda: waiting(aggregate._flights) == 4, "four to wait for the first")
+        wait_for(lambda: waiting(aggregate._single_flight) == 4, "four to wait for the first")
         go.set()
         assert [str(answer.exception(30)) for answer in answers] == ["it is gone"] * 5
     assert samples(aggregate.exposition("")[0].decode()) == {HITS: 2}

@@ -3,12 +3,12 @@
 from functools import cache
 
 from app.monitoring.metrics.catalogue import Catalogue
-from app.monitoring.metrics.host import HostFigures, memory
+from app.monitoring.metrics.host import HostMetrics, memory
 
 __all__ = ["MetricsManager", "collect", "memory"]
 
 
-class MetricsManager(HostFigures):
+class MetricsManager(HostMetrics):
     """Sets the system_* gauges of a catalogue from CPU, memory and disk of the host or container."""
 
 

@@ -23,7 +23,7 @@ from prometheus_client.exposition import gzip_accepted
 from .companion import when_owner_ends
 from .logging import configure, get_logger
 from .metrics.catalogue import Catalogue, account, catalogue
-from .metrics.process import ProcessFigures
+from .metrics.process import ProcessMetrics
 from .multiprocess import directory, values
 from .multiprocess.aggregate import Aggregate
 from .multiprocess.aggregate import directory as shared_directory
@@ -96,7 +96,7 @@ class Exporter(ThreadingHTTPServer):
         self.socket.close()
         self.socket = listener
         self._aggregate = aggregate
-        self._collectors = (self._collect_directory, ProcessFigures("exporter").collect, *collectors)
+        self._collectors = (self._collect_directory, ProcessMetrics("exporter").collect, *collectors)
         self.collect()
         threading.Thread(target=self._collect_for_ever, name="collectors", daemon=True).start()
 

@@ -81,7 +81,7 @@ async def _tasks(graceful_timeout: float) -> AsyncIterator[None]:
     """Take the figures of this worker meanwhile; at the end send the spans that wait."""
     metrics = catalogue()
     tasks = [
-        asyncio.create_task(event_loop.watch(metrics.event_loop_lag, metrics.worker_lag.labels(process.place()))),
+        asyncio.create_task(event_loop.watch(metrics.event_loop_lag, metrics.worker_lag.labels(process.worker_slot()))),
         asyncio.create_task(process.watch(metrics)),
     ]
     try:

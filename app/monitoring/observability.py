@@ -105,7 +105,7 @@ class Observability:
         return settings_of(self.options, app, preload, collectors, settings)
 
     def start_worker(self) -> "Observability":
-        """Set up logs, the tracer provider and the place of a worker that runs without gunicorn; return this object.
+        """Set up logs, the tracer provider and the slot of a worker that runs without gunicorn; return this object.
 
         Call it before the first metric, in the module that `uvicorn --workers N` or `fastapi run --workers N` imports.
         PROMETHEUS_MULTIPROC_DIR must be set. Does nothing under gunicorn, whose hooks have done it, and nothing the

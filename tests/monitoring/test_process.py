@@ -1,4 +1,4 @@
-"""What a worker says of itself, under its place and not under its process id."""
+"""Process metrics of a worker, labelled with its slot."""
 
 import asyncio
 import gc
@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from app.monitoring.metrics import process
 from app.monitoring.metrics.catalogue import Catalogue, build_catalogue
-from app.monitoring.metrics.process import ProcessFigures
+from app.monitoring.metrics.process import ProcessMetrics
 from app.monitoring.multiprocess import values
 
 
@@ -28,13 +28,13 @@ def metrics(own: CollectorRegistry) -> Catalogue:
 
 
 @pytest.fixture
-def place() -> Iterator[None]:
+def slot_restored() -> Iterator[None]:
     yield
-    process.take_place(0)
+    process.set_worker_slot(0)
 
 
 def test_the_figures_are_those_of_this_process(own: CollectorRegistry, metrics: Catalogue) -> None:
-    ProcessFigures("3").collect(metrics)
+    ProcessMetrics("3").collect(metrics)
     here = psutil.Process()
     labels = {"worker": "3"}
     resident = own.get_sample_value("process_resident_memory_bytes", labels)
@@ -47,7 +47,7 @@ def test_the_figures_are_those_of_this_process(own: CollectorRegistry, metrics: 
 
 
 def test_counters_grow_by_what_has_come_since(own: CollectorRegistry, metrics: Catalogue) -> None:
-    figures = ProcessFigures("0")
+    figures = ProcessMetrics("0")
     figures.collect(metrics)
     labels = {"worker": "0", "generation": "2"}
     before = own.get_sample_value("python_gc_collections_total", labels)
@@ -61,40 +61,40 @@ def test_counters_grow_by_what_has_come_since(own: CollectorRegistry, metrics: C
     assert grown >= before + 1
 
 
-def test_a_successor_in_the_same_place_adds_to_its_predecessor(own: CollectorRegistry, metrics: Catalogue) -> None:
+def test_a_successor_in_the_same_slot_adds_to_its_predecessor(own: CollectorRegistry, metrics: Catalogue) -> None:
     labels = {"worker": "0"}
-    ProcessFigures("0").collect(metrics)
+    ProcessMetrics("0").collect(metrics)
     first = own.get_sample_value("process_cpu_seconds_total", labels)
-    ProcessFigures("0").collect(metrics)
+    ProcessMetrics("0").collect(metrics)
     second = own.get_sample_value("process_cpu_seconds_total", labels)
     assert first is not None
     assert second is not None
     assert second >= 2 * first
 
 
-@pytest.mark.usefixtures("place")
+@pytest.mark.usefixtures("slot_restored")
 async def test_a_proc_that_is_closed_costs_its_figures_only(
     metrics: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def closed(_self: ProcessFigures, _metrics: Catalogue) -> None:
+    def closed(_self: ProcessMetrics, _metrics: Catalogue) -> None:
         raise psutil.AccessDenied(os.getpid())
 
-    monkeypatch.setattr(ProcessFigures, "collect", closed)
+    monkeypatch.setattr(ProcessMetrics, "collect", closed)
     with capture_logs() as lines:
         await asyncio.wait_for(process.watch(metrics), 5)
     assert [line["event"] for line in lines] == ["process_figures_missing"]
 
 
-@pytest.mark.usefixtures("place")
-def test_the_place_is_the_worker_s() -> None:
-    process.take_place(7)
-    assert process.place() == "7"
+@pytest.mark.usefixtures("slot_restored")
+def test_the_slot_is_the_one_set_for_the_worker() -> None:
+    process.set_worker_slot(7)
+    assert process.worker_slot() == "7"
 
 
 def test_series_that_found_no_room_are_counted_and_said_once(
     own: CollectorRegistry, metrics: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here, figures, counted = SimpleNamespace(refused=0), ProcessFigures("3"), []
+    here, figures, counted = SimpleNamespace(refused=0), ProcessMetrics("3"), []
     monkeypatch.setattr(values, "process", lambda: here)
     with capture_logs() as lines:
         for refused in (0, 2, 2, 5):

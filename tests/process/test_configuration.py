@@ -22,7 +22,7 @@ import gunicorn_conf
 from app.monitoring import tracing
 given = {}
 tracing.configure = lambda **options: given.update(options)
-gunicorn_conf.post_fork(None, SimpleNamespace(place=0))
+gunicorn_conf.post_fork(None, SimpleNamespace(slot=0))
 print(json.dumps(given))
 """
 START = """

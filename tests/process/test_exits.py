@@ -16,7 +16,7 @@ from gunicorn_conf import *
 import gunicorn_conf
 
 def hold(server, worker, enough):
-    if worker.place == 2:
+    if worker.slot == 2:
         pathlib.Path({held!r}).touch()
         deadline = time.monotonic() + 60
         while not enough() and time.monotonic() < deadline:

@@ -128,8 +128,8 @@ def test_uvicorns_workers_count_exactly_through_a_kill_and_leave_cleanly(
             text = httpx.get(metrics, timeout=10).text
             assert total(text, "shop_orders_total") == asked
             assert total(text, "http_requests_total", handler="/orders/{number}", status="200") == asked
-            for place in ("0", "1", "exporter"):
-                assert total(text, "process_resident_memory_bytes", worker=place) > 0
+            for slot in ("0", "1", "exporter"):
+                assert total(text, "process_resident_memory_bytes", worker=slot) > 0
             assert total(text, "process_resident_memory_bytes", worker="2") == 0
             assert {r["route"] for r in one.records() if r["logger"] == "access"} == {"/orders/{number}"}
             assert all(r["trace_id"] for r in one.records() if r["logger"] == "access")

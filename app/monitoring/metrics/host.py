@@ -30,7 +30,7 @@ def memory(cgroup: Path = CGROUP) -> tuple[int, int]:
     return max(0, used - reclaimable), min(limit, host.total)
 
 
-class HostFigures:
+class HostMetrics:
     """Sets the system_* gauges of a catalogue."""
 
     def __init__(self, disk: Path = Path("/"), cgroup: Path = CGROUP) -> None:
@@ -49,8 +49,8 @@ class HostFigures:
 
 
 @cache
-def _figures() -> HostFigures:
-    return HostFigures()
+def _figures() -> HostMetrics:
+    return HostMetrics()
 
 
 def collect(metrics: Catalogue) -> None:

@@ -1,8 +1,8 @@
-"""Figures of this process: what prometheus-client's own collectors say of one, which fall silent under several.
+"""Metrics of this process, in place of prometheus-client's collectors, which export nothing in multiprocess mode.
 
-The constraint to know: `worker` is a worker's place, which its successor takes over, and not a process id: 0 to N-1,
-and up to 2N-1 where a reload has new workers beside the old. A counter of a process id would leave a series behind for
-every worker that ever was.
+Constraint: the `worker` label is the worker's slot, not its process id. Slots are 0 to N-1, and up to 2N-1 while a
+reload runs new workers beside the old; a successor reuses its predecessor's slot. A process id as the label would add
+a series for every worker ever started.
 """
 
 import asyncio
@@ -20,26 +20,26 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger("process")
 
 
 @dataclass
-class _Here:
-    place: str = "0"
+class _State:
+    slot: str = "0"
 
 
-_here = _Here()
+_state = _State()
 
 
-def take_place(place: int) -> None:
-    """Say, after the fork, which worker this is."""
-    _here.place = str(place)
+def set_worker_slot(slot: int) -> None:
+    """Set the slot of this worker. Call it after the fork."""
+    _state.slot = str(slot)
 
 
-def place() -> str:
-    """Which worker this is; "0" where nobody has said so."""
-    return _here.place
+def worker_slot() -> str:
+    """Return the slot of this worker, "0" if none was set."""
+    return _state.slot
 
 
-def _collector(figure: str) -> list[int]:
-    """A figure of the garbage collector by generation."""
-    return [generation[figure] for generation in gc.get_stats()]
+def _gc_statistic(name: str) -> list[int]:
+    """Return a statistic of the garbage collector by generation."""
+    return [generation[name] for generation in gc.get_stats()]
 
 
 @dataclass
@@ -48,12 +48,12 @@ class _Counted:
 
     cpu: float = 0.0
     lost: int = 0
-    collections: list[int] = field(default_factory=lambda: _collector("collections"))
-    collected: list[int] = field(default_factory=lambda: _collector("collected"))
+    collections: list[int] = field(default_factory=lambda: _gc_statistic("collections"))
+    collected: list[int] = field(default_factory=lambda: _gc_statistic("collected"))
 
 
-class ProcessFigures:
-    """Brings one process's figures up to date. Make it in that process, after the fork."""
+class ProcessMetrics:
+    """The metrics of one process. Create it in that process, after the fork."""
 
     def __init__(self, worker: str) -> None:
         self._worker = worker
@@ -61,7 +61,7 @@ class ProcessFigures:
         self._counted = _Counted()
 
     def collect(self, metrics: Catalogue) -> None:
-        """Take the figures now."""
+        """Update the metrics."""
         with self._process.oneshot():
             metrics.process_memory.labels(self._worker).set(self._process.memory_info().rss)
             metrics.process_files.labels(self._worker).set(self._process.num_fds())
@@ -73,28 +73,28 @@ class ProcessFigures:
         self._collect_garbage(metrics)
         lost = values.process().refused
         if lost > self._counted.lost:
-            # A directory that had no room from the start has none for the counter either.
+            # Log as well: a directory that was full from the start has no room for the counter either.
             log.warning("series_lost", worker=self._worker, series=lost - self._counted.lost)
             metrics.series_lost.inc(lost - self._counted.lost)
         self._counted.lost = lost
 
     def _collect_garbage(self, metrics: Catalogue) -> None:
-        for counter, counted, figure in (
+        for counter, counted, statistic in (
             (metrics.gc_collections, self._counted.collections, "collections"),
             (metrics.gc_collected, self._counted.collected, "collected"),
         ):
-            for generation, now in enumerate(_collector(figure)):
+            for generation, now in enumerate(_gc_statistic(statistic)):
                 counter.labels(self._worker, str(generation)).inc(now - counted[generation])
                 counted[generation] = now
 
 
 async def watch(metrics: Catalogue, interval: float = INTERVAL) -> None:
-    """Bring the figures of this worker up to date every `interval` seconds."""
-    figures = ProcessFigures(place())
+    """Update the metrics of this worker every `interval` seconds. Return if /proc cannot be read."""
+    figures = ProcessMetrics(worker_slot())
     while True:
         try:
             figures.collect(metrics)
-        except (OSError, psutil.Error) as error:  # a /proc that is closed to us costs its figures only
+        except (OSError, psutil.Error) as error:  # without /proc only these metrics are missing
             log.warning("process_figures_missing", error=str(error))
             return
         await asyncio.sleep(interval)

@@ -125,7 +125,7 @@ def _hooks(options: Options) -> dict[str, Hook]:
 
     def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001
         """In the worker: a tracer provider of its own, since exporters and channels do not survive a fork."""
-        process.take_place(worker.place)
+        process.set_worker_slot(worker.slot)
         if options.traced:
             tracing.configure(**options.tracing_arguments)
             tracing.instrument_libraries(options.instrument_libraries)  # the application is imported next

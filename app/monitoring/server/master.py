@@ -146,10 +146,10 @@ def note_build(version: str, environment: str) -> None:
 
 
 def before_fork(server: Any, worker: Any) -> None:
-    """Give the worker its exit note and its place, the first that is free, and count it."""
+    """Assign the exit note and the first free slot to the worker, and count its start."""
     worker.exit_note = mmap.mmap(-1, 1)
-    taken = {other.place for other in server.WORKERS.values()}
-    worker.place = next(place for place in itertools.count() if place not in taken)
+    taken = {other.slot for other in server.WORKERS.values()}
+    worker.slot = next(slot for slot in itertools.count() if slot not in taken)
     catalogue().worker_boots.inc()
     if _held.directory is not None:
         _held.directory.mkdir(parents=True, exist_ok=True)  # a worker that does not find it would end the service

@@ -24,7 +24,7 @@ from ..options import Options, OptionsError
 from ..traces.environment import check_options
 
 OWNER, OWNER_LOCK, NOTES = "owner", "owner.lock", "doctor.notes"
-# Kept open until this process ends: the locks on them say who has which place.
+# Files kept open until this process ends: their locks mark the slots in use.
 _held: list[IO[str]] = []
 
 
@@ -40,7 +40,7 @@ def start(options: Options) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _claim_for_manager(directory)
         notes.share(directory / NOTES)
-        process.take_place(_take_place(directory))
+        process.set_worker_slot(_lock_slot(directory))
     except DirectoryError as error:
         raise OptionsError(str(error)) from error
     except OSError as error:
@@ -100,16 +100,16 @@ def _claim_for_manager(directory: Path) -> None:
         owner.write_text(manager)
 
 
-def _take_place(directory: Path) -> int:
-    """Return the first place that no living worker has."""
-    place = 0
+def _lock_slot(directory: Path) -> int:
+    """Lock and return the first slot that no live worker has locked."""
+    slot = 0
     while True:
-        file = (directory / f"place.{place}").open("a")
+        file = (directory / f"slot.{slot}").open("a")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.close()
-            place += 1
+            slot += 1
         else:
             _held.append(close_in_children(file))
-            return place
+            return slot

@@ -132,7 +132,7 @@ def _workers() -> list[Panel]:
 
 
 def _each_of_the_processes() -> list[Panel]:
-    """Of each worker's place, which its successor takes over, and of the exporter."""
+    """Of each worker's slot, which its successor takes over, and of the exporter."""
     return [
         lines(
             "Memory by process",

@@ -60,7 +60,7 @@ def restarted(before: float) -> bool:
 
 def server(live: int, configured: int) -> SimpleNamespace:
     """As much of gunicorn's arbiter as is looked at."""
-    workers = {pid: SimpleNamespace(place=pid) for pid in range(live)}
+    workers = {pid: SimpleNamespace(slot=pid) for pid in range(live)}
     return SimpleNamespace(WORKERS=workers, num_workers=configured)
 
 
@@ -112,13 +112,13 @@ def test_a_workers_end_is_counted_by_its_reason(shared: Path, note: int, *, abor
     assert worker.exit_note.closed
 
 
-def test_a_worker_takes_the_first_place_that_is_free(shared: Path) -> None:
-    taken = {pid: SimpleNamespace(place=place) for pid, place in ((11, 0), (12, 3), (13, 1))}
+def test_a_worker_takes_the_first_free_slot(shared: Path) -> None:
+    taken = {pid: SimpleNamespace(slot=slot) for pid, slot in ((11, 0), (12, 3), (13, 1))}
     worker = SimpleNamespace(pid=14, aborted=False)
     before = counted("worker_boots_total")
     master.before_fork(SimpleNamespace(WORKERS=taken, num_workers=4), worker)
     worker.exit_note.close()
-    assert worker.place == 2
+    assert worker.slot == 2
     assert counted("worker_boots_total") == before + 1
 
 

@@ -178,7 +178,7 @@ def test_odd_methods_take_no_memory() -> None:
 
 def test_metrics_that_nobody_has_declared_cannot_be_recorded() -> None:
     registry = CollectorRegistry()
-    with pytest.raises(TypeError, match="http_requests_total is not declared as a Counter: make the Instrumentator"):
+    with pytest.raises(TypeError, match="http_requests_total is not declared as a Counter: create the Instrumentator"):
         HttpMetrics(registry)
     Histogram("http_requests_total", "Of another kind.", registry=registry)
     with pytest.raises(TypeError, match="http_requests_total is not declared as a Counter"):

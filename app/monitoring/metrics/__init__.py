@@ -1,1 +1,1 @@
-"""Metrics of one process: the registry that bounds them, and the ones that the package declares."""
+"""Metrics of one process: the bounded registry and the metrics that the package declares."""

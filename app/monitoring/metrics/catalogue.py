@@ -9,14 +9,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from ..multiprocess.aggregate import Account
 from .registry import current_namespace, registry
 
-# 2.0 is the latency objective: an alert on "P99 > 2 s" can fire only where it is a boundary with others above it.
+# 2.0 is the latency objective: an alert on "P99 > 2 s" can fire only if 2.0 is a boundary with others above it.
 LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 2.5, 5, 10)
 LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The metrics that the package itself declares: event loop, host, process, workers, exporter, logs, spans."""
+    """The package's own metrics: event loop, host, process, workers, exporter, logs, spans."""
 
     event_loop_lag: Histogram
     system_cpu: Gauge
@@ -51,7 +51,7 @@ class Catalogue:
 
 
 def build_catalogue(registry: CollectorRegistry) -> Catalogue:
-    """Declare the catalogue in `registry`; twice in one registry raises ValueError, as the library does."""
+    """Declare the catalogue in `registry`. Raise ValueError if it is declared there already, as the library does."""
     ours = current_namespace()
 
     def counter(name: str, text: str, *labels: str, namespace: str = ours) -> Counter:
@@ -76,7 +76,7 @@ def build_catalogue(registry: CollectorRegistry) -> Catalogue:
         workers=gauge("workers", "Worker processes: live now, and configured.", "state"),
         worker_boots=counter("worker_boots_total", "Workers that were started."),
         worker_exits=counter("worker_exits_total", "Workers that ended, by reason.", "reason"),
-        # What the library's own collectors say of a process, by worker: under several processes they fall silent.
+        # Named like the library's process collectors, which export nothing in multiprocess mode, plus a `worker` label.
         process_memory=gauge("process_resident_memory_bytes", "Resident memory.", "worker", namespace=""),
         process_cpu=counter("process_cpu_seconds_total", "User and system CPU time.", "worker", namespace=""),
         process_files=gauge("process_open_fds", "Open file descriptors.", "worker", namespace=""),
@@ -110,12 +110,12 @@ def build_catalogue(registry: CollectorRegistry) -> Catalogue:
 
 @cache
 def catalogue() -> Catalogue:
-    """Return the package's own metrics in this process."""
+    """Return this process's catalogue. Created at the first call."""
     return build_catalogue(registry())
 
 
 def account() -> Account:
-    """Return what an aggregate counts its work with: the exporter's metrics in the catalogue."""
+    """Return callbacks that count an aggregate's work in the exporter's metrics of the catalogue."""
     ours = catalogue()
     return Account(
         folded=ours.exporter_folds.inc,

@@ -1,4 +1,4 @@
-"""How late the event loop runs: the first figure to look at when every request is slow."""
+"""Event loop lag: the first metric to check if every request is slow."""
 
 import asyncio
 from collections import deque
@@ -6,17 +6,17 @@ from collections import deque
 from prometheus_client import Gauge, Histogram
 
 INTERVAL = 0.5
-# The gauge shows the largest lag of so many wake-ups: at a scrape every 15 s a single one would be missed.
-REMEMBERED = 30
+# Wake-ups that the gauge takes its maximum over: a scrape every 15 s would miss most single ones.
+WINDOW = 30
 
 
 async def watch(lag: Histogram, largest: Gauge | None = None, interval: float = INTERVAL) -> None:
-    """Sleep `interval` seconds at a time, and observe in `lag` by how many seconds the wake-up was late.
+    """Observe in `lag` how many seconds late each sleep of `interval` seconds ends, for ever.
 
-    `largest` shows the worst of the last 30.
+    `largest` is set to the maximum of the last 30.
     """
     loop = asyncio.get_running_loop()
-    recent: deque[float] = deque(maxlen=REMEMBERED)
+    recent: deque[float] = deque(maxlen=WINDOW)
     while True:
         due = loop.time() + interval
         await asyncio.sleep(interval)

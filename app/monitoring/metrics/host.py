@@ -1,6 +1,6 @@
 """CPU, memory and disk of the host or container.
 
-The exporter process calls `collect` every few seconds, so these figures are taken once, not once a worker.
+Only the exporter process calls `collect`, every few seconds: once for the service, not once a worker.
 """
 
 import shutil
@@ -15,13 +15,13 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def memory(cgroup: Path = CGROUP) -> tuple[int, int]:
-    """Bytes in use and the bytes there are: the container's where it has a limit (cgroup v2), else the host's.
+    """Return used and total memory in bytes: the container's if it has a limit (cgroup v2), else the host's.
 
-    Page cache that the kernel can take back does not count as in use.
+    Page cache that the kernel can reclaim does not count as used.
     """
     host = psutil.virtual_memory()
     try:
-        limit = int((cgroup / "memory.max").read_text())  # "max" where there is none
+        limit = int((cgroup / "memory.max").read_text())  # "max" without a limit
         used = int((cgroup / "memory.current").read_text())
         statistics = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
         reclaimable = int(statistics.get("inactive_file", 0))
@@ -31,14 +31,14 @@ def memory(cgroup: Path = CGROUP) -> tuple[int, int]:
 
 
 class HostMetrics:
-    """Sets the system_* gauges of a catalogue."""
+    """The system_* gauges of a catalogue."""
 
     def __init__(self, disk: Path = Path("/"), cgroup: Path = CGROUP) -> None:
         self._disk = disk
         self._cgroup = cgroup
 
     def collect(self, metrics: Catalogue) -> None:
-        """Take the figures now. CPU is the mean since the call before, at first since the import."""
+        """Update the gauges. CPU is the mean since the previous call; at the first call, since the import."""
         metrics.system_cpu.set(psutil.cpu_percent() / 100)
         used, limit = memory(self._cgroup)
         metrics.system_memory_used.set(used)
@@ -49,10 +49,10 @@ class HostMetrics:
 
 
 @cache
-def _figures() -> HostMetrics:
+def _host() -> HostMetrics:
     return HostMetrics()
 
 
 def collect(metrics: Catalogue) -> None:
     """Update the host's gauges; called by the exporter."""
-    _figures().collect(metrics)
+    _host().collect(metrics)

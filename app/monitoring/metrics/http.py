@@ -1,7 +1,8 @@
-"""The Instrumentator's http_* metrics, recorded without what its middleware does for each request.
+"""The Instrumentator's http_* metrics, recorded at a lower cost per request than with its middleware.
 
-That one matches every route a second time, builds a Request and a Response, and looks five children up by their
-labels. Here the route is read from the scope after routing, and the children of a method, status and route are kept.
+The library's middleware matches every route a second time, builds a Request and a Response, and looks up five children
+by their labels. Here the route is read from the scope after routing, and the children of a method, status and route
+are cached.
 """
 
 import re
@@ -48,12 +49,12 @@ class _Series:
         self._all_buckets[bisect_left(self._all_bounds, seconds)].inc(1)
 
     def bucket(self, seconds: float) -> Any:
-        """The route's bucket for a duration; the library's own method looks for it one by one."""
+        """Return the route's bucket for a duration. A binary search; the library's is linear."""
         return self._buckets[bisect_left(self._bounds, seconds)]
 
 
 class _SharedSeries(_Series):
-    """The same where values are in shared files: nine additions under one lock, for a quarter of what nine cost."""
+    """The same for values in shared files: nine additions under one lock, at a quarter of the cost of nine locks."""
 
     _process: object = None
 
@@ -62,10 +63,10 @@ class _SharedSeries(_Series):
         with process.lock:
             if self._process is not process:
                 self._locate(process)
-            if not self._together:
+            if not self._one_file_per_kind:
                 super().add(seconds, received, sent)
                 return
-            # As SharedValue adds. The views are asked for each time: a file that has grown has another.
+            # Adds as SharedValue.inc does. `cells` is read each time: it is replaced when the file grows.
             self._counter.cells[self._total] += 1.0
             cells = self._summary.cells
             received_bytes, sent_bytes, received_count, sent_count = self._size_cells
@@ -83,20 +84,20 @@ class _SharedSeries(_Series):
             cells[self._all_bucket_cells[bisect_left(self._all_bounds, seconds)]] += 1.0
 
     def _locate(self, process: object) -> None:
-        """Ask where this process keeps the values: in one file for each kind, unless some have found no room."""
+        """Look up the cells of the values: one file for each kind, unless a full directory has refused some series."""
         self._process = process
-        self._counter, self._total = values.place(self.requests)
-        sizes = [values.place(value) for value in self._sizes]
-        times = [values.place(value) for value in (*self._sums, *self._buckets, *self._all_buckets)]
+        self._counter, self._total = values.locate(self.requests)
+        sizes = [values.locate(value) for value in self._sizes]
+        times = [values.locate(value) for value in (*self._sums, *self._buckets, *self._all_buckets)]
         self._summary, self._histogram = sizes[0][0], times[0][0]
-        self._together = len({id(file) for file, _ in sizes}) == len({id(file) for file, _ in times}) == 1
+        self._one_file_per_kind = len({id(file) for file, _ in sizes}) == len({id(file) for file, _ in times}) == 1
         self._size_cells = [cell for _, cell in sizes]
         cells = [cell for _, cell in times]
         first = 2 + len(self._buckets)
         self._sum_cells, self._bucket_cells, self._all_bucket_cells = cells[:2], cells[2:first], cells[first:]
 
 
-class _Nowhere:
+class _DiscardedValue:
     """The value of a request that is not counted."""
 
     def set_exemplar(self, _exemplar: Exemplar) -> None:
@@ -107,10 +108,10 @@ class _Uncounted(_Series):
     """The series of requests that are not counted."""
 
     def __init__(self) -> None:
-        self.requests = _Nowhere()
+        self.requests = _DiscardedValue()
 
     def add(self, seconds: float, received: int, sent: int) -> None:
-        """Count nothing."""
+        """Do nothing."""
 
     def bucket(self, _seconds: float) -> Any:
         """Return a value that keeps no exemplar."""
@@ -118,7 +119,7 @@ class _Uncounted(_Series):
 
 
 class HttpMetrics:
-    """Records requests in the metrics that `registry` holds; the Instrumentator has declared them.
+    """A recorder of requests in the metrics that the Instrumentator has declared in `registry`.
 
     A request is not counted if an expression in `excluded` is found in its handler, or if no route matched and
     `ignore_untemplated` is set. `group_status_codes` labels 204 as 2xx. The middleware calls each function in
@@ -158,14 +159,14 @@ class HttpMetrics:
     ) -> None:
         """Count one request of a known method.
 
-        `received` and `sent` are what the Content-Length headers of request and answer say, 0 without one. The exemplar
-        is where it can be looked for: on the request's own count and on the duration of its route.
+        `received` and `sent` are the Content-Length of request and response, 0 without one. `exemplar` is set on the
+        request's counter and on the duration bucket of its route.
         """
         series = self._series.get((method, status, handler)) or self._find(method, status, handler)
         series.add(seconds, received, sent)
         if exemplar is not None:
-            # The values behind the metrics, not their methods: those would look for the current trace, which is known
-            # here, and check labels that are always the same two.
+            # Set on the values: the metrics' methods would look up the current trace, which is known here, and validate
+            # labels that are always the same two.
             now = time.time()
             series.requests.set_exemplar(Exemplar(exemplar, 1.0, now))
             series.bucket(seconds).set_exemplar(Exemplar(exemplar, seconds, now))
@@ -193,7 +194,7 @@ class HttpMetrics:
             self._duration.labels(method, handler),
             self._all,
         )
-        # What has overflowed is asked for again: the registry counts each refusal.
+        # An overflowed series is not cached: the registry counts each refusal.
         if (method, label, handler) in self._total._metrics:  # noqa: SLF001
             self._series[method, status, handler] = series
         return series
@@ -202,19 +203,19 @@ class HttpMetrics:
 def _declared(known: Mapping[str, object], name: str, kind: type[Metric]) -> Metric:
     found = known.get(name)
     if not isinstance(found, kind):
-        raise TypeError(f"{name} is not declared as a {kind.__name__}: make the Instrumentator first")
+        raise TypeError(f"{name} is not declared as a {kind.__name__}: create the Instrumentator first")
     return found
 
 
 def known_method(method: str) -> str:
-    """The method as a label: one of HTTP's, or `_OTHER`."""
+    """Return the `method` label: an HTTP method, or `_OTHER`."""
     return method if method in METHODS else UNKNOWN_METHOD
 
 
 def handler_of(scope: Scope, app: object, status: int) -> str:
-    """The template of the route that has taken the request of `app`, read after routing; "none" where none has."""
+    """Return the template of the route that matched a request of `app`, "none" if none did. Call it after routing."""
     if "app_root_path" not in scope:
-        # A route of an included router does not know the prefix; FastAPI notes who does.
+        # A route of an included router lacks the prefix; FastAPI's context has the route with it.
         included = scope.get("fastapi", {}).get("effective_route_context")
         route = scope.get("route") if included is None else included.starlette_route or included
         path: str | None = getattr(route, "path", None)
@@ -222,13 +223,13 @@ def handler_of(scope: Scope, app: object, status: int) -> str:
             return path
         if status == HTTPStatus.NOT_FOUND and "endpoint" not in scope:
             return NO_ROUTE
-    return _look_up(scope, app) or NO_ROUTE
+    return _match_again(scope, app) or NO_ROUTE
 
 
-def _look_up(scope: Scope, app: object) -> str | None:
-    """The library's answer, which matches again: where the scope has none, or that of a mounted application only.
+def _match_again(scope: Scope, app: object) -> str | None:
+    """Return the library's route name, which matches again. For scopes with no route or only a mounted application's.
 
-    It takes a redirect's raw path for a template, so it is shown the routes of `app` and not its router.
+    The library takes a redirect's raw path for a template, so it gets the routes of `app` without its router.
     """
     routes = SimpleNamespace(routes=getattr(app, "routes", None))
     outer = {**scope, "app": routes, "root_path": scope.get("app_root_path", scope.get("root_path", ""))}

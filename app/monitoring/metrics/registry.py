@@ -1,7 +1,7 @@
-"""The registry of this process: it bounds how many series a metric can have.
+"""The registry of this process, which bounds the number of series of each metric.
 
-PROMETHEUS_MULTIPROC_DIR must be set before this module is imported: prometheus-client decides then, once and in
-silence, whether values live in this process or in the shared directory.
+Constraint: PROMETHEUS_MULTIPROC_DIR must be set before this module is imported. prometheus-client decides once, at its
+import and without a message, whether values are in memory or in the shared directory.
 """
 
 import os
@@ -25,24 +25,24 @@ MAX_VALUE_LENGTH = 1_024
 
 
 class CardinalityError(ValueError):
-    """A metric was defined in a form that could grow without bound."""
+    """A metric's definition has no bound on its series or on the length of its names."""
 
 
 class BoundedRegistry(CollectorRegistry):
-    """A registry in which no metric can pass `max_series` label sets per process.
+    """A registry that limits each metric to `max_series` label sets per process.
 
-    Definitions with a forbidden label, or a name over 128 characters, raise CardinalityError. A label set that is
-    new past the limit, or has a value over 1,024 characters, falls into one series whose every label is
-    `__overflow__`, and `refused` counts it: an observation is never lost, and never raises at run time.
+    Raise CardinalityError for a definition with a forbidden label or a name over 128 characters. A new label set past
+    the limit, or one with a value over 1,024 characters, is mapped to one series whose every label is `__overflow__`,
+    and counted in `refused`: an observation is never lost, and never raises at run time.
     """
 
     def __init__(self, max_series: int = MAX_SERIES_PER_METRIC, namespace: str | None = None) -> None:
         super().__init__()
         self.max_series = max_series
         self.namespace = current_namespace() if namespace is None else namespace
-        """First word of the names of the package's own metrics."""
+        """Prefix of the names of the package's own metrics."""
         self.exemplar_source: Callable[[], dict[str, str] | None] | None = None
-        """Asked at each observation and increment without an exemplar: the current trace's ids, if it is kept."""
+        """Called for observations and increments without an exemplar: returns the ids of a trace that is kept."""
         self.refused = Counter(
             "metrics_series_refused_total",
             "Times a label set was refused and fell into the overflow series, by metric and reason.",
@@ -53,12 +53,12 @@ class BoundedRegistry(CollectorRegistry):
         super().register(self.refused)
 
     def register(self, collector: Collector) -> None:
-        """Register a metric after checking its definition; its `labels` is bounded from now on."""
+        """Check a metric's definition, register it and bound its `labels`."""
         if isinstance(collector, MetricWrapperBase):
             _check_definition(collector._name, collector._labelnames)  # noqa: SLF001 -- no public accessor exists
         super().register(collector)
         if isinstance(collector, MetricWrapperBase):
-            # Methods are replaced on the instance: children are made from the class and stay as they are.
+            # Methods are replaced on the instance: children are created from the class and stay unchanged.
             if collector._labelnames:  # noqa: SLF001
                 collector.labels = _bounded_labels(collector, self)  # type: ignore[method-assign]
             else:
@@ -82,12 +82,12 @@ def _bounded_labels(metric: MetricWrapperBase, registry: BoundedRegistry) -> Cal
 
     def labels(*values: object, **by_name: object) -> MetricWrapperBase:
         if (values and by_name) or len(values or by_name) != len(names) or not by_name.keys() <= set(names):
-            return original(*values, **by_name)  # which raises as the library does
+            return original(*values, **by_name)  # raises the library's error
         texts = tuple(map(str, values)) or tuple(str(by_name[name]) for name in names)
         known = metric._metrics  # noqa: SLF001 -- looked up each time: clear() replaces it
         if texts in known:
             return known[texts]
-        with admission:  # two threads must not both take the last place
+        with admission:  # two threads must not both get the last series
             if any(len(text) > MAX_VALUE_LENGTH for text in texts):
                 reason = "value_too_long"
             elif len(known) - (overflow in known) >= registry.max_series:
@@ -101,17 +101,17 @@ def _bounded_labels(metric: MetricWrapperBase, registry: BoundedRegistry) -> Cal
 
 
 def _with_exemplars(child: MetricWrapperBase, registry: BoundedRegistry) -> MetricWrapperBase:
-    """Have a histogram or counter take the exemplar of the current trace where its caller gives none."""
+    """Make a histogram or counter use the exemplar of the current trace if the caller passes none."""
 
-    def given(exemplar: dict[str, str] | None) -> dict[str, str] | None:
+    def or_current(exemplar: dict[str, str] | None) -> dict[str, str] | None:
         return exemplar if exemplar or registry.exemplar_source is None else registry.exemplar_source()
 
     if isinstance(child, Histogram):
         observe = child.observe
-        child.observe = lambda amount, exemplar=None: observe(amount, given(exemplar))  # type: ignore[method-assign]
+        child.observe = lambda amount, exemplar=None: observe(amount, or_current(exemplar))  # type: ignore[method-assign]
     elif isinstance(child, Counter):
         inc = child.inc
-        child.inc = lambda amount=1, exemplar=None: inc(amount, given(exemplar))  # type: ignore[method-assign]
+        child.inc = lambda amount=1, exemplar=None: inc(amount, or_current(exemplar))  # type: ignore[method-assign]
     return child
 
 
@@ -121,9 +121,9 @@ def current_namespace() -> str:
 
 
 def use_namespace(namespace: str) -> None:
-    """Name the package's own metrics `<namespace>_...` in this process and in those that it starts.
+    """Name the package's own metrics `<namespace>_...` in this process and its children.
 
-    Raises ValueError if `namespace` is no metric name, RuntimeError if metrics were made under another one.
+    Raise ValueError if `namespace` is not a metric name, RuntimeError if the registry was created with another one.
     """
     if not re.fullmatch("[a-zA-Z_][a-zA-Z0-9_]*", namespace):
         raise ValueError(f"namespace {namespace!r}: want letters, digits and underscores, and no digit first")
@@ -132,7 +132,7 @@ def use_namespace(namespace: str) -> None:
     os.environ[NAMESPACE_VARIABLE] = namespace
 
 
-# Before the first metric is made: it is written through whatever class is in place then.
+# Before the first metric is created: prometheus-client takes the value class at that moment.
 values.install()
 
 
@@ -143,8 +143,8 @@ def registry() -> BoundedRegistry:
 
 
 def prepare(namespace: str, max_series: int) -> BoundedRegistry:
-    """Return the registry of this process with its namespace and its limit; raises as `use_namespace`."""
+    """Return the registry of this process with its namespace and its limit set. Raise as `use_namespace` does."""
     use_namespace(namespace)
-    made = registry()
-    made.max_series = max_series
-    return made
+    prepared = registry()
+    prepared.max_series = max_series
+    return prepared

@@ -177,10 +177,10 @@ class SharedValue:
         return
 
 
-def place(value: SharedValue) -> tuple[Any, int]:
-    """Return the object whose `cells` hold `value` in this process, and its index there.
+def locate(value: SharedValue) -> tuple[Any, int]:
+    """Return the object whose `cells` contain `value` in this process, and the index there.
 
-    It holds until `process()` is another, which a fork makes it.
+    Valid until the next fork, which replaces `process()`.
     """
     with _process.lock:
         if value._process is not _process:  # noqa: SLF001 -- this class's own
@@ -198,4 +198,4 @@ def install(prefix: str = "") -> None:
         _process.prefix = prefix
 
 
-__all__ = ["DIRECTORY", "Process", "SharedValue", "install", "place", "process"]
+__all__ = ["DIRECTORY", "Process", "SharedValue", "install", "locate", "process"]

@@ -1,4 +1,4 @@
-"""One exposition of what all processes counted: from the shared directory where there is one, else from a registry."""
+"""The exposition of all processes: from the shared directory if there is one, else from a registry."""
 
 import gzip
 import os
@@ -22,35 +22,35 @@ from .reader import Reader
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("aggregate")
 OPENMETRICS = "application/openmetrics-text"
-# The sizes and speeds of the levels differ little on this text.
+# Size and speed of the levels differ little on this text.
 GZIP_LEVEL = 1
-SMALLEST_TO_PACK = 1024
+MIN_GZIP_BYTES = 1024
 
 
 def _ignore(*_: object) -> None:
-    """Count nothing."""
+    """Do nothing."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """Callbacks through which an aggregate that folds counts its own work; by default nothing is counted."""
+    """Callbacks that count the work of an aggregate that folds. The defaults do nothing."""
 
     folded: Callable[[int], object] = _ignore
-    """Called with how many ended processes went to the archive."""
+    """Called with the number of processes that were folded."""
     unreadable: Callable[[], object] = _ignore
     """Called for each file that could not be read."""
     refused: Callable[[str, int], object] = _ignore
-    """Called with a metric and how many of its label sets were past the limit over all processes."""
+    """Called with a metric and the number of its label sets past the limit over all processes."""
 
 
 def directory() -> Path | None:
-    """The shared metrics directory of this process; None in single-process mode."""
+    """Return the shared metrics directory of this process; None in single-process mode."""
     path = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     return Path(path) if path else None
 
 
 class Aggregate:
-    """The expositions of a directory, from as many threads as may be. The one that `folds` also keeps the archive."""
+    """The expositions of a directory. Thread-safe. With `folds`, it also folds dead processes into the archive."""
 
     def __init__(
         self, path: Path, *, folds: bool = False, max_series: int = MAX_SERIES_PER_METRIC, account: Account = Account()
@@ -62,45 +62,45 @@ class Aggregate:
         self._lock = threading.Lock()
         self._single_flight = SingleFlight()
         self._bad: set[Path] = set()
-        self._begin()
+        self._reset()
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self._epoch = epoch(self.path)
         self._counted: dict[str, int] = {}
         self.reader = Reader(self.path, self._max_series, self._on_bad)
 
     def exposition(self, accept: str, *, pack: bool = False) -> tuple[bytes, str]:
-        """The exposition that `accept` asks for, gzipped if `pack`, and its content type.
+        """Return the exposition in the format that `accept` selects, gzipped if `pack`, and its content type.
 
-        Requests that come while one is being made get the same. Raises DirectoryGoneError, RestlessError.
+        Single flight: concurrent calls share one result. Raise DirectoryGoneError, RestlessError.
         """
         openmetrics = choose_encoder(accept)[1].startswith(OPENMETRICS)
-        body = self._single_flight.join((openmetrics, pack), lambda: self._make(openmetrics=openmetrics, pack=pack))
+        body = self._single_flight.join((openmetrics, pack), lambda: self._build(openmetrics=openmetrics, pack=pack))
         if openmetrics:
             return body, f"{CONTENT_TYPE_LATEST}; escaping=underscores"
         return body, CONTENT_TYPE_PLAIN_0_0_4
 
-    def _make(self, *, openmetrics: bool, pack: bool) -> bytes:
+    def _build(self, *, openmetrics: bool, pack: bool) -> bytes:
         with self._lock:
             self._refresh()
             body = self._body(openmetrics=openmetrics)
-        return gzip.compress(body, GZIP_LEVEL, mtime=0) if pack and len(body) >= SMALLEST_TO_PACK else body
+        return gzip.compress(body, GZIP_LEVEL, mtime=0) if pack and len(body) >= MIN_GZIP_BYTES else body
 
     def refresh(self) -> None:
-        """Fold the dead and read the directory, without an exposition."""
+        """Read the directory and fold dead processes, without building an exposition."""
         with self._lock:
             self._refresh()
 
     def _refresh(self) -> None:
         if epoch(self.path) != self._epoch:
-            self._begin()  # another service has begun here: nothing of the last one's goes on
+            self._reset()  # another service has claimed the directory
         self.reader.refresh()
         if self.folder is not None:
             self._fold(self.folder)
             self._count_refused()
 
     def _fold(self, folder: Folder) -> None:
-        """Fold who has ended since; a full directory must not cost the scrape."""
+        """Fold processes that have ended. Log errors: a full directory must not fail the scrape."""
         before = folder.folded
         try:
             if folder.in_charge():
@@ -120,7 +120,7 @@ class Aggregate:
                     self._counted[metric] = count
 
     def _on_bad(self, path: Path, error: Exception) -> None:
-        """A file cannot be read: it costs its own numbers."""
+        """Log and count an unreadable file, and set it aside. Only its own values are missing."""
         if path not in self._bad:
             self._bad.add(path)
             log.warning("metric_file_left_out", file=path.name, error=str(error))
@@ -131,7 +131,7 @@ class Aggregate:
                 self.folder.set_aside(path)
                 self._bad.discard(path)
         except OSError as failure:
-            # On a full or read-only disk it stays where it is, and is left out each time.
+            # On a full or read-only disk the file stays and is skipped at each reading.
             log.warning("metric_file_not_set_aside", file=path.name, error=str(failure))
 
     def _body(self, *, openmetrics: bool) -> bytes:
@@ -141,51 +141,51 @@ class Aggregate:
         return b"".join([*parts, b"# EOF\n"] if openmetrics else parts)
 
     def series(self) -> dict[str, int]:
-        """Label sets of each metric, as of the last reading."""
+        """Return the number of label sets of each metric at the last reading."""
         with self._lock:
             return self.reader.series()
 
     def live(self) -> int:
-        """Processes that live, as of the last reading."""
+        """Return the number of live processes at the last reading."""
         with self._lock:
             found = self.reader.listing
             return sum(found.is_alive(identity) for identity in found.identities())
 
 
 class SingleFlight:
-    """Run a call once for all threads that ask for it at the same time."""
+    """Run a call once for all threads that request it concurrently."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running: dict[Hashable, Future[Any]] = {}
 
-    def join(self, what: Hashable, make: Callable[[], bytes]) -> bytes:
-        """Return or raise the outcome of `make`, run by this thread or by the one that is already running it."""
+    def join(self, key: Hashable, function: Callable[[], bytes]) -> bytes:
+        """Return or raise the outcome of `function`, run by this thread or by one that is running it for `key`."""
         with self._lock:
-            call = self._running.get(what)
-            mine = call is None
+            call = self._running.get(key)
+            leading = call is None
             if call is None:
-                call = self._running[what] = Future()
-        if mine:
+                call = self._running[key] = Future()
+        if leading:
             try:
-                call.set_result(make())
+                call.set_result(function())
             except BaseException as error:  # noqa: BLE001 -- raised again below, in every thread that waits
                 call.set_exception(error)
             finally:
                 with self._lock:
-                    del self._running[what]
+                    del self._running[key]
         result: bytes = call.result()
         return result
 
 
 @cache
 def of_directory(path: Path, max_series: int) -> Aggregate:
-    """Return this process's aggregate of `path`; it reads, and leaves folding to the exporter."""
+    """Return this process's aggregate of `path`. It does not fold; the exporter does."""
     return Aggregate(path, max_series=max_series)
 
 
 def exposition(accept: str, single: CollectorRegistry, max_series: int = MAX_SERIES_PER_METRIC) -> tuple[bytes, str]:
-    """Return the text or OpenMetrics exposition that `accept` asks for, and its content type.
+    """Return the exposition in the format that `accept` selects, text or OpenMetrics, and its content type.
 
     `single` is exposed in single-process mode; `max_series` bounds each metric over all processes.
     """

@@ -1,15 +1,14 @@
-"""What the dead have counted: one file, replaced as a whole.
+"""The archive: the folded values of dead processes, in one file that is replaced atomically.
 
     magic | uint32 CRC of the rest | uint32 length of head | uint32 length of keys | head | keys | float64 pairs
 
-The head is JSON: `epoch` (of the service whose archive it is), `generation`, `folded` (the ledger: identities whose
-numbers are in here), `all` (the gauges of mode `all` of the last dead) and `exemplars`. The keys are JSON too,
-[kind, key] each, and have one pair of numbers: for counters, histograms and summaries a sum and what rounding left
-of it, for gauges a value and its timestamp.
+The head is JSON: `epoch` of the service that owns the archive, `generation`, `folded` (the ledger: identities of the
+processes in the archive), `all` (gauges of mode `all` of the last dead processes) and `exemplars`. The keys are JSON
+too, [kind, key] each, and have one pair of numbers: a sum and its rounding error for counters, histograms and
+summaries, a value and its timestamp for gauges.
 
-docs/decisions/0007-archive.md says why no death loses or doubles an increment. In short: numbers and ledger change
-in one rename, files are removed only after it, and whoever reads a file and finds its owner in the ledger leaves
-it out.
+No death loses or doubles an increment: one rename changes values and ledger together, files are removed only after it,
+and readers ignore the files of processes in the ledger. docs/decisions/0007-archive.md has the details.
 """
 
 import contextlib
@@ -31,14 +30,14 @@ from .table import is_newer
 
 MAGIC = b"MPARCH1\n"
 _HEAD = struct.Struct("=III")
-# Gauges of mode `all` of so many dead processes are shown; more would make the directory grow with every death.
-MOST_DEAD_SHOWN = 32
+# Dead processes whose gauges of mode `all` are kept. Without a limit the archive would grow with every death.
+MAX_DEAD_SHOWN = 32
 Kind = str
 """counter, histogram, summary, or gauge_<mode>."""
 
 
 class BadArchiveError(Exception):
-    """The archive does not have its form, or its checksum is wrong."""
+    """The archive has a wrong format or checksum."""
 
 
 @dataclass
@@ -52,15 +51,15 @@ class Archive:
     first: "array[float]" = field(default_factory=lambda: array("d"))
     """Sums, or gauges' values, in the order of `keys`."""
     second: "array[float]" = field(default_factory=lambda: array("d"))
-    """What the sums' rounding has left, or gauges' timestamps."""
+    """Rounding errors of the sums, or gauges' timestamps."""
     shown: list[tuple[str, list[tuple[Kind, bytes, float, float]]]] = field(default_factory=list)
-    """Identity and `all` gauges of the last dead, oldest first."""
+    """Identity and `all` gauges of the last dead processes, oldest first."""
     exemplars: dict[bytes, Exemplar] = field(default_factory=dict)
     _index: dict[tuple[Kind, bytes], int] = field(default_factory=dict)
     _encoded_keys: bytes | None = None
 
     def copy(self) -> "Archive":
-        """One that can be changed while this one stays what the file says."""
+        """Return a copy that can be modified independently."""
         return Archive(
             self.epoch,
             self.generation,
@@ -74,37 +73,37 @@ class Archive:
             self._encoded_keys,
         )
 
-    def take_exemplars(self, exemplars: Iterable[tuple[bytes, Exemplar]]) -> None:
-        """Keep those that are newer than what is here; what has no series in here would never be shown."""
+    def add_exemplars(self, exemplars: Iterable[tuple[bytes, Exemplar]]) -> None:
+        """Store the exemplars that are newer than the stored ones and whose series is in the archive."""
         for key, exemplar in exemplars:
             has_series = ("counter", key) in self._index or ("histogram", key) in self._index
             if has_series and is_newer(exemplar, self.exemplars.get(key)):
                 self.exemplars[key] = exemplar
 
     def add(self, kind: Kind, keys: Sequence[bytes], values: Iterable[Entry]) -> None:
-        """Fold one file in: values and timestamps of its keys, in order."""
+        """Fold in the entries of one file: a value and a timestamp for each key, in order."""
         for key, entry in zip(keys, values, strict=True):
-            place = self._index.get((kind, key))
-            if place is None:
+            index = self._index.get((kind, key))
+            if index is None:
                 self._index[kind, key] = len(self.keys)
                 self.keys.append((kind, key))
                 self._encoded_keys = None
                 self.first.append(entry[0])
                 self.second.append(entry[1] if kind.startswith("gauge") else 0.0)
             elif kind.startswith("gauge"):
-                merged = combine(kind.removeprefix("gauge_"), (self.first[place], self.second[place]), entry)
-                self.first[place], self.second[place] = merged
+                merged = combine(kind.removeprefix("gauge_"), (self.first[index], self.second[index]), entry)
+                self.first[index], self.second[index] = merged
             else:
-                self.first[place], self.second[place] = add_exactly(self.first[place], self.second[place], entry[0])
+                self.first[index], self.second[index] = add_exactly(self.first[index], self.second[index], entry[0])
 
-    def show(self, identity: str, kind: Kind, keys: Sequence[bytes], values: Iterable[Entry]) -> None:
-        """Keep a dead process's gauges of mode `all`, and forget those of the longest dead."""
+    def add_all_gauges(self, identity: str, kind: Kind, keys: Sequence[bytes], values: Iterable[Entry]) -> None:
+        """Add a dead process's gauges of mode `all`. Discard the oldest past MAX_DEAD_SHOWN."""
         readings = [(kind, key, *entry) for key, entry in zip(keys, values, strict=True)]
-        self.shown = [*self.shown, (identity, readings)][-MOST_DEAD_SHOWN:]
+        self.shown = [*self.shown, (identity, readings)][-MAX_DEAD_SHOWN:]
 
     def encode(self) -> bytes:
-        """The file's content."""
-        # Numbers are text here: JSON has no infinity.
+        """Return the file's content."""
+        # Numbers are strings here: JSON has no infinity.
         head: dict[str, Any] = {
             "epoch": self.epoch,
             "generation": self.generation,
@@ -127,18 +126,18 @@ class Archive:
 
 
 def add_exactly(total: float, rest: float, amount: float) -> tuple[float, float]:
-    """`total` + `rest` + `amount` as a float64 and what it leaves out (Knuth's two-sum)."""
+    """Return `total` + `rest` + `amount` as a float64 and its rounding error (Knuth's two-sum)."""
     whole = total + amount
     part = whole - total
     rest += (total - (whole - part)) + (amount - part)
     rounded = whole + rest
-    if rounded - rounded != 0.0:  # infinite or no number: what is left of `whole` is neither
+    if rounded - rounded != 0.0:  # infinite or NaN: there is no rounding error
         return whole, 0.0
     return rounded, rest - (rounded - whole)
 
 
 def decode(content: bytes) -> Archive:
-    """Read a file's content; raises BadArchiveError."""
+    """Parse a file's content. Raise BadArchiveError."""
     try:
         if content[: len(MAGIC)] != MAGIC:
             raise BadArchiveError("it does not begin as an archive does")
@@ -166,7 +165,7 @@ def decode(content: bytes) -> Archive:
                 key.encode(): Exemplar(labels, float(value), float(when))
                 for key, labels, value, when in head["exemplars"]
             },
-            _index={key: place for place, key in enumerate(keys)},
+            _index={key: index for index, key in enumerate(keys)},
             _encoded_keys=encoded,
         )
     except (struct.error, ValueError, KeyError, TypeError) as error:
@@ -174,11 +173,11 @@ def decode(content: bytes) -> Archive:
 
 
 class Files:
-    """The calls that change the directory. Tests put one in its place that dies before or after any of them."""
+    """The calls that modify the directory. Tests replace them to simulate a death before or after each."""
 
     @staticmethod
     def write(path: Path, content: bytes) -> None:
-        """Write a new file, down to the disk: a rename must not outlive what it names."""
+        """Write a new file and fsync it, so that its later rename cannot reach the disk before its content."""
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             view = memoryview(content)
@@ -190,23 +189,23 @@ class Files:
 
     @staticmethod
     def rename(old: Path, new: Path) -> None:
-        """Put a file in another's place."""
+        """Rename a file, replacing any file at `new`."""
         old.rename(new)
 
     @staticmethod
     def remove(path: Path) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file if it exists."""
         path.unlink(missing_ok=True)
 
 
 def replace(directory: Path, archive: Archive, files: type[Files] = Files) -> None:
-    """Have `archive` take the place of what is there, as a whole or not at all. Raises OSError."""
+    """Replace the archive of `directory` atomically. Raise OSError."""
     aside = directory / ARCHIVE_NEW
     try:
         files.write(aside, archive.encode())
         files.rename(aside, directory / ARCHIVE)
     except OSError:
-        # Half an archive on a full disk would take the last of the room from the processes that count.
+        # On a full disk a partial archive would take the remaining space from the processes.
         with contextlib.suppress(OSError):
             files.remove(aside)
         raise

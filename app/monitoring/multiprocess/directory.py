@@ -1,12 +1,12 @@
-"""The shared metrics directory: whose it is, and what it holds.
+"""The shared metrics directory: its ownership and its files.
 
-lock                    held by the service that counts here
-epoch                   a random word for that service; an archive of another one is none of its
-<identity>.presence     held by a process that lives                                     presence.py
-<kind>_<identity>.db    what the process counts                                          mapped.py
-<identity>.exemplars    its newest exemplars                                             exemplars.py
-archive                 what the dead have counted; archive.new is the next one          archive.py
-folding.lock            held by the process that folds the dead into the archive         folder.py
+lock                    locked by the service that owns the directory
+epoch                   a random id of that service; archives of another epoch are ignored
+<identity>.presence     locked by a live process                                         presence.py
+<kind>_<identity>.db    values of the process                                            mapped.py
+<identity>.exemplars    newest exemplars of the process                                  exemplars.py
+archive                 folded values of dead processes; archive.new is the next one     archive.py
+folding.lock            locked by the process that folds dead processes                  folder.py
 bad/                    the last files that could not be read
 """
 
@@ -29,21 +29,21 @@ LOCK, EPOCH, ARCHIVE, ARCHIVE_NEW, FOLDING_LOCK, SET_ASIDE = (
     "folding.lock",
     "bad",
 )
-OF_A_PROCESS = re.compile(
+PROCESS_FILE = re.compile(
     r"(?:counter|histogram|summary|gauge_[a-z]+)_(.+)\.db|\.?(\w+-[0-9a-f]{8})(?:\.presence|\.exemplars)|\.(\w+-[0-9a-f]{8})"
 )
 
 
 class DirectoryError(Exception):
-    """The directory cannot be used; the message names it and says why."""
+    """The directory cannot be used; the message gives its path and the reason."""
 
 
 def claim(path: Path) -> IO[str]:
-    """Make `path` this service's own and empty it of an earlier service's files: totals begin at 0, as after any start.
+    """Lock `path` for this service and remove an earlier service's files, so totals start at 0. Return the lock file.
 
-    Files of processes that live are left: this one's, and an exporter's that runs beside the service. Returns the
-    lock, which lives as long as the caller keeps it. Raises DirectoryError when the directory cannot be written, or
-    when another service counts in it: two services in one directory would add up.
+    Files of live processes are kept: this one's, and those of an exporter beside the service. The claim lasts as long
+    as the returned file is open. Raise DirectoryError if the directory is not writable, or if another service has
+    claimed it: the totals of two services would add up.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -59,11 +59,11 @@ def claim(path: Path) -> IO[str]:
         raise DirectoryError(
             f"PROMETHEUS_MULTIPROC_DIR={str(path)!r}: another service counts there: want a directory of its own"
         ) from error
-    # Before the removals: should this process end here, the old archive counts for nobody. And after them: an exporter
-    # beside the service may fold the old files into an archive of the epoch that it sees.
+    # A new epoch before the removals invalidates the old archive even if this process ends during them. Another one
+    # afterwards, since an exporter beside the service may fold old files into an archive of the first.
     _write(path / EPOCH, secrets.token_hex(8))
     for file in path.iterdir():
-        found = OF_A_PROCESS.fullmatch(file.name)
+        found = PROCESS_FILE.fullmatch(file.name)
         owner = found and next(filter(None, found.groups()))
         if file.name in {ARCHIVE, ARCHIVE_NEW} or (owner and not _lives(path, owner)):
             file.unlink(missing_ok=True)
@@ -77,14 +77,14 @@ def _lives(path: Path, identity: str) -> bool:
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace a file as a whole."""
+    """Replace a file atomically."""
     aside = path.with_name(f"{path.name}.new")
     aside.write_text(text)
     aside.rename(path)
 
 
 def epoch(path: Path) -> str:
-    """Return the id of the service that has claimed this directory; empty if none has."""
+    """Return the epoch of the service that has claimed this directory; empty if none has."""
     try:
         descriptor = os.open(path / EPOCH, os.O_RDONLY)
     except FileNotFoundError:
@@ -96,10 +96,10 @@ def epoch(path: Path) -> str:
 
 
 def usage(path: Path) -> tuple[int, int, int]:
-    """Number of files, the disk they hold and the disk that is left, in bytes."""
+    """Return the number of files, their disk usage and the free disk space, in bytes."""
     files = held = 0
     for file in path.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):  # its process has just ended
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
             held += file.stat().st_blocks * 512
             files += file.is_file()
     room = os.statvfs(path)

@@ -1,16 +1,16 @@
-"""Gauges of several processes, by their mode, as prometheus-client merges them.
+"""Gauges of several processes, merged by mode as prometheus-client does.
 
-all          each process's value under its `pid`, of the living and the last of the dead
-min max sum  over all processes that ever were
+all          each process's value with its `pid`: live processes and the last dead ones
+min max sum  over all processes, live and dead
 mostrecent   the value with the newest timestamp
-live...      the same over the living only
+live...      the same over live processes only
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from .labels import OVERFLOW, is_forbidden_label
-from .layout import BadFileError, Key, parse, written
+from .layout import BadFileError, Key, encode_key, parse
 from .series import Family, Labels, line_start, number
 
 MODES = frozenset(f"{live}{mode}" for live in ("", "live") for mode in ("all", "min", "max", "sum", "mostrecent"))
@@ -20,7 +20,7 @@ Entry = tuple[float, float]
 
 @dataclass(eq=False)
 class Readings:
-    """The gauges of one file or of the archive: mode, `pid` label, entries by key."""
+    """The gauges of one file or of the archive: mode, `pid` label, and an entry for each key."""
 
     mode: str
     pid: str
@@ -30,14 +30,14 @@ class Readings:
 
 @dataclass
 class _Merged:
-    """One gauge while it is put together."""
+    """One gauge while it is being merged."""
 
     entries: dict[Labels, Entry] = field(default_factory=dict)
     refused: int = 0
 
 
 def _without_pid(key: Key) -> Key:
-    """A metric's own label `pid` gives way to the process's, as the library has it: twice it would spoil a scrape."""
+    """Remove a metric's own `pid` label. The library's replaces it too: a duplicate label would fail the scrape."""
     labels = tuple(pair for pair in key.labels if pair[0] != "pid")
     return key if labels == key.labels else key._replace(labels=labels)
 
@@ -47,7 +47,7 @@ def _overflow(labels: Labels) -> Labels:
 
 
 def combine(mode: str, one: Entry, other: Entry) -> Entry:
-    """Two processes' readings of one series as one; `one` came first. Not for `all`."""
+    """Merge two processes' readings of one series; `one` was read first. Not for mode `all`."""
     mode = mode.removeprefix("live")
     if mode == "min":
         return other if other[0] < one[0] else one
@@ -59,7 +59,7 @@ def combine(mode: str, one: Entry, other: Entry) -> Entry:
 
 
 class Gauges:
-    """Merges readings into families."""
+    """The gauges of a directory, merged into families."""
 
     def __init__(self, families: dict[str, Family], max_series: int) -> None:
         self.refused: dict[str, int] = {}
@@ -72,7 +72,7 @@ class Gauges:
         self._before: list[Readings] = []
 
     def keys(self, raw: Iterable[bytes]) -> list[Key]:
-        """The keys of a file's entries. Raises BadFileError where one is none, or its name is another kind's."""
+        """Parse the keys of a file. Raise BadFileError for an invalid key, or a name that another kind uses."""
         found = [_without_pid(parse(key)) for key in raw]
         for key in found:
             if key.sample != key.metric:
@@ -85,27 +85,27 @@ class Gauges:
         return found
 
     def merge(self, readings: list[Readings]) -> None:
-        """Bring the lines of every gauge up to date."""
-        if readings == self._before:  # the very same objects: readings know no other equality
+        """Update the lines of every gauge."""
+        if readings == self._before:  # Readings compare by identity
             return
         self._before = readings
         merged: dict[str, _Merged] = {}
         for reading in readings:
             for key, entry in zip(reading.keys, reading.entries, strict=True):
                 self._add(merged, reading, key, entry)
-        # Process ids come and go: only the texts of those that are shown are kept.
+        # Process ids change: only the texts in use are cached.
         known, self._starts = self._starts, {}
         for name, family in self._families.items():
             if family.kind == "gauge":
                 lines = self._lines(name, merged[name], known).encode() if name in merged else b""
                 if lines != family.gauge_lines:
                     family.gauge_lines = lines
-                    family.changed()
+                    family.invalidate()
         for name, gauge in merged.items():
             self.refused[name] = gauge.refused
 
-    def remains(self, raw: Iterable[bytes], keys: Iterable[Key]) -> list[bytes]:
-        """The keys under which a file's gauges go to the archive: of no more label sets than are shown."""
+    def archive_keys(self, raw: Iterable[bytes], keys: Iterable[Key]) -> list[bytes]:
+        """Return the keys that a file's gauges have in the archive, limited to `max_series` label sets per metric."""
         found = []
         for one, key in zip(raw, keys, strict=True):
             known = self.archived.setdefault(key.metric, set())
@@ -113,27 +113,28 @@ class Gauges:
                 known.add(key.labels)
                 found.append(one)
             else:
-                found.append(written(key, _overflow(key.labels)))
+                found.append(encode_key(key, _overflow(key.labels)))
         return found
 
     def _add(self, merged: dict[str, _Merged], reading: Readings, key: Key, entry: Entry) -> None:
         if any(is_forbidden_label(name) for name, _ in key.labels):
             return
         gauge = merged.setdefault(key.metric, _Merged())
-        labels = self._admitted(gauge, key.labels)
+        labels = self._limit(gauge, key.labels)
         if reading.mode.endswith("all"):
             gauge.entries[(*labels, ("pid", reading.pid))] = entry
         elif labels in gauge.entries:
             gauge.entries[labels] = combine(reading.mode, gauge.entries[labels], entry)
         elif not reading.mode.endswith("mostrecent") or entry[1] > 0:
-            # The library shows no most recent value that was never set.
+            # The library omits a most recent value that was never set.
             gauge.entries[labels] = entry
 
     def count(self, name: str) -> int:
-        """Series of a gauge, as of the last reading."""
+        """Return the number of series of a gauge at the last reading."""
         return self._families[name].gauge_lines.count(b"\n")
 
-    def _admitted(self, gauge: _Merged, labels: Labels) -> Labels:
+    def _limit(self, gauge: _Merged, labels: Labels) -> Labels:
+        """Return `labels`, or those of the overflow series once the gauge has `max_series` label sets."""
         overflow = _overflow(labels)
         if not labels or labels == overflow or labels in gauge.entries or len(gauge.entries) < self._max_series:
             return labels

@@ -1,6 +1,6 @@
-"""How one file of values or exemplars is laid out, learned once: files only grow, and an entry never moves.
+"""The cached layout of a file of values or exemplars: files only grow, and an entry never moves.
 
-After that a scrape takes all values out of a file with one call of a compiled Struct.
+A scrape reads all values of a known layout with one call of a compiled Struct.
 """
 
 import json
@@ -15,11 +15,11 @@ from prometheus_client.mmap_dict import mmap_key
 from .mapped import HEADER, VALUE_PAYLOAD, padding
 
 _INT = Struct("=i")
-LONGEST_KEY = 1 << 20
+MAX_KEY_LENGTH = 1 << 20
 
 
 class BadFileError(Exception):
-    """A file does not have the form that is described in mapped.py; the message says where."""
+    """A file violates the format in mapped.py; the message gives the position."""
 
 
 class Key(NamedTuple):
@@ -32,7 +32,7 @@ class Key(NamedTuple):
 
 
 def parse(key: bytes) -> Key:
-    """Read a key; raises BadFileError where it is none."""
+    """Parse a key. Raise BadFileError if it is invalid."""
     try:
         metric, sample, labels, documentation = json.loads(key.decode())
         pairs = tuple(sorted((_text(name), _text(value)) for name, value in labels.items()))
@@ -44,19 +44,19 @@ def parse(key: bytes) -> Key:
     return found
 
 
-def written(key: Key, labels: Iterable[tuple[str, str]]) -> bytes:
-    """The JSON of `key` with other labels."""
+def encode_key(key: Key, labels: Iterable[tuple[str, str]]) -> bytes:
+    """Return `key` as JSON with `labels` in place of its own."""
     names, values = zip(*labels, strict=True)
     return mmap_key(key.metric, key.sample, list(names), list(values), key.help).encode()
 
 
 def _text(value: object) -> str:
-    """A string that UTF-8 can write: JSON can carry half a surrogate pair, which becomes `?`."""
+    """Return a string that UTF-8 can encode: JSON may contain a lone surrogate, which becomes `?`."""
     return str(value).encode(errors="replace").decode()
 
 
 def used(data: bytes) -> int:
-    """Bytes in use by the header of a file; 0 for a file that its process is just making. Raises BadFileError."""
+    """Return the used bytes that a file's header claims; 0 for a file in creation. Raise BadFileError."""
     if not data:
         return 0
     if len(data) < HEADER:
@@ -68,7 +68,7 @@ def used(data: bytes) -> int:
 
 
 class Layout:
-    """The keys and positions of one file. `timed` reads timestamps too; `payload` is the size of an entry in bytes."""
+    """The keys and positions of one file. `timed` reads timestamps too; `payload` is the size of a payload in bytes."""
 
     def __init__(self, *, timed: bool = False, payload: int = VALUE_PAYLOAD) -> None:
         self.keys: list[bytes] = []
@@ -78,25 +78,22 @@ class Layout:
         self._payload = payload
 
     def extend(self, data: bytes) -> int:
-        """Learn the entries that are new in `data`, all that is in use of the file; returns how many.
-
-        Raises BadFileError.
-        """
+        """Add the new entries of `data`, the used part of the file. Return their number. Raise BadFileError."""
         end = len(data)
         if end < self.used:
             if end == 0 and not self.keys:
                 return 0
             raise BadFileError(f"{end} bytes are in use, they were {self.used}")
-        keys, positions, place = [], [], self.used
-        while place < end:
-            length = _INT.unpack_from(data, place)[0]
-            start = place + 4
-            if not 0 < length <= LONGEST_KEY or start + length + self._payload > end:
-                raise BadFileError(f"the key at byte {place} would have {length} bytes")
+        keys, positions, offset = [], [], self.used
+        while offset < end:
+            length = _INT.unpack_from(data, offset)[0]
+            start = offset + 4
+            if not 0 < length <= MAX_KEY_LENGTH or start + length + self._payload > end:
+                raise BadFileError(f"the key at byte {offset} would have {length} bytes")
             key = data[start : start + length]
             position = start + length + padding(key)
-            place = position + self._payload
-            if place > end:
+            offset = position + self._payload
+            if offset > end:
                 raise BadFileError(f"the entry at byte {start} is cut off")
             keys.append(key)
             positions.append(position)
@@ -109,15 +106,15 @@ class Layout:
 
     @cached_property
     def _struct(self) -> Struct:
-        """Reads every payload and skips what is between."""
-        parts, place = ["="], 0
+        """A Struct that reads every payload and skips the bytes between."""
+        parts, offset = ["="], 0
         for position in self.positions:
-            parts.append(f"{position - place}x" + ("dd" if self._timed else "d8x"))
-            place = position + VALUE_PAYLOAD
+            parts.append(f"{position - offset}x" + ("dd" if self._timed else "d8x"))
+            offset = position + VALUE_PAYLOAD
         return Struct("".join(parts))
 
     def values(self, data: bytes) -> tuple[float, ...]:
-        """The value of each key, in order; with its timestamp behind it where the layout is `timed`."""
+        """Return the value of each key, in order; each followed by its timestamp if the layout is `timed`."""
         try:
             return self._struct.unpack_from(data)
         except StructError as error:

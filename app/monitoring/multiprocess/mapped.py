@@ -3,9 +3,9 @@
     file:  int32 used | 4 bytes | entry | entry | ...
     entry: int32 length of key | key | 1 to 8 spaces, up to a multiple of 8 | payload
 
-`used` counts the bytes in use, header included. An entry is written before `used` covers it and its payload stays at
-its place for ever, so a reader needs no lock. In prometheus-client's files the payload is a value and a timestamp
-(float64 each, Unix time or 0) and the key is JSON: [metric, sample, {label: value}, help].
+`used` is the number of bytes in use, header included. An entry is written before `used` covers it and its payload
+never moves, so readers need no lock. In prometheus-client's files the payload is a value and a timestamp (float64
+each, Unix time or 0) and the key is JSON: [metric, sample, {label: value}, help].
 
 Disk blocks are allocated before they are mapped: writing to a sparse file on a full tmpfs ends the process with SIGBUS.
 """
@@ -19,21 +19,21 @@ from pathlib import Path
 
 HEADER = 8
 VALUE_PAYLOAD = 16
-FIRST_SIZE = 1 << 14
+INITIAL_SIZE = 1 << 14
 _INT = struct.Struct("=i")
 
 
 class NoRoomError(Exception):
-    """The directory is full: nothing was written."""
+    """The directory is full; nothing was written."""
 
 
 def padding(key: bytes) -> int:
-    """Spaces behind a key, 1 to 8, so that the payload is aligned to 8 bytes."""
+    """Return the number of spaces after a key, 1 to 8, that align the payload to 8 bytes."""
     return 8 - (len(key) + 4) % 8
 
 
 class MappedFile:
-    """One new file that only this process writes. Raises NoRoomError where it has no room, OSError for the rest."""
+    """A new file that only this process writes. Raise NoRoomError if the directory is full, else OSError."""
 
     def __init__(self, path: Path, payload: int = VALUE_PAYLOAD) -> None:
         self.path = path
@@ -42,7 +42,7 @@ class MappedFile:
         self._used = HEADER
         self._file = path.open("x+b")
         try:
-            self._map(FIRST_SIZE)
+            self._map(INITIAL_SIZE)
         except BaseException:
             self._file.close()
             path.unlink(missing_ok=True)
@@ -54,10 +54,10 @@ class MappedFile:
         self.bytes = mmap.mmap(self._file.fileno(), size)
         self._size = size
         self.cells = memoryview(self.bytes).cast("d")
-        """The file as float64: a payload at byte 48 is cell 6."""
+        """The file as an array of float64: a payload at byte 48 is cell 6."""
 
     def position(self, key: bytes) -> int:
-        """The byte at which the payload of `key` begins; a new key gets an entry of zeros."""
+        """Return the byte offset of the payload of `key`. Add an entry of zeros for a new key."""
         found = self._positions.get(key)
         if found is not None:
             return found
@@ -79,14 +79,14 @@ class MappedFile:
         return position
 
     def close(self) -> None:
-        """Forget the file, which stays. In a forked child this leaves the parent's copy as it is."""
+        """Unmap and close the file without removing it. A parent's mapping is unaffected in a forked child."""
         self.cells.release()
         self.bytes.close()
         self._file.close()
 
 
 def _allocate(descriptor: int, size: int) -> None:
-    """Have disk blocks for the first `size` bytes; those that are new read as zeros."""
+    """Allocate disk blocks for the first `size` bytes; new ones read as zeros."""
     try:
         os.posix_fallocate(descriptor, 0, size)
     except OSError as error:
@@ -98,7 +98,7 @@ def _allocate(descriptor: int, size: int) -> None:
 
 
 def _fill(descriptor: int, size: int) -> None:
-    """Extend the file with zeros up to `size`, for file systems that cannot allocate."""
+    """Extend the file with zeros to `size`, for file systems without fallocate."""
     have = os.fstat(descriptor).st_size
     try:
         while have < size:

@@ -1,8 +1,8 @@
-"""Which processes live: each holds a lock on a file of its own, which the kernel lets go of however it ends.
+"""Liveness of processes: each locks a presence file of its own, and the kernel releases the lock when it ends.
 
-A process id alone would not do: ids are used again, a sidecar sees none of another container's, and a restarted
-container starts them anew in the same directory. So a process is known by an identity, "<pid>-<random>", that never
-comes back.
+Process ids alone are not enough: they are reused, a sidecar does not see those of another container, and a restarted
+container assigns the same ones in the same directory. A process is therefore identified by "<pid>-<random>", which is
+never reused.
 """
 
 import fcntl
@@ -15,19 +15,19 @@ SUFFIX = ".presence"
 
 
 def new_identity(prefix: str = "") -> str:
-    """An identity for this process: its id, after `prefix`, and eight random digits."""
+    """Return a new identity for this process: `prefix`, process id and eight random hex digits."""
     return f"{prefix}{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def pid_of(identity: str) -> str:
-    """Return the value of the `pid` label for this process."""
+    """Return the value of the `pid` label of a process."""
     return identity.partition("-")[0]
 
 
 def announce(directory: Path, identity: str) -> IO[str]:
-    """Be present in `directory` for as long as the returned file is open. Raises OSError.
+    """Create and lock the presence file, and return it. The process counts as alive while it is open. Raise OSError.
 
-    The file gets its name after the lock, so nobody ever sees it without.
+    The file is renamed to its final name after it is locked, so no reader sees it unlocked.
     """
     hidden, visible = directory / f".{identity}", directory / f"{identity}{SUFFIX}"
     lock = hidden.open("x")

@@ -1,7 +1,8 @@
-"""The sum of a directory: live files and the archive of the dead, as one consistent reading.
+"""A consistent reading of a directory: the sum of its live files and the archive.
 
-The archive is looked at before and after the files. Where it was replaced in between, a process may have been folded
-into it, and the reading starts again; whoever is named in its ledger is in it already, and its files are left out.
+The archive's stamp is compared before and after reading the files. If the archive was replaced in between, a process
+may have been folded into it, so the reading is repeated. Files of processes in the archive's ledger are ignored: their
+values are in the archive.
 """
 
 import contextlib
@@ -24,25 +25,25 @@ from .series import Family
 from .source import ExemplarSource, Source, owner
 from .table import Column, Table
 
-OURS = re.compile(r"\w+-[0-9a-f]{8}")
-MOST_ATTEMPTS = 50
-# Seconds that a new file may be empty.
-LONGEST_MAKING = 10.0
+IDENTITY = re.compile(r"\w+-[0-9a-f]{8}")
+MAX_ATTEMPTS = 50
+# Seconds that a new file may stay empty.
+MAX_CREATION_SECONDS = 10.0
 OnBad = Callable[[Path, Exception], None]
 Stamp = tuple[int, int, int] | None
 
 
 class DirectoryGoneError(Exception):
-    """The metrics directory is not there."""
+    """The metrics directory does not exist."""
 
 
 class RestlessError(Exception):
-    """The archive was replaced during each of many attempts to read."""
+    """The archive was replaced during each of MAX_ATTEMPTS attempts to read."""
 
 
 @dataclass
 class Listing:
-    """The files of the directory at one moment, and the living processes."""
+    """A listing of the directory, and the liveness of its processes."""
 
     directory: str
     values: list[tuple[str, str, str]] = field(default_factory=list)
@@ -52,36 +53,36 @@ class Listing:
     present: dict[str, str] = field(default_factory=dict)
     """Name by identity."""
     announcing: list[str] = field(default_factory=list)
-    """Names of presences that are being made, or were when their process died."""
+    """Names of unfinished presence files, including those of processes that died while creating them."""
     _alive: dict[str, bool] = field(default_factory=dict)
 
     def is_alive(self, identity: str) -> bool:
-        """Return True if the process runs. Without a presence file (the library's own) it counts as running."""
+        """Return True if the process is alive. One of the library's own, without a presence file, counts as alive."""
         known = self._alive.get(identity)
         if known is None:
-            known = self._alive[identity] = self._looks_alive(identity)
+            known = self._alive[identity] = self._check_alive(identity)
         return known
 
-    def _looks_alive(self, identity: str) -> bool:
-        # Asked by its path, listed or not: a listing may miss a file that is made while it is read.
-        if identity in self.present or OURS.fullmatch(identity):
+    def _check_alive(self, identity: str) -> bool:
+        # Checked by path even if it is not listed: a listing may miss a file that is created during it.
+        if identity in self.present or IDENTITY.fullmatch(identity):
             return presence.is_alive(f"{self.directory}/{identity}{presence.SUFFIX}")
         return True
 
     def dead(self) -> set[str]:
-        """Everybody who has a file here and has ended."""
+        """Return the identities of ended processes that have files here."""
         return {identity for identity in self.identities() if not self.is_alive(identity)}
 
     def identities(self) -> set[str]:
-        """Everybody who has a file here."""
+        """Return the identities of all processes that have files here."""
         return {*(one for _, _, one in self.values), *(one for _, one in self.exemplars), *self.present}
 
 
 def listing(directory: str) -> Listing:
-    """Look into the directory. Raises DirectoryGoneError."""
+    """List the directory. Raise DirectoryGoneError."""
     found = Listing(directory)
     try:
-        # Names, here and below: a Path for each file would double the cost of a scrape.
+        # Strings, here and below: a Path for each file would double the cost of a scrape.
         names = os.listdir(directory)  # noqa: PTH208
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DirectoryGoneError(f"the metrics directory {directory} is gone") from error
@@ -94,13 +95,13 @@ def listing(directory: str) -> Listing:
             found.present[name.removesuffix(presence.SUFFIX)] = name
         elif name.endswith(exemplars.SUFFIX):
             found.exemplars.append((name, name.removesuffix(exemplars.SUFFIX)))
-        elif name.startswith(".") and OURS.fullmatch(name[1:]):
+        elif name.startswith(".") and IDENTITY.fullmatch(name[1:]):
             found.announcing.append(name)
     return found
 
 
 class Reader:
-    """Keeps what it has learned of each file from one reading to the next. Not for several threads at once."""
+    """An incremental reader of a directory: layouts and values of known files are cached. Not thread-safe."""
 
     def __init__(self, directory: Path, max_series: int, on_bad: OnBad) -> None:
         self.directory = directory
@@ -109,7 +110,7 @@ class Reader:
         self.gauges = Gauges(self.families, max_series)
         self.archive = Archive()
         self.sources: dict[str, Source] = {}
-        """By the file's name."""
+        """By file name."""
         self.listing = Listing(str(directory))
         self._on_bad = on_bad
         self._stamp: Stamp = None
@@ -121,15 +122,15 @@ class Reader:
         self.adopt(self.archive)
 
     def refresh(self) -> None:
-        """Bring everything up to date. Raises DirectoryGoneError, RestlessError."""
-        for _ in range(MOST_ATTEMPTS):
+        """Read everything that has changed. Raise DirectoryGoneError, RestlessError."""
+        for _ in range(MAX_ATTEMPTS):
             self._load_archive()
             self.listing = listing(str(self.directory))
             self._read_values()
             if self._stamp == stamp(self.directory):
                 break
         else:
-            raise RestlessError(f"{self.directory / ARCHIVE} was replaced {MOST_ATTEMPTS} times while it was read")
+            raise RestlessError(f"{self.directory / ARCHIVE} was replaced {MAX_ATTEMPTS} times while it was read")
         self._add_up()
 
     def _load_archive(self) -> None:
@@ -144,28 +145,28 @@ class Reader:
             self._stamp = None
         except BadArchiveError as error:
             self._on_bad(self.directory / ARCHIVE, error)
-        # What an earlier service has left is not this one's.
+        # An earlier service's archive is ignored.
         self.adopt(loaded if loaded.epoch == ours else Archive(epoch=ours))
 
     def adopt(self, archive: Archive) -> None:
-        """Go on with this archive."""
+        """Replace the archive in memory by `archive`."""
         self.archive = archive
         self.gauges.archived = {}
         self._archived_gauges = list(self._gauges_of(archive))
         self._archived_exemplars = archive.exemplars
         for kind, table in self.tables.items():
-            places = [place for place, (its, _) in enumerate(archive.keys) if its == kind]
-            slots = [table.slot_or_hidden(archive.keys[place][1]) for place in places]
-            # Two columns: the sums, and what their rounding has left.
+            indexes = [index for index, (its, _) in enumerate(archive.keys) if its == kind]
+            slots = [table.slot_or_hidden(archive.keys[index][1]) for index in indexes]
+            # Two columns: the sums and their rounding errors.
             self._archived[kind] = [
-                (Column(slots), tuple(numbers[place] for place in places))
+                (Column(slots), tuple(numbers[index] for index in indexes))
                 for numbers in (archive.first, archive.second)
             ]
 
     def _gauges_of(self, archive: Archive) -> Iterable[Readings]:
         merged = [
-            ("", kind, key, (archive.first[place], archive.second[place]))
-            for place, (kind, key) in enumerate(archive.keys)
+            ("", kind, key, (archive.first[index], archive.second[index]))
+            for index, (kind, key) in enumerate(archive.keys)
             if kind.startswith("gauge")
         ]
         shown = [
@@ -174,33 +175,33 @@ class Reader:
             for kind, key, value, timestamp in one
         ]
         for pid, kind, key, entry in merged + shown:
-            with contextlib.suppress(BadFileError):  # what has changed its kind since is shown by the living
+            with contextlib.suppress(BadFileError):  # live processes use the name for another kind
                 keys = self.gauges.keys([key])
                 if not pid:
-                    self.gauges.remains([key], keys)
+                    self.gauges.archive_keys([key], keys)
                 yield Readings(kind.removeprefix("gauge_"), pid, keys, [entry])
 
-    def remains(self, source: Source) -> tuple[Sequence[bytes], Sequence[Entry]]:
-        """Return the keys and entries of a file that go to the archive."""
+    def archive_entries(self, source: Source) -> tuple[Sequence[bytes], Sequence[Entry]]:
+        """Return the keys and entries of a file for the archive."""
         if source.is_gauge:
-            return self.gauges.remains(source.layout.keys, source.readings.keys), source.readings.entries
-        keys, numbers = self.tables[source.kind].remains(source.column, source.values)
+            return self.gauges.archive_keys(source.layout.keys, source.readings.keys), source.readings.entries
+        keys, numbers = self.tables[source.kind].archive_entries(source.column, source.values)
         return keys, [(number, 0.0) for number in numbers]
 
     def is_current(self) -> bool:
         """Return True if the archive has not been replaced since it was adopted."""
         return self._stamp == stamp(self.directory) and self.archive.epoch == epoch(self.directory)
 
-    def seen(self, now: Stamp) -> None:
-        """The archive that was adopted is the file with this stamp."""
+    def set_stamp(self, now: Stamp) -> None:
+        """Set the stamp of the adopted archive's file."""
         self._stamp = now
 
     def report(self, name: str, error: Exception) -> None:
-        """A file is bad."""
+        """Report a bad file."""
         self._on_bad(self.directory / name, error)
 
     def _read_values(self) -> None:
-        """Read each file of this listing; who is in the ledger is left out, and so are the live gauges of the dead."""
+        """Read each file of the listing, except those of folded processes."""
         kept: dict[str, Source] = {}
         for name, kind, identity in self.listing.values:
             if identity in self.archive.folded:
@@ -217,14 +218,14 @@ class Reader:
         self.sources = kept
 
     def source(self, name: str, kind: str, identity: str) -> Source:
-        """The file with this name: the one that is known, or a new one."""
+        """Return the source of the file with this name, cached or new."""
         return self.sources.get(name) or Source(f"{self.listing.directory}/{name}", kind, identity)
 
     def read_source(self, source: Source, *, final: bool = False) -> None:
-        """Bring one file up to date; `final` when nobody will write to it. Raises BadFileError, FileNotFoundError."""
+        """Read one file; `final` if its writer has ended. Raise BadFileError, FileNotFoundError."""
         known = len(source.layout.keys)
         changed = source.refresh()
-        if not source.data and (final or was_given_up(source.path)):
+        if not source.data and (final or is_abandoned(source.path)):
             raise BadFileError("it is empty")
         if not changed:
             return
@@ -247,12 +248,12 @@ class Reader:
             for source in self.sources.values()
             if source.is_gauge and (not source.mode.startswith("live") or self.listing.is_alive(source.identity))
         ]
-        # The dead first: process ids come back, and of two with the same it is the living that is to be seen.
+        # Dead processes first: process ids are reused, and a live process's reading replaces a dead one's.
         gauges.sort(key=lambda source: source.mode == "all" and self.listing.is_alive(source.identity))
         self.gauges.merge([*self._archived_gauges, *(source.readings for source in gauges)])
 
     def read_exemplars(self) -> None:
-        """Bring the exemplars up to date: the newest of each series, of any process."""
+        """Read the exemplars that have changed, and keep the newest of each series over all processes."""
         before = [*self._unplaced, *self._archived_exemplars.items()]
         self._archived_exemplars = {}
         found = []
@@ -263,13 +264,13 @@ class Reader:
                 found += self.exemplars_of(kept[name], name)
         self._exemplars = kept
         for kind in ("counter", "histogram"):
-            before, found = self.tables[kind].offer(before), self.tables[kind].offer(found)
-        # Their series came after the reading of the values: the next one will know them. Those that it does not know
-        # either belong to series that are not shown.
+            before, found = self.tables[kind].store_exemplars(before), self.tables[kind].store_exemplars(found)
+        # Retried once: their series may be newer than the reading of the values. Exemplars still unknown at the next
+        # reading belong to series that are not exposed.
         self._unplaced = found
 
     def exemplars_of(self, source: ExemplarSource, name: str) -> list[tuple[bytes, Exemplar]]:
-        """The exemplars of a file that are new to `source`; none where it is gone or bad."""
+        """Return the exemplars of a file that have changed; none if it is gone or bad."""
         try:
             return source.refresh()
         except FileNotFoundError:
@@ -279,23 +280,23 @@ class Reader:
             return []
 
     def series(self) -> dict[str, int]:
-        """Label sets of each metric, as of the last reading."""
+        """Return the number of label sets of each metric at the last reading."""
         return {
             name: self.gauges.count(name) if family.kind == "gauge" else len(family.groups)
             for name, family in self.families.items()
         }
 
 
-def was_given_up(path: str) -> bool:
-    """Return True if an unfinished file is not being made at this moment."""
+def is_abandoned(path: str) -> bool:
+    """Return True if an unfinished file is too old to be still in creation."""
     try:
-        return time.time() - Path(path).stat().st_mtime > LONGEST_MAKING
+        return time.time() - Path(path).stat().st_mtime > MAX_CREATION_SECONDS
     except FileNotFoundError:
         return False
 
 
 def stamp(directory: Path) -> Stamp:
-    """Return an identity that changes with each replacement of the archive; None without an archive."""
+    """Return a value that changes with each replacement of the archive; None without an archive."""
     try:
         found = (directory / ARCHIVE).stat()
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""The text of every family and series, made once; on a scrape only the numbers that have changed are written anew.
+"""The cached text of every family and series; a scrape renders only the groups that have changed.
 
-Formats: Prometheus text 0.0.4 and OpenMetrics 1.0, which differ in their headers, in exemplars and in the last line.
+Formats: Prometheus text 0.0.4 and OpenMetrics 1.0, which differ in headers, exemplars and the last line.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,39 +18,39 @@ from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
 Labels = tuple[tuple[str, str], ...]
-# From here on the library, as Go, writes an exponent.
+# From this value on the library writes an exponent, as Go does.
 EXPONENT_FROM = 1e6
 
 
 def number(value: float) -> str:
-    """A sample's value as the library writes it."""
+    """Return a sample's value as the library formats it."""
     return repr(value) if 0.0 <= value < EXPONENT_FROM else str(floatToGoString(value))  # type: ignore[no-untyped-call]
 
 
 def label_text(labels: Iterable[tuple[str, str]]) -> str:
-    """`{name="value",...}`, sorted by name; nothing without labels."""
+    """Return `{name="value",...}`, sorted by name; empty without labels."""
     pairs = [f'{escape_label_name(name, UNDERSCORES)}="{_quoted(value)}"' for name, value in sorted(labels)]
     return "{" + ",".join(pairs) + "}" if pairs else ""
 
 
 def _quoted(text: str) -> str:
-    return str(_escape(text, ALLOWUTF8, lambda _rune, _place: True))
+    return str(_escape(text, ALLOWUTF8, lambda _rune, _index: True))
 
 
 def line_start(sample: str, labels: Iterable[tuple[str, str]]) -> str:
-    """A line up to its value."""
+    """Return a line up to its value."""
     return f"{escape_metric_name(sample, UNDERSCORES)}{label_text(labels)} "
 
 
 def exemplar_text(exemplar: Exemplar) -> str:
-    """Return the exemplar's text after a value in OpenMetrics."""
+    """Return the text that follows a value with an exemplar in OpenMetrics."""
     labels = label_text(exemplar.labels.items()) or "{}"
     return f" # {labels} {number(exemplar.value)} {exemplar.timestamp}"
 
 
 @dataclass
 class Numbers:
-    """The output of one table's groups by slot: totals, and the text of exemplars."""
+    """The values that one table's groups render, by slot: totals and the text of exemplars."""
 
     totals: list[float]
     exemplars: dict[int, str]
@@ -62,7 +62,7 @@ NO_EXEMPLARS: dict[int, str] = {}
 class Group:
     """The lines of one label set: one for a counter, two for a summary, buckets, count and sum for a histogram.
 
-    They are written when they are asked for after a change, in the format that is asked for.
+    Rendered on demand after a change, and cached by format.
     """
 
     def __init__(self, family: "Family", numbers: Numbers) -> None:
@@ -70,13 +70,13 @@ class Group:
         self._numbers = numbers
         self._texts: list[bytes | None] = [None, None]
 
-    def changed(self) -> None:
-        """A number or an exemplar has changed, or there is a new line."""
+    def invalidate(self) -> None:
+        """Discard the cached text: a value, an exemplar or the set of lines has changed."""
         self._texts = [None, None]
-        self._family.changed()
+        self._family.invalidate()
 
     def text(self, *, openmetrics: bool) -> bytes:
-        """Its lines."""
+        """Return the lines."""
         known = self._texts[openmetrics]
         if known is None:
             exemplars = self._numbers.exemplars if openmetrics else NO_EXEMPLARS
@@ -84,28 +84,28 @@ class Group:
         return known
 
     def render(self, totals: Sequence[float], exemplars: Mapping[int, str]) -> str:
-        """Its lines, written anew; `exemplars` by slot."""
+        """Render the lines; `exemplars` by slot."""
         raise NotImplementedError
 
 
 class Plain(Group):
-    """Samples that are written as they are."""
+    """Samples that are rendered as they are stored: counters and summaries."""
 
     def __init__(self, family: "Family", numbers: Numbers) -> None:
         super().__init__(family, numbers)
         self._lines: list[tuple[str, int]] = []
 
     def add(self, slot: int, start: str) -> None:
-        """One more line."""
+        """Add a line."""
         self._lines.append((start, slot))
 
     def render(self, totals: Sequence[float], exemplars: Mapping[int, str]) -> str:
-        """One line a sample."""
+        """Render one line a sample."""
         return "".join(f"{start}{number(totals[slot])}{exemplars.get(slot, '')}\n" for start, slot in self._lines)
 
 
 class Histogram(Group):
-    """Buckets are stored one by one and written cumulative; the count is their sum."""
+    """A histogram: buckets are stored separately and rendered cumulatively; the count is their sum."""
 
     def __init__(self, family: "Family", numbers: Numbers, labels: Labels) -> None:
         super().__init__(family, numbers)
@@ -118,23 +118,23 @@ class Histogram(Group):
         self._slots: list[int] = []
 
     def add_bucket(self, slot: int, bound: str) -> None:
-        """The bucket up to `bound`."""
+        """Add the bucket up to `bound`."""
         start = line_start(f"{self._name}_bucket", (*self._labels, ("le", bound)))
         self._buckets.append((float(bound), slot, start))
         self._buckets.sort()
         self._slots = [slot for _, slot, _ in self._buckets]
-        # The numbers of all buckets, then the count, are written by one call.
+        # One formatting call renders all buckets and the count.
         starts = [start.replace("%", "%%") for _, _, start in self._buckets]
         count = f"{self._count.replace('%', '%%')}%s\n"
         self._form = "%s\n".join(starts) + f"%s\n{count}"
         self._form_with_exemplars = "%s%s\n".join(starts) + f"%s%s\n{count}"
 
     def add_sum(self, slot: int) -> None:
-        """The sum of what was observed."""
+        """Add the sum of the observations."""
         self._sum = slot, line_start(f"{self._name}_sum", self._labels)
 
     def render(self, totals: Sequence[float], exemplars: Mapping[int, str]) -> str:
-        """Buckets from the lowest, count, sum."""
+        """Render the buckets in ascending order, count and sum."""
         text = ""
         if self._buckets:
             below = list(accumulate([totals[slot] for slot in self._slots]))
@@ -166,14 +166,14 @@ class Family:
         self._texts: list[bytes | None] = [None, None]
         self.groups: dict[Labels, Group] = {}
         self.gauge_lines = b""
-        """The lines of a gauge, which has no groups."""
+        """The lines of a gauge; gauges have no groups."""
 
-    def changed(self) -> None:
-        """A group has changed, or the lines of a gauge."""
+    def invalidate(self) -> None:
+        """Discard the cached text: a group or the lines of a gauge have changed."""
         self._texts = [None, None]
 
     def text(self, *, openmetrics: bool) -> bytes:
-        """Header and lines; nothing where there are no lines."""
+        """Return header and lines; empty without lines."""
         known = self._texts[openmetrics]
         if known is None:
             body = self.gauge_lines

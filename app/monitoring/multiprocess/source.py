@@ -1,4 +1,4 @@
-"""The files of a process as they are read scrape after scrape."""
+"""Incremental readers of a process's files."""
 
 import errno
 import os
@@ -13,13 +13,13 @@ from .presence import pid_of
 from .table import Column
 
 PAGE = 4096
-# What keeps this process from reading any file at all is no fault of the one at hand.
-OUT_OF_MEANS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+# Errors of this process, not of the file: it cannot read any file at all.
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _NAME = re.compile(r"(counter|histogram|summary|gauge_([a-z]+))_([^_]+)\.db")
 
 
 def owner(name: str) -> tuple[str, str] | None:
-    """Kind and identity in a file's name; None for what is no file of values."""
+    """Return kind and identity from the name of a file of values; None for any other name."""
     found = _NAME.fullmatch(name)
     if found is None or (found[2] is not None and found[2] not in MODES):
         return None
@@ -27,7 +27,7 @@ def owner(name: str) -> tuple[str, str] | None:
 
 
 class Source:
-    """A file of values. After `refresh`, `data` is its content and `layout` describes all of it."""
+    """A file of values. After `refresh`, `data` is its content and `layout` covers all of it."""
 
     def __init__(self, path: str, kind: str, identity: str) -> None:
         self.path = path
@@ -38,12 +38,12 @@ class Source:
         self.layout = Layout(timed=self.is_gauge)
         self.column = Column()
         self.readings = Readings(self.mode, pid_of(identity), [], [])
-        """What a file of gauges says."""
+        """Content of a file of gauges."""
         self.data = b""
         self.values: tuple[float, ...] = ()
 
     def refresh(self) -> bool:
-        """Read the file; whether anything in it has changed. Raises BadFileError, OSError."""
+        """Read the file. Return True if it has changed. Raise BadFileError, OSError."""
         data = read(self.path, self.layout.used)
         if data == self.data:
             return False
@@ -53,12 +53,12 @@ class Source:
         return True
 
     def entries(self) -> list[Entry]:
-        """In a file of gauges: values with their timestamps, in the order of the keys."""
+        """Return the values of a file of gauges with their timestamps, in the order of the keys."""
         return list(zip(self.values[::2], self.values[1::2], strict=True))
 
 
 class ExemplarSource:
-    """A file of exemplars as it is read scrape after scrape."""
+    """A file of exemplars."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -66,7 +66,7 @@ class ExemplarSource:
         self._data = b""
 
     def refresh(self) -> list[tuple[bytes, Exemplar]]:
-        """The exemplars that have changed, with their keys. Raises BadFileError, OSError."""
+        """Return the exemplars that have changed, with their keys. Raise BadFileError, OSError."""
         before, data = self._data, read(self._path, self._layout.used)
         if data == before:
             return []
@@ -76,24 +76,24 @@ class ExemplarSource:
             parse(key)
         self._data = data
         found = []
-        for key, place in zip(self._layout.keys, self._layout.positions, strict=True):
-            payload = data[place : place + PAYLOAD]
-            if payload != before[place : place + PAYLOAD] and (exemplar := unpack(payload)) is not None:
+        for key, start in zip(self._layout.keys, self._layout.positions, strict=True):
+            payload = data[start : start + PAYLOAD]
+            if payload != before[start : start + PAYLOAD] and (exemplar := unpack(payload)) is not None:
                 found.append((key, exemplar))
         return found
 
 
 def read(path: str, known: int) -> bytes:
-    """All that is in use of a file, `known` bytes last time. Raises BadFileError, FileNotFoundError.
+    """Return the used part of a file, which had `known` bytes last time. Raise BadFileError, FileNotFoundError.
 
-    Raises OSError where this process can read nothing, for want of descriptors or memory.
+    Raise OSError if this process is out of descriptors or memory.
     """
     try:
         return _read(path, known)
     except FileNotFoundError:
         raise
     except OSError as error:
-        if error.errno in OUT_OF_MEANS:
+        if error.errno in EXHAUSTED:
             raise
         raise BadFileError(f"it cannot be read: {error.strerror}") from error
 
@@ -104,7 +104,7 @@ def _read(path: str, known: int) -> bytes:
         data = os.pread(descriptor, max(known, PAGE), 0)
         wanted = used(data)
         if wanted > len(data):
-            # Compared before it is read: a garbled header may ask for gigabytes.
+            # Checked before reading: a corrupt header may claim gigabytes.
             size = os.fstat(descriptor).st_size
             if wanted > size:
                 raise BadFileError(f"{wanted} bytes are in use, the file has {size}")

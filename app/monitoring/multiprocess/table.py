@@ -1,8 +1,8 @@
 """Sums over processes: one slot for each series of counters, of histograms, or of summaries.
 
-Each file is a column of numbers, brought into the slots' order by one call; the columns are added up by another: to
-find out which numbers have changed would cost more. Sums are rounded once (math.fsum), so a total does not depend on
-the order in which files come, are folded and go; docs/decisions/0007-archive.md says where that ends.
+Each file is a column of values. One call reorders a column to the slots and another adds up all columns, which costs
+less than tracking the values that have changed. Sums are rounded once (math.fsum), so a total does not depend on the
+order in which files appear, are folded and removed; docs/decisions/0007-archive.md gives the limits of that.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
 from .labels import OVERFLOW, is_forbidden_label
-from .layout import BadFileError, Key, parse, written
+from .layout import BadFileError, Key, encode_key, parse
 from .series import (
     Family,
     Group,
@@ -26,15 +26,15 @@ from .series import (
     line_start,
 )
 
-# Slots that are never shown; what must not be exposed is added up in the first. There are two of them, because
-# itemgetter of one position gives no tuple.
+# Slots that are never exposed; series with a forbidden label are added up in the first. There are two, because
+# itemgetter with one position does not return a tuple.
 HIDDEN, FIRST = 0, 2
 SAMPLES = {"counter": ("_total",), "histogram": ("_bucket", "_sum"), "summary": ("_count", "_sum")}
 Values = tuple[float, ...]
 
 
 class Column:
-    """The numbers of one file in the order of the slots. `slots` has one for each of them, and only grows."""
+    """The values of one file in the order of the slots. `slots` is the slot of each value, and only grows."""
 
     def __init__(self, slots: Iterable[int] = ()) -> None:
         self.slots = list(slots)
@@ -44,7 +44,7 @@ class Column:
         self._shape = (0, 0)
 
     def align(self, values: Sequence[float], width: int) -> None:
-        """Take `values`, one for each of `slots`, as `width` slots."""
+        """Reorder `values`, one for each of `slots`, to `width` slots."""
         if self._shape != (len(values), width):
             self._arrange(width)
         elif values is self._values:
@@ -59,7 +59,7 @@ class Column:
         self.aligned = tuple(sums)
 
     def _arrange(self, width: int) -> None:
-        """Find the call that brings values into the slots' order; there is none where several go into one slot."""
+        """Build the itemgetter that reorders values to the slots. There is none if several values share a slot."""
         self._shape, self._order = (len(self.slots), width), None
         if len(set(self.slots)) == len(self.slots):
             positions = [len(self.slots)] * width
@@ -69,7 +69,7 @@ class Column:
 
 
 class Table:
-    """The slots of one kind of metric, their totals, and the families that show them.
+    """The slots of one kind of metric, their totals, and the families that render them.
 
     A metric has at most `max_series` label sets.
     """
@@ -79,7 +79,7 @@ class Table:
         self.families = families
         self.numbers = Numbers([0.0] * FIRST, {})
         self.refused: dict[str, int] = {}
-        """Label sets that found no place, by metric."""
+        """Number of label sets past the limit, by metric."""
         self._names: list[bytes] = [b""] * FIRST
         self._max_series = max_series
         self._groups: list[Group | None] = [None] * FIRST
@@ -89,28 +89,28 @@ class Table:
         self._exemplars: dict[int, Exemplar] = {}
 
     def slots(self, keys: Iterable[bytes]) -> list[int]:
-        """The slot of each key of a file; new ones are made. Raises BadFileError."""
+        """Return the slot of each key of a file, adding new ones. Raise BadFileError."""
         found = []
         for key in keys:
             slot = self._by_key.get(key)
-            found.append(self._place(key) if slot is None else slot)
+            found.append(self._add_slot(key) if slot is None else slot)
         return found
 
-    def remains(self, column: Column, values: Sequence[float]) -> tuple[list[bytes], list[float]]:
-        """Return the keys and numbers of a file that go to the archive, with no more label sets than are shown."""
+    def archive_entries(self, column: Column, values: Sequence[float]) -> tuple[list[bytes], list[float]]:
+        """Return the keys and values of a file for the archive, limited to `max_series` label sets per metric."""
         column.align(values, self.width)
         slots = [slot for slot in dict.fromkeys(column.slots) if slot != HIDDEN]
         return [self._names[slot] for slot in slots], [column.aligned[slot] for slot in slots]
 
     def slot_or_hidden(self, key: bytes) -> int:
-        """The slot of a key of the archive: nothing of that may fail, whatever the living have made of a name since."""
+        """Return the slot of a key of the archive; HIDDEN if it is bad, or live processes use its name otherwise."""
         try:
             return self.slots([key])[0]
         except BadFileError:
             return HIDDEN
 
-    def _place(self, raw: bytes) -> int:
-        """The slot of a series, which may have one by another key: with another help text, or over the limit."""
+    def _add_slot(self, raw: bytes) -> int:
+        """Return the slot of a new key. Its series may have one already: by another help text, or past the limit."""
         key = parse(raw)
         if any(is_forbidden_label(name) for name, _ in key.labels):
             return HIDDEN
@@ -119,16 +119,16 @@ class Table:
         if self.kind == "histogram" and key.sample.endswith("_bucket"):
             bound = _canonical_bound(dict(own).get("le", ""))
             own = tuple(pair for pair in own if pair[0] != "le")
-        labels = self._admitted(family, key.sample, own)
+        labels = self._limit(family, key.sample, own)
         slot = self._by_series.get((key.sample, bound, labels))
         if slot is None:
             slot = self._by_series[key.sample, bound, labels] = len(self.numbers.totals)
             self.numbers.totals.append(0.0)
-            self._groups.append(self._grown(family, key.sample, labels, slot, bound))
+            self._groups.append(self._add_sample(family, key.sample, labels, slot, bound))
             ends = () if bound is None else (("le", bound),)
-            self._names.append(raw if labels == own else written(key, (*labels, *ends)))
+            self._names.append(raw if labels == own else encode_key(key, (*labels, *ends)))
         if labels == own:
-            # What is over the limit is not kept in mind: there may be no end of it.
+            # Keys past the limit are not cached: their number is unbounded.
             self._by_key[raw] = slot
         return slot
 
@@ -142,8 +142,8 @@ class Table:
             raise BadFileError(f"{key.metric} is a {family.kind} elsewhere and a {self.kind} here")
         return family
 
-    def _admitted(self, family: Family, sample: str, labels: Labels) -> Labels:
-        """`labels`, or those of the overflow series where the metric has as many label sets as it may have."""
+    def _limit(self, family: Family, sample: str, labels: Labels) -> Labels:
+        """Return `labels`, or those of the overflow series once the metric has `max_series` label sets."""
         overflow = tuple((name, OVERFLOW) for name, _ in labels)
         if not labels or labels == overflow or labels in family.groups:
             return labels
@@ -153,8 +153,8 @@ class Table:
             self.refused[family.name] = self.refused.get(family.name, 0) + 1
         return overflow
 
-    def _grown(self, family: Family, sample: str, labels: Labels, slot: int, bound: str | None) -> Group:
-        """The group of `labels` with one sample more."""
+    def _add_sample(self, family: Family, sample: str, labels: Labels, slot: int, bound: str | None) -> Group:
+        """Add a sample to the group of `labels`, creating it if needed. Return the group."""
         group = family.groups.get(labels)
         if family.kind == "histogram":
             if group is None:
@@ -169,7 +169,7 @@ class Table:
                 group = family.groups[labels] = Plain(family, self.numbers)
             assert isinstance(group, Plain)  # noqa: S101
             group.add(slot, line_start(sample, labels))
-        group.changed()
+        group.invalidate()
         return group
 
     @property
@@ -178,7 +178,7 @@ class Table:
         return len(self.numbers.totals)
 
     def add_up(self, columns: Sequence[Column]) -> None:
-        """Bring totals and texts up to date with these columns, each of which is aligned to all slots."""
+        """Update totals from `columns`, each aligned to all slots, and invalidate the texts that change."""
         aligned = [column.aligned for column in columns]
         if len(aligned) == len(self._before) and all(map(is_, aligned, self._before)):
             return
@@ -188,10 +188,10 @@ class Table:
             self.numbers.totals[:] = map(fsum, zip(*aligned, strict=True))
         except (OverflowError, ValueError):
             self.numbers.totals[:] = map(_total, zip(*aligned, strict=True))
-        self._renew(compress(range(len(before)), map(ne, self.numbers.totals, before)))
+        self._invalidate(compress(range(len(before)), map(ne, self.numbers.totals, before)))
 
-    def offer(self, exemplars: Iterable[tuple[bytes, Exemplar]]) -> list[tuple[bytes, Exemplar]]:
-        """Show those that are newer than what is shown; returns those whose series is not known yet."""
+    def store_exemplars(self, exemplars: Iterable[tuple[bytes, Exemplar]]) -> list[tuple[bytes, Exemplar]]:
+        """Store the exemplars that are newer than the stored ones. Return those whose series is not known yet."""
         unknown, newer = [], []
         for key, exemplar in exemplars:
             slot = self._by_key.get(key)
@@ -201,14 +201,14 @@ class Table:
                 self._exemplars[slot] = exemplar
                 self.numbers.exemplars[slot] = exemplar_text(exemplar)
                 newer.append(slot)
-        self._renew(newer)
+        self._invalidate(newer)
         return unknown
 
-    def _renew(self, slots: Iterable[int]) -> None:
-        """Have the lines of these slots written anew."""
+    def _invalidate(self, slots: Iterable[int]) -> None:
+        """Invalidate the texts of these slots."""
         for group in {self._groups[slot] for slot in slots}:
             if group is not None:
-                group.changed()
+                group.invalidate()
 
 
 def is_newer(one: Exemplar, other: Exemplar | None) -> bool:
@@ -217,7 +217,7 @@ def is_newer(one: Exemplar, other: Exemplar | None) -> bool:
 
 
 def _total(values: Sequence[float]) -> float:
-    """The exact sum; what infinities and overflow make of it where there are any."""
+    """Return the exact sum, or the float sum in case of infinities or overflow."""
     try:
         return fsum(values)
     except (OverflowError, ValueError):

@@ -1,9 +1,9 @@
-"""prometheus-client's values in files of this process: what Counter, Gauge, Histogram and Summary write through.
+"""A value class for prometheus-client that stores Counter, Gauge, Histogram and Summary values in shared files.
 
-`install()` puts the class in place of the library's own; the metrics stay the library's, and so does the format of
-their files. What differs: a file belongs to one process for ever (identities do not come back, process ids do), a
-fork is noticed when it happens and not asked for at each increment, a full directory costs new series and not the
-process, and exemplars are kept.
+`install()` replaces the library's value class; the metric classes and the file format are the library's. Differences:
+a file is never reused by another process (identities are unique, process ids are not), forks are handled by a fork
+hook instead of a check at each increment, a full directory refuses new series instead of ending the process, and
+exemplars are kept.
 """
 
 import os
@@ -23,22 +23,22 @@ from .mapped import MappedFile, NoRoomError
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 
 
-class _Nowhere:
-    """The value of a series over the limit: its process counts on, and nobody reads it."""
+class _DiscardedCells:
+    """Cells in memory for a series that could not be stored: it can be written to, and is not exposed."""
 
     def __init__(self) -> None:
         self.cells = memoryview(array("d", [0.0, 0.0]))
 
 
 class Process:
-    """The files of this process; made at the first write after a start or a fork."""
+    """The files of this process, created at the first write after a start or a fork."""
 
     def __init__(self, prefix: str = "") -> None:
-        # Another thread may have held the parent's lock at the moment of a fork.
+        # A new lock: another thread may have held the parent's during the fork.
         self.lock = RLock()
         self.prefix = prefix
         self.refused = 0
-        """Series that found no room."""
+        """Number of series that could not be stored."""
         self._directory: Path | None = None
         self._presence: IO[str] | None = None
         self._files: dict[str, MappedFile] = {}
@@ -46,7 +46,7 @@ class Process:
 
     @property
     def identity(self) -> str:
-        """This process's name in the directory; it is announced by now."""
+        """The identity of this process. The first access announces it in the directory."""
         if self._presence is None:
             self._directory = Path(os.environ[DIRECTORY])
             self._identity = presence.new_identity(self.prefix)
@@ -54,7 +54,7 @@ class Process:
         return self._identity
 
     def cell(self, kind: str, key: bytes) -> tuple[Any, int]:
-        """The file of `kind` (such as counter or gauge_max) and the cell in it that is `key`'s value."""
+        """Return the file of `kind` (such as counter or gauge_max) and the index of `key`'s value in its cells."""
         try:
             file = self._files.get(kind)
             if file is None:
@@ -63,12 +63,12 @@ class Process:
                 file = self._files[kind] = MappedFile(self._directory / f"{kind}_{identity}.db")
             return file, file.position(key) // 8
         except (NoRoomError, OSError):
-            # A series that cannot be stored must not cost the request that counts it.
+            # A series that cannot be stored must not fail the request that counts it.
             self.refused += 1
-            return _Nowhere(), 0
+            return _DiscardedCells(), 0
 
-    def note_exemplar(self, key: bytes, exemplar: Exemplar) -> None:
-        """Keep `exemplar` as the newest of `key`."""
+    def store_exemplar(self, key: bytes, exemplar: Exemplar) -> None:
+        """Store `exemplar` as the newest of `key`."""
         try:
             if self._exemplars is None:
                 identity = self.identity
@@ -79,15 +79,15 @@ class Process:
             return
 
     def discard(self, kind: str) -> None:
-        """Close and remove the file of `kind`. Nothing may be written to it afterwards."""
+        """Close and remove the file of `kind`. It must not be written to afterwards."""
         with self.lock:
             file = self._files.pop(kind, None)
             if file is not None:
                 file.close()
                 file.path.unlink(missing_ok=True)
 
-    def forget(self) -> None:
-        """In a forked child: let go of the parent's files."""
+    def close(self) -> None:
+        """Close the files without removing them. A forked child calls this on its parent's."""
         for file in self._files.values():
             file.close()
         if self._exemplars is not None:
@@ -100,21 +100,21 @@ _process = Process()
 
 
 def process() -> Process:
-    """This process's files."""
+    """Return the files of this process."""
     return _process
 
 
 def _after_fork() -> None:
     global _process
     parent, _process = _process, Process(_process.prefix)
-    parent.forget()
+    parent.close()
 
 
 os.register_at_fork(after_in_child=_after_fork)
 
 
 class SharedValue:
-    """One series of this process. The interface is that of the library's value classes."""
+    """One series of this process, with the interface of the library's value classes."""
 
     _multiprocess = True
     __slots__ = ("_cell", "_file", "_key", "_kind", "_process", "_timed")
@@ -137,7 +137,7 @@ class SharedValue:
             self._attach()
 
     def _attach(self) -> None:
-        """Begin at 0 in this process's own file."""
+        """Start at 0 in this process's file."""
         self._process = _process
         self._file, self._cell = _process.cell(self._kind, self._key)
 
@@ -146,14 +146,14 @@ class SharedValue:
         with _process.lock:
             if self._process is not _process:
                 self._attach()
-            # The store is one aligned write of 8 bytes: a reader sees the old value or the new one. The sum begins
-            # with what the file says: another object may stand for the same series, after a `remove` for example.
+            # The store is one aligned write of 8 bytes: a reader sees the old value or the new one. The sum starts from
+            # the value in the file: another object may write the same series, after a `remove` for example.
             self._file.cells[self._cell] += amount
             if self._timed:
                 self._file.cells[self._cell + 1] = 0.0
 
     def set(self, value: float, timestamp: float | None = None) -> None:
-        """Set to `value`, as of `timestamp` in Unix time."""
+        """Set `value` with `timestamp` in Unix time."""
         with _process.lock:
             if self._process is not _process:
                 self._attach()
@@ -161,19 +161,19 @@ class SharedValue:
             self._file.cells[self._cell + 1] = timestamp or 0.0
 
     def get(self) -> float:
-        """This process's value."""
+        """Return this process's value."""
         with _process.lock:
             if self._process is not _process:
                 self._attach()
             return float(self._file.cells[self._cell])
 
     def set_exemplar(self, exemplar: Exemplar) -> None:
-        """Keep the exemplar where the aggregate finds it."""
+        """Store the exemplar in this process's file of exemplars."""
         with _process.lock:
-            _process.note_exemplar(self._key, exemplar)
+            _process.store_exemplar(self._key, exemplar)
 
     def get_exemplar(self) -> None:
-        """None: this process's own newest exemplar is of no use without the other processes'."""
+        """Return None: exemplars are only exposed by the aggregate of all processes."""
         return
 
 
@@ -189,9 +189,9 @@ def locate(value: SharedValue) -> tuple[Any, int]:
 
 
 def install(prefix: str = "") -> None:
-    """Have every metric that is made from now on write to the shared directory; nothing where there is none.
+    """Make all metrics created from now on write to the shared directory. Do nothing if there is none.
 
-    `prefix` goes before the process id in this process's identity.
+    `prefix` precedes the process id in this process's identity.
     """
     if os.environ.get(DIRECTORY):
         values.ValueClass = SharedValue

@@ -1,4 +1,4 @@
-"""What several of these tests work in."""
+"""Fixtures of these tests."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""A metrics directory and the processes that count in it, simulated in this one: files, locks and deaths are real."""
+"""A metrics directory whose processes are simulated in this one, with real files, locks and deaths."""
 
 import os
 import signal
@@ -53,11 +53,11 @@ class Worker:
             values._process = before
 
     def die(self) -> None:
-        self.process.forget()
+        self.process.close()
 
 
 class Keeper:
-    """A reader that folds the dead when it is in charge, as the exporter does."""
+    """A reader that folds dead processes while it holds the folding lock, as the exporter does."""
 
     def __init__(self, directory: Path, max_series: int, files: type[Files]) -> None:
         self.reader = Reader(directory, max_series, complain)
@@ -79,7 +79,7 @@ class Keeper:
 
 
 class Scene:
-    """A directory, and whoever works in it."""
+    """A directory and its processes."""
 
     def __init__(self, directory: Path, stack: ExitStack) -> None:
         self.directory = directory
@@ -104,13 +104,13 @@ class Scene:
         return made
 
     def reader(self, max_series: int = MANY, on_bad: OnBad | None = None) -> Reader:
-        """A new reader, which has read the directory."""
+        """Return a new reader that has read the directory."""
         made = Reader(self.directory, max_series, on_bad or complain)
         made.refresh()
         return made
 
     def samples(self) -> Samples:
-        """What a new reader sees."""
+        """Return the samples of a new reader."""
         return shown(self.reader())
 
     def names(self) -> set[str]:
@@ -119,17 +119,17 @@ class Scene:
 
 @contextmanager
 def scene() -> Iterator[Scene]:
-    """A new directory. Metrics that are made meanwhile write to it, through our values; everybody in it dies after."""
+    """Yield a new directory. Metrics created meanwhile write to it through our values; its processes end afterwards."""
     with tempfile.TemporaryDirectory(dir=FAST) as path, pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setenv(values.DIRECTORY, path)
         patch.setattr(library, "ValueClass", values.SharedValue)
         patch.setattr(values, "_process", values.Process())
-        stack.callback(lambda: values.process().forget())
+        stack.callback(lambda: values.process().close())
         yield Scene(Path(path), stack)
 
 
 def release(folder: Folder) -> None:
-    """What the end of the process in charge does."""
+    """Release the folding lock, as the end of its process does."""
     if folder._lock is not None:
         folder._lock.close()
         folder._lock = None

@@ -146,14 +146,14 @@ def waiting(single_flight: SingleFlight) -> int:
 def test_forty_scrapes_at_once_cost_one(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     counting(scene, 2)
     aggregate, go = scene.aggregate(), threading.Event()
-    make, made = aggregate._make, []
+    make, made = aggregate._build, []
 
     def slowly(**arguments: Any) -> bytes:
         made.append(arguments)
         assert go.wait(30)
         return make(**arguments)
 
-    monkeypatch.setattr(aggregate, "_make", slowly)
+    monkeypatch.setattr(aggregate, "_build", slowly)
     with ThreadPoolExecutor(40) as threads:
         answers = [threads.submit(aggregate.exposition, "") for _ in range(40)]
         wait_for(lambda: waiting(aggregate._single_flight) == 39, "thirty-nine to wait for the first")
@@ -192,7 +192,7 @@ def test_a_failure_is_everybodys_who_waits_and_the_next_scrape_succeeds(
         raise DirectoryGoneError("it is gone")
 
     with monkeypatch.context() as patch, ThreadPoolExecutor(5) as threads:
-        patch.setattr(aggregate, "_make", fail)
+        patch.setattr(aggregate, "_build", fail)
         answers = [threads.submit(aggregate.exposition, "") for _ in range(5)]
         wait_for(lambda: waiting(aggregate._single_flight) == 4, "four to wait for the first")
         go.set()

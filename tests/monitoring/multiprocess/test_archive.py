@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client.samples import Exemplar
 
-from app.monitoring.multiprocess.archive import MAGIC, MOST_DEAD_SHOWN, Archive, BadArchiveError, add_exactly, decode
+from app.monitoring.multiprocess.archive import MAGIC, MAX_DEAD_SHOWN, Archive, BadArchiveError, add_exactly, decode
 
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 FEW = settings(PATIENT, max_examples=40)
@@ -38,7 +38,7 @@ def archives(draw: st.DrawFn) -> Archive:
 
 
 def same(one: Archive, other: Archive) -> bool:
-    """Whether they are equal, with no number equal to itself."""
+    """Return True if they are equal, with NaN equal to NaN."""
     return one.folded == other.folded and repr(_without_order(one)) == repr(_without_order(other))
 
 
@@ -116,9 +116,9 @@ def test_a_copy_can_change_while_the_original_stays() -> None:
     archive.add("counter", [b"a"], [(1.0, 0.0)])
     content = archive.encode()
     copy = archive.copy()
-    copy.take_exemplars([(b"a", Exemplar({"trace_id": "1"}, 1.0, 5.0))])
+    copy.add_exemplars([(b"a", Exemplar({"trace_id": "1"}, 1.0, 5.0))])
     copy.add("counter", [b"a", b"b"], [(2.0, 0.0), (5.0, 0.0)])
-    copy.show("1-00000000", "gauge_all", [b"c"], [(1.0, 0.0)])
+    copy.add_all_gauges("1-00000000", "gauge_all", [b"c"], [(1.0, 0.0)])
     assert archive.encode() == content
     assert dict(zip(copy.keys, copy.first, strict=True)) == {("counter", b"a"): 3.0, ("counter", b"b"): 5.0}
     assert same(decode(copy.encode()), copy)
@@ -126,7 +126,7 @@ def test_a_copy_can_change_while_the_original_stays() -> None:
 
 def test_gauges_of_so_many_dead_are_shown_and_no_more() -> None:
     archive = Archive()
-    for number in range(3 * MOST_DEAD_SHOWN):
-        archive.show(f"{number}-00000000", "gauge_all", [b"c"], [(float(number), 0.0)])
+    for number in range(3 * MAX_DEAD_SHOWN):
+        archive.add_all_gauges(f"{number}-00000000", "gauge_all", [b"c"], [(float(number), 0.0)])
     shown = [int(identity.partition("-")[0]) for identity, _ in archive.shown]
-    assert shown == list(range(2 * MOST_DEAD_SHOWN, 3 * MOST_DEAD_SHOWN))
+    assert shown == list(range(2 * MAX_DEAD_SHOWN, 3 * MAX_DEAD_SHOWN))

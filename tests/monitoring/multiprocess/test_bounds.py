@@ -52,7 +52,7 @@ class Service:
 
 
 class Reads:
-    """What a reader reads of files of values and exemplars."""
+    """A counter of the files that readers read, and of their bytes."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.files = self.bytes = 0

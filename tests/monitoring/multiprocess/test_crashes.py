@@ -40,7 +40,7 @@ View = tuple[Samples, dict[Series, tuple[dict[str, str], float]]]
 
 
 class Stage:
-    """A directory in which one process lives, two have just died, and one was folded before.
+    """A directory with one live process, two that have just died and one that was folded before.
 
     Each has a counter, and unless it is `small` a histogram, exemplars, and gauges of `modes`.
     """
@@ -84,7 +84,7 @@ class Stage:
         return samples(text(reader)), {where: (dict(one.labels), one.value) for where, one in newest.items()}
 
     def fold(self, files: type[Files] = Files) -> bool:
-        """Whether a new process in charge gets through a fold."""
+        """Return True if a new holder of the folding lock completes a fold."""
         keeper = self.scene.keeper(files=files)
         try:
             keeper.fold()
@@ -212,7 +212,7 @@ class Knife:
 
 
 def gets_through(work: Callable[[], object], prepare: Callable[[], object]) -> bool:
-    """Whether a process that does `work` under what `prepare` has set up ends by itself."""
+    """Return True if a process that runs `prepare` and `work` exits normally."""
 
     def child() -> None:
         prepare()
@@ -235,7 +235,7 @@ def small_files(limit: int) -> Callable[[], None]:
 
 
 def scrape(directory: Path) -> None:
-    """What the exporter does for a scrape: read, set aside, fold."""
+    """Read, set aside and fold, as the exporter does for a scrape."""
     Aggregate(directory, folds=True).refresh()
 
 

@@ -1,4 +1,4 @@
-"""Whose the metrics directory is, and what it holds."""
+"""Ownership and content of the metrics directory."""
 
 import os
 import re

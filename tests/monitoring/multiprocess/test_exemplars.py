@@ -169,7 +169,7 @@ def test_exemplars_of_series_that_are_never_shown_do_not_pile_up(scene: Scene, m
         assert newest(keeper.reader) == {}
         sizes.add(len(keeper.reader._unplaced))
     assert sizes == {1}
-    values.process().forget()
+    values.process().close()
     keeper.fold()
     assert keeper.reader.archive.exemplars == {}
 
@@ -220,7 +220,7 @@ def test_labels_that_are_too_long_do_not_spoil_the_next_record(scene: Scene, bey
     writer, path = module.Writer(scene.directory, "1-00000000"), str(scene.directory / "1-00000000.exemplars")
     first, second = (json.dumps([name, f"{name}_total", {}, ""]).encode() for name in ("first", "second"))
     near = Exemplar({"a": "near"}, 1.0, 1.0)
-    long = Exemplar({"a": "x" * (module.MOST_TEXT - len('{"a":""}') + beyond)}, 2.0, 2.0)
+    long = Exemplar({"a": "x" * (module.MAX_LABELS_LENGTH - len('{"a":""}') + beyond)}, 2.0, 2.0)
     for key in (first, second):
         writer.write(key, near)
     writer.write(first, long)

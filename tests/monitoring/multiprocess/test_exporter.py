@@ -86,7 +86,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Running"]:
 
 
 def environment(directory: Path | None) -> dict[str, str]:
-    """What a process that counts in `directory` is started with."""
+    """Return the environment of a process that counts in `directory`."""
     plain = {**os.environ, "PYTHONPATH": str(ROOT)}
     plain.pop("PROMETHEUS_MULTIPROC_DIR", None)
     return plain if directory is None else {**plain, "PROMETHEUS_MULTIPROC_DIR": str(directory)}

@@ -1,4 +1,4 @@
-"""A bad file costs its own numbers only: it is set aside, counted, and every scrape succeeds."""
+"""Only a bad file's own values are missing: it is set aside and counted, and every scrape succeeds."""
 
 import errno
 import os
@@ -19,9 +19,9 @@ from app.monitoring.metrics.registry import registry
 from app.monitoring.multiprocess import source
 from app.monitoring.multiprocess.aggregate import Aggregate
 from app.monitoring.multiprocess.directory import ARCHIVE, SET_ASIDE, claim
-from app.monitoring.multiprocess.folder import LARGEST_SET_ASIDE, MOST_SET_ASIDE
+from app.monitoring.multiprocess.folder import MAX_SET_ASIDE, MAX_SET_ASIDE_BYTES
 from app.monitoring.multiprocess.mapped import MappedFile
-from app.monitoring.multiprocess.reader import LONGEST_MAKING
+from app.monitoring.multiprocess.reader import MAX_CREATION_SECONDS
 from tests.monitoring.multiprocess.simulated import OPENMETRICS, Samples, Scene, Worker, ended, forked, samples, series
 
 PATIENT = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -82,7 +82,7 @@ def header(used: int, rest: bytes = b"") -> Callable[[Path], None]:
 
 def old_and_empty(path: Path) -> None:
     path.touch()
-    long_ago = path.stat().st_mtime - LONGEST_MAKING - 1
+    long_ago = path.stat().st_mtime - MAX_CREATION_SECONDS - 1
     os.utime(path, (long_ago, long_ago))
 
 
@@ -156,7 +156,7 @@ def test_a_file_that_nobody_may_read_is_set_aside(scene: Scene) -> None:
     assert ended(forked(work)) == 0
 
 
-@pytest.mark.parametrize("number", sorted(source.OUT_OF_MEANS))
+@pytest.mark.parametrize("number", sorted(source.EXHAUSTED))
 def test_want_of_descriptors_or_memory_is_no_fault_of_a_file(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
@@ -288,8 +288,8 @@ def test_eight_bad_files_are_kept_for_diagnosis_and_a_mebibyte_of_each(scene: Sc
         assert scrape(aggregate) == {HITS: 2}
         assert not bad.exists()
     kept = list((scene.directory / SET_ASIDE).iterdir())
-    assert len(kept) == MOST_SET_ASIDE == 8
-    assert sum(file.stat().st_size for file in kept) == 8 * LARGEST_SET_ASIDE == 8 << 20
+    assert len(kept) == MAX_SET_ASIDE == 8
+    assert sum(file.stat().st_size for file in kept) == 8 * MAX_SET_ASIDE_BYTES == 8 << 20
 
 
 def test_a_bad_file_that_cannot_be_set_aside_is_left_out_each_time(

@@ -1,4 +1,4 @@
-"""Who folds, and what is left where folding fails."""
+"""The folding lock, and the state after a failed fold."""
 
 import errno
 import fcntl
@@ -15,7 +15,7 @@ from app.monitoring.multiprocess.archive import Files
 from app.monitoring.multiprocess.directory import ARCHIVE, FOLDING_LOCK
 from app.monitoring.multiprocess.folder import Folder
 from app.monitoring.multiprocess.presence import SUFFIX
-from app.monitoring.multiprocess.reader import LONGEST_MAKING
+from app.monitoring.multiprocess.reader import MAX_CREATION_SECONDS
 from tests.monitoring.multiprocess.simulated import Scene, Worker, forked, kill, release, series
 
 HITS = series("hits_total")
@@ -129,7 +129,7 @@ def test_what_a_process_that_died_while_it_announced_itself_has_left_is_removed_
     with held.open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for path in (left, held, other):
-            long_ago = path.stat().st_mtime - LONGEST_MAKING - 1
+            long_ago = path.stat().st_mtime - MAX_CREATION_SECONDS - 1
             os.utime(path, (long_ago, long_ago))
         keeper.fold()
         assert [path.exists() for path in (left, new, held, other)] == [False, True, True, True]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client import Counter, Gauge, metrics
 
-from app.monitoring.multiprocess.archive import MOST_DEAD_SHOWN
+from app.monitoring.multiprocess.archive import MAX_DEAD_SHOWN
 from app.monitoring.multiprocess.directory import claim
 from app.monitoring.multiprocess.gauges import MODES
 from app.monitoring.multiprocess.labels import OVERFLOW
@@ -117,7 +117,7 @@ def test_of_two_processes_with_one_id_it_is_the_living_that_is_seen(scene: Scene
 
 def test_gauges_of_mode_all_are_shown_of_the_last_dead_only(scene: Scene) -> None:
     keeper, dead = scene.keeper(), []
-    for number in range(MOST_DEAD_SHOWN + 5):
+    for number in range(MAX_DEAD_SHOWN + 5):
         worker = scene.worker()
         dead.append(pid_of(worker.identity))
         setting(worker, "all", number)
@@ -200,10 +200,10 @@ def test_label_sets_of_an_earlier_service_take_no_place_in_the_next_ones_archive
 
 def test_texts_of_gauges_that_are_shown_no_more_are_forgotten(scene: Scene) -> None:
     keeper = scene.keeper()
-    for _ in range(MOST_DEAD_SHOWN + 10):
+    for _ in range(MAX_DEAD_SHOWN + 10):
         worker = scene.worker()
         with worker.at_work():
             Gauge("depth", "Depth.", registry=None, multiprocess_mode="all").set(7)
         worker.die()
         keeper.scrape()
-    assert len(keeper.reader.gauges._starts) == MOST_DEAD_SHOWN
+    assert len(keeper.reader.gauges._starts) == MAX_DEAD_SHOWN

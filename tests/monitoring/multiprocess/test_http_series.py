@@ -1,4 +1,4 @@
-"""A request's nine additions under one lock are those of the library's values, one by one, whatever the files do."""
+"""A request's nine additions under one lock equal those through the library's values, in every state of the files."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ def http(found: Samples) -> Samples:
 
 
 def expected(requests: list[Asked]) -> Samples:
-    """What the library's own values make of the same requests, added one by one."""
+    """Return the samples of the library's values after the same requests."""
     registry = CollectorRegistry()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(library, "ValueClass", MutexValue)
@@ -113,7 +113,7 @@ def test_what_finds_no_room_costs_its_own_count_only(scene: Scene, monkeypatch: 
 
 
 class Counted:
-    """A lock that says how often it was taken."""
+    """A lock that counts how often it was taken."""
 
     def __init__(self) -> None:
         self.taken = 0

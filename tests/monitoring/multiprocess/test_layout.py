@@ -1,4 +1,4 @@
-"""What is learned of a file, entry by entry as it grows."""
+"""The cached layout of a growing file."""
 
 import struct
 from contextlib import closing
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.monitoring.multiprocess.layout import BadFileError, Key, Layout, parse, used, written
+from app.monitoring.multiprocess.layout import BadFileError, Key, Layout, encode_key, parse, used
 from app.monitoring.multiprocess.mapped import MappedFile
 from tests.monitoring.multiprocess import simulated
 
@@ -68,7 +68,7 @@ def test_values_of_less_than_the_layout_are_bad() -> None:
 @given(TEXTS.filter(bool), TEXTS, st.dictionaries(TEXTS, TEXTS, min_size=1, max_size=4), TEXTS)
 def test_a_key_is_read_as_it_was_written(metric: str, sample: str, labels: dict[str, str], text: str) -> None:
     key = Key(metric, sample, tuple(sorted(labels.items())), text)
-    assert parse(written(key, key.labels)) == key
+    assert parse(encode_key(key, key.labels)) == key
 
 
 def test_half_a_surrogate_pair_is_shown_as_a_question_mark() -> None:

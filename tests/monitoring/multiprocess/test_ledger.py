@@ -38,7 +38,7 @@ STEPS = st.one_of(
 
 
 class Ledger:
-    """What each process counted, by series: as fractions, or as the float64 that the process has."""
+    """The counts of each process by series, as fractions or float64."""
 
     def __init__(self, zero: Any) -> None:
         self._zero = zero

@@ -1,4 +1,4 @@
-"""The files that processes write: the library's format, room that is there before it is used, growth."""
+"""Memory-mapped files: the library's format, allocation before use, growth."""
 
 import errno
 import mmap
@@ -16,7 +16,7 @@ from prometheus_client import Counter
 from prometheus_client.mmap_dict import MmapedDict
 
 from app.monitoring.multiprocess import mapped, values
-from app.monitoring.multiprocess.mapped import FIRST_SIZE, HEADER, MappedFile, NoRoomError
+from app.monitoring.multiprocess.mapped import HEADER, INITIAL_SIZE, MappedFile, NoRoomError
 from tests.monitoring.multiprocess import simulated
 from tests.monitoring.multiprocess.simulated import Samples, Scene, ended, forked, series
 
@@ -56,7 +56,7 @@ def test_growth_past_the_first_size_keeps_every_value_in_its_place(tmp_path: Pat
         key = f"key {number} " + "x" * 60
         positions[key] = file.position(key.encode())
         write(file, key, number)
-    assert file.path.stat().st_size == 8 * FIRST_SIZE
+    assert file.path.stat().st_size == 8 * INITIAL_SIZE
     assert all(file.position(key.encode()) == position for key, position in positions.items())
     assert {key: value for key, (value, _) in as_the_library_reads(file.path).items()} == {
         key: number for number, key in enumerate(positions)
@@ -66,14 +66,14 @@ def test_growth_past_the_first_size_keeps_every_value_in_its_place(tmp_path: Pat
 
 def test_one_key_may_be_longer_than_several_first_sizes(tmp_path: Path) -> None:
     file = MappedFile(tmp_path / "counter_1.db")
-    write(file, "x" * 5 * FIRST_SIZE, 3)
-    assert as_the_library_reads(file.path) == {"x" * 5 * FIRST_SIZE: (3, 0)}
+    write(file, "x" * 5 * INITIAL_SIZE, 3)
+    assert as_the_library_reads(file.path) == {"x" * 5 * INITIAL_SIZE: (3, 0)}
     file.close()
 
 
 def test_disk_blocks_are_there_before_they_are_used(tmp_path: Path) -> None:
     file = MappedFile(tmp_path / "counter_1.db")
-    assert file.path.stat().st_blocks * 512 >= FIRST_SIZE
+    assert file.path.stat().st_blocks * 512 >= INITIAL_SIZE
     file.close()
 
 
@@ -90,11 +90,11 @@ def test_without_allocation_the_file_is_filled_with_zeros(
 ) -> None:
     monkeypatch.setattr(os, "posix_fallocate", failing(number))
     file = MappedFile(tmp_path / "counter_1.db")
-    assert file.path.stat().st_blocks * 512 >= FIRST_SIZE
+    assert file.path.stat().st_blocks * 512 >= INITIAL_SIZE
     write(file, "first", 1)
-    write(file, "x" * FIRST_SIZE, 2)
-    assert file.path.stat().st_size == 2 * FIRST_SIZE
-    assert as_the_library_reads(file.path) == {"first": (1, 0), "x" * FIRST_SIZE: (2, 0)}
+    write(file, "x" * INITIAL_SIZE, 2)
+    assert file.path.stat().st_size == 2 * INITIAL_SIZE
+    assert as_the_library_reads(file.path) == {"first": (1, 0), "x" * INITIAL_SIZE: (2, 0)}
     file.close()
 
 
@@ -144,12 +144,12 @@ def test_growth_that_fails_leaves_the_file_as_it_was_and_the_next_attempt_succee
         patch.setattr(module, simulated_by, failing(errno.ENOMEM if module is mmap else errno.ENOSPC))
         for _ in range(2):
             with pytest.raises((NoRoomError, OSError)):
-                file.position(b"x" * FIRST_SIZE)
+                file.position(b"x" * INITIAL_SIZE)
     write(file, "first", 2)
     write(file, "second", 3)
     assert as_the_library_reads(file.path) == {"first": (2, 0), "second": (3, 0)}
-    write(file, "x" * FIRST_SIZE, 4)
-    assert as_the_library_reads(file.path) == {"first": (2, 0), "second": (3, 0), "x" * FIRST_SIZE: (4, 0)}
+    write(file, "x" * INITIAL_SIZE, 4)
+    assert as_the_library_reads(file.path) == {"first": (2, 0), "second": (3, 0), "x" * INITIAL_SIZE: (4, 0)}
     file.close()
 
 
@@ -227,10 +227,10 @@ def test_a_series_without_room_costs_nobody_else(scene: Scene, monkeypatch: pyte
         with monkeypatch.context() as patch:
             patch.setattr(mapped, "_allocate", failing(errno.ENOSPC))
             rides = Counter("rides", "Rides.", ("place", "kind"), registry=None)
-            rides.labels("Kuta", "x" * FIRST_SIZE).inc(3)
+            rides.labels("Kuta", "x" * INITIAL_SIZE).inc(3)
         assert worker.process.refused == 1
-        rides.labels("Kuta", "x" * FIRST_SIZE).inc(3)
+        rides.labels("Kuta", "x" * INITIAL_SIZE).inc(3)
         hits.labels("Ubud").inc(2)
-        assert rides.labels("Kuta", "x" * FIRST_SIZE)._value.get() == 6
+        assert rides.labels("Kuta", "x" * INITIAL_SIZE)._value.get() == 6
         rides.labels("Sanur", "y").inc()
     assert scene.samples() == {series("hits_total", place="Ubud"): 4, series("rides_total", place="Sanur", kind="y"): 1}

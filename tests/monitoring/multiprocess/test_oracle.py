@@ -42,7 +42,7 @@ TERMS = st.one_of(st.integers(-999, 999), st.sampled_from([0.1, -0.5, math.inf, 
 
 @dataclass(frozen=True)
 class Spec:
-    """A metric; its name comes from its place."""
+    """A metric named after its index."""
 
     kind: str
     labels: tuple[str, ...]
@@ -125,7 +125,7 @@ class Play:
             self._keeper.fold()
 
     def assert_same(self, reader: Reader) -> None:
-        """What `reader` shows is what the library makes of all files that there ever were."""
+        """Assert that `reader` exposes the same as the library does for all files that ever existed."""
         for process in self._processes:
             self._copy(process.identity)
         for identity in self._dead:

@@ -1,4 +1,4 @@
-"""Who lives: whoever holds the lock on its own file, however it ends."""
+"""Liveness by locked presence files, for every way a process can end."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What happens between two looks at the directory: nothing is lost, nobody is taken for dead, totals never fall."""
+"""Changes between two listings of the directory: no loss, no live process taken for dead, no falling totals."""
 
 import mmap
 import os
@@ -12,7 +12,7 @@ from prometheus_client import Counter, Gauge
 
 from app.monitoring.multiprocess import folder, presence, reader
 from app.monitoring.multiprocess.archive import Archive, replace
-from app.monitoring.multiprocess.reader import MOST_ATTEMPTS, DirectoryGoneError, Listing, Reader, RestlessError
+from app.monitoring.multiprocess.reader import MAX_ATTEMPTS, DirectoryGoneError, Listing, Reader, RestlessError
 from tests.monitoring.multiprocess import simulated
 from tests.monitoring.multiprocess.simulated import (
     Scene,
@@ -202,7 +202,7 @@ def test_files_that_vanish_between_the_listing_and_the_fold_cost_nothing_else(
         assert keeper.fold() == 1
     assert scene.samples() == {HITS: 2}
     keeper.folder.set_aside(scene.directory / "counter_1-00000000.db")  # which has gone by itself
-    assert not reader.was_given_up(str(scene.directory / "counter_1-00000000.db"))
+    assert not reader.is_abandoned(str(scene.directory / "counter_1-00000000.db"))
 
 
 def test_a_reader_gives_up_when_the_archive_is_replaced_during_each_of_fifty_attempts(
@@ -218,9 +218,9 @@ def test_a_reader_gives_up_when_the_archive_is_replaced_during_each_of_fifty_att
 
     with monkeypatch.context() as patch:
         interrupted(patch, restless())
-        with pytest.raises(RestlessError, match=f"was replaced {MOST_ATTEMPTS} times while it was read"):
+        with pytest.raises(RestlessError, match=f"was replaced {MAX_ATTEMPTS} times while it was read"):
             watcher.refresh()
-    assert next(attempts) == MOST_ATTEMPTS == 50
+    assert next(attempts) == MAX_ATTEMPTS == 50
     watcher.refresh()
     assert shown(watcher) == {HITS: 2}
 
@@ -274,7 +274,7 @@ def test_a_value_that_is_read_while_it_is_written_is_the_old_or_the_new(scene: S
 
 def test_totals_never_fall_while_real_processes_are_killed_and_end_exactly_at_what_they_did(scene: Scene) -> None:
     done = memoryview(mmap.mmap(-1, 8 * 12)).cast("q")
-    """What each child has completed."""
+    """Number of increments that each child has completed."""
 
     def work(place: int) -> None:
         hits = Counter("hits", "Hits.", registry=None)

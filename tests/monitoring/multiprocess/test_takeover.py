@@ -131,7 +131,7 @@ def test_a_claim_at_any_step_of_a_fold_starts_from_nothing(*, known: bool) -> No
             steps = Steps(at, lambda where=place.directory: claim(where).close())  # type: ignore[misc]
             assert exporter.folder is not None
             exporter.folder._files = watched(steps.point)
-            for owner, name in ((Reader, "read_source"), (Reader, "_load_archive"), (Folder, "_with")):
+            for owner, name in ((Reader, "read_source"), (Reader, "_load_archive"), (Folder, "_folded_archive")):
                 patch.setattr(owner, name, steps.around(getattr(owner, name)))
             exporter.refresh()
             patch.undo()

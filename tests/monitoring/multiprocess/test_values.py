@@ -298,7 +298,7 @@ def test_the_library_writes_through_our_values_only_where_there_is_a_directory(
     assert library.ValueClass is values.SharedValue
     Counter("hits", "Hits.", registry=None).inc()
     assert len(list(tmp_path.glob(f"counter_exporter{os.getpid()}-*.db"))) == 1
-    values.process().forget()
+    values.process().close()
 
 
 def test_the_library_itself_shows_what_this_process_has_counted(scene: Scene) -> None:

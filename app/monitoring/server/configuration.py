@@ -14,7 +14,7 @@ from . import master
 
 Hook = Callable[..., object]
 PACKAGE = __package__.rpartition(".")[0]
-# What every worker needs whatever the application is: imported once, by the master.
+# Modules that every worker needs: imported once, by the master.
 PRELOADED = ("uvloop", "uvicorn.lifespan.on", "uvicorn.protocols.http.httptools_impl")
 HOST_COLLECTOR = f"{PACKAGE}.metrics.host:collect"
 
@@ -26,7 +26,7 @@ def settings_of(
     collectors: Sequence[str] | None,
     given: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return what gunicorn_conf.py defines: the package's settings and hooks, with those of `given`."""
+    """Return the variables of gunicorn_conf.py: the package's settings and hooks, combined with those of `given`."""
     logging.configure(**options.logging)
     ours: dict[str, Any] = {
         "wsgi_app": app,
@@ -43,7 +43,7 @@ def settings_of(
         "proc_name": options.service,
         # Heartbeats go to memory: on a disk they would block the event loop.
         "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else None,  # noqa: S108
-        # It fails on read-only and homeless containers, and nothing here uses it.
+        # Fails in containers with a read-only file system or without a home directory; unused here.
         "control_socket_disable": True,
     }
     given = dict(given)
@@ -70,11 +70,11 @@ def _starting(
     collectors: Sequence[str],
     theirs: Hook | None,
 ) -> Hook:
-    """Return the hook of the start. The service's own has the ports and the directory, and may call sys.exit."""
+    """Return the on_starting hook. `theirs` runs after ports and directory are claimed, and may call sys.exit."""
 
     def on_starting(server: Any) -> None:
-        """Take what the service needs, or end with one line that says what is wrong: no worker runs yet."""
-        prepare(options.namespace, options.max_series)  # its limit and its namespace hold in every worker
+        """Claim ports and directory and start the exporter; exit with a one-line error before any worker runs."""
+        prepare(options.namespace, options.max_series)  # every worker inherits limit and namespace
         try:
             check_options(options)
             # Before the directory is claimed: locks on a network file system may not be granted.
@@ -99,7 +99,7 @@ def _starting(
 
 
 def _compose(name: str, ours: Hook, theirs: Hook) -> Hook:
-    """Call the package's hook and then the service's; at the end of all the other way round."""
+    """Return a hook that calls the package's, then the service's. For on_exit in the reverse order."""
     # An exception in a hook would end the service.
     theirs = master.never_raises(theirs)
     if name == "on_exit":
@@ -110,32 +110,32 @@ def _compose(name: str, ours: Hook, theirs: Hook) -> Hook:
 
         return on_exit
 
-    # gunicorn counts a hook's parameters.
-    def of_worker(server: Any, worker: Any) -> None:
+    # gunicorn checks the number of a hook's parameters.
+    def worker_hook(server: Any, worker: Any) -> None:
         ours(server, worker)
         theirs(server, worker)
 
-    return of_worker
+    return worker_hook
 
 
 def _hooks(options: Options) -> dict[str, Hook]:
     def pre_fork(server: Any, worker: Any) -> None:
-        """In the master, before each fork."""
+        """Run in the master before each fork."""
         master.before_fork(server, worker)
 
     def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001
-        """In the worker: a tracer provider of its own, since exporters and channels do not survive a fork."""
+        """Run in the worker. It gets its own tracer provider: exporters and channels do not survive a fork."""
         process.set_worker_slot(worker.slot)
         if options.traced:
             tracing.configure(**options.tracing_arguments)
             tracing.instrument_libraries(options.instrument_libraries)  # the application is imported next
 
     def child_exit(server: Any, worker: Any) -> None:
-        """In the master, after a worker has ended."""
+        """Run in the master after a worker has ended."""
         master.after_exit(server, worker)
 
     def on_exit(server: Any) -> None:
-        """In the master, after the last worker."""
+        """Run in the master after the last worker."""
         master.account_for_killed(server)
         master.stop_exporter()
 

@@ -1,4 +1,4 @@
-"""gunicorn's logger. A module of its own, so that logging works where gunicorn is not installed."""
+"""gunicorn's logger. In a separate module, so that logging works without gunicorn."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from ..logging import adopt_server_loggers
 
 
 class GunicornLogger(GunicornBaseLogger):  # type: ignore[misc]
-    """gunicorn's logger on our handler. The configuration file has called `configure` before gunicorn makes it."""
+    """gunicorn's logger on our handler. The configuration file calls `configure` before gunicorn creates it."""
 
     def setup(self, cfg: Any) -> None:
-        """Leave gunicorn's own handlers out."""
+        """Set up without gunicorn's own handlers."""
         self.cfg = cfg
         adopt_server_loggers()
         self.loglevel = self.error_log.getEffectiveLevel()

@@ -1,6 +1,6 @@
-"""What the gunicorn master does for the metrics: keeps the exporter alive and accounts for the workers.
+"""The gunicorn master's tasks: claim ports and directory, supervise the exporter, count starts and exits of workers.
 
-Called from the hooks of gunicorn_conf.py, which must never raise: an exception in a hook ends the whole service.
+Called from the hooks of gunicorn_conf.py, which must never raise: an exception in a hook ends the service.
 """
 
 import contextlib
@@ -35,12 +35,12 @@ Address = tuple[str, int]
 
 
 class StartError(Exception):
-    """The service cannot start: one line that names the setting, its value and what is wanted."""
+    """The service cannot start; the message is one line with the setting, its value and the form that is wanted."""
 
 
 @dataclass
-class _Held:
-    """What the master holds from start to end. It lives here and not in the configuration, which SIGHUP reads anew."""
+class _Resources:
+    """The master's resources. Not kept in the configuration, which SIGHUP reloads."""
 
     lock: IO[str] | None = None
     directory: Path | None = None
@@ -48,24 +48,24 @@ class _Held:
     exporter: "ExporterSupervisor | None" = None
 
 
-_held = _Held()
-FIRST_RESTART_DELAY, LONGEST_RESTART_DELAY = 0.1, 10.0
+_resources = _Resources()
+MIN_RESTART_DELAY, MAX_RESTART_DELAY = 0.1, 10.0
 
-# What a worker notes about its own end, in one byte of memory that it shares with the master. A worker that could
-# note nothing was killed from outside, or crashed.
+# Exit reasons that a worker writes into one byte of memory shared with the master. A worker that wrote none was killed
+# or has crashed.
 EXIT_REASONS = {0: "killed", 1: "stopped", 2: "max_requests"}
 STOPPED, MAX_REQUESTS = 1, 2
 
 
 def never_raises(hook: Callable[Params, object]) -> Callable[Params, None]:
-    """A hook that logs and counts what it catches: gunicorn treats an exception in a hook as the end of the service."""
+    """Return a hook that logs and counts exceptions: one that gunicorn sees ends the service."""
 
     @functools.wraps(hook)
     def safe(*args: Params.args, **kwargs: Params.kwargs) -> None:
         try:
             hook(*args, **kwargs)
-        except Exception:  # noqa: BLE001 -- whatever it is, the service goes on
-            # The disk may be full or the directory gone: then neither can be noted, and the service goes on still.
+        except Exception:  # noqa: BLE001 -- no error of a hook may end the service
+            # Logging and counting may fail too, on a full disk or without the directory.
             with contextlib.suppress(Exception):
                 get_logger("gunicorn.hooks").exception("hook_failed", hook=hook.__name__)
             with contextlib.suppress(Exception):
@@ -75,7 +75,7 @@ def never_raises(hook: Callable[Params, object]) -> Callable[Params, None]:
 
 
 class ExporterSupervisor:
-    """Runs the exporter on a socket that this process has bound, and starts it again when it ends."""
+    """A supervisor that runs the exporter on a socket bound by this process, and restarts it when it ends."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class ExporterSupervisor:
         max_series: int,
         backoff: Backoff | None = None,
     ) -> None:
-        self._backoff = backoff or Backoff(FIRST_RESTART_DELAY, LONGEST_RESTART_DELAY)
+        self._backoff = backoff or Backoff(MIN_RESTART_DELAY, MAX_RESTART_DELAY)
         self._listener = close_in_children(listener)
         self._arguments = ["--fd", str(listener.fileno()), "--end-with-stdin", "--logging", json.dumps(log)]
         self._arguments += ["--max-series", str(max_series)]
@@ -98,7 +98,7 @@ class ExporterSupervisor:
 
     @property
     def pid(self) -> int:
-        """Process id of the exporter that runs now."""
+        """Process id of the running exporter."""
         return self._companion.pid
 
     def _start(self) -> Companion:
@@ -117,7 +117,7 @@ class ExporterSupervisor:
                 if not self._stopping.wait(delay):
                     with no_fork():
                         self._restart()
-            except Exception:  # noqa: BLE001 -- whatever it was, the next attempt may succeed
+            except Exception:  # noqa: BLE001 -- the next attempt may succeed
                 get_logger("exporter").exception("exporter_not_started")
 
     def _restart(self) -> None:
@@ -127,7 +127,7 @@ class ExporterSupervisor:
         catalogue().exporter_restarts.inc()
 
     def stop(self) -> None:
-        """End the exporter and wait for it."""
+        """Stop the exporter and wait for its end."""
         with no_fork():
             self._stopping.set()
         self._companion.stop()
@@ -141,7 +141,7 @@ def note_live_workers(live: int, configured: int) -> None:
 
 
 def note_build(version: str, environment: str) -> None:
-    """Say what runs."""
+    """Set the build_info gauge."""
     catalogue().build_info.labels(version, platform.python_version(), environment).set(1)
 
 
@@ -151,13 +151,13 @@ def before_fork(server: Any, worker: Any) -> None:
     taken = {other.slot for other in server.WORKERS.values()}
     worker.slot = next(slot for slot in itertools.count() if slot not in taken)
     catalogue().worker_boots.inc()
-    if _held.directory is not None:
-        _held.directory.mkdir(parents=True, exist_ok=True)  # a worker that does not find it would end the service
+    if _resources.directory is not None:
+        _resources.directory.mkdir(parents=True, exist_ok=True)  # without it no worker boots
     note_live_workers(len(server.WORKERS) + 1, server.num_workers)
 
 
 def after_exit(server: Any, worker: Any) -> None:
-    """Count the end of a worker by reason. The exporter sees by itself who has ended, and keeps what they counted."""
+    """Count the exit of a worker by reason. The exporter detects the exit itself and folds the worker's values."""
     note_live_workers(len(server.WORKERS), server.num_workers)
     reason = "timeout" if worker.aborted else EXIT_REASONS.get(worker.exit_note[0], "killed")
     worker.exit_note.close()
@@ -165,16 +165,16 @@ def after_exit(server: Any, worker: Any) -> None:
 
 
 def account_for_killed(server: Any, timeout: float = 2.0) -> None:
-    """Wait up to `timeout` seconds for the workers that gunicorn killed at its end, and run `child_exit` for each.
+    """Wait up to `timeout` seconds for the workers that gunicorn has killed at its end, and run `child_exit` for each.
 
-    gunicorn sends SIGKILL and reaps once, without waiting: a worker that has not ended by then would not be counted.
+    gunicorn sends SIGKILL and reaps once, without waiting: a worker that ends later would not be counted.
     """
     deadline = time.monotonic() + timeout
     while server.WORKERS and time.monotonic() < deadline:
         for pid, worker in list(server.WORKERS.items()):
             try:
                 ended, _ = os.waitpid(pid, os.WNOHANG)
-            except ChildProcessError:  # it was reaped elsewhere
+            except ChildProcessError:  # already reaped
                 ended = pid
             if ended:
                 del server.WORKERS[pid]
@@ -183,17 +183,17 @@ def account_for_killed(server: Any, timeout: float = 2.0) -> None:
 
 
 def take_ports_and_directory(*, api: Address, metrics: Address, directory: Path) -> None:
-    """Bind the metrics port, make sure of the API's, and claim the metrics directory; raises StartError."""
+    """Claim the metrics directory, check that the API's port is free, and bind the metrics port. Raise StartError."""
     if "GUNICORN_PID" in os.environ:
         # Two masters would share one directory and one metrics port.
         raise StartError("SIGUSR2 is not supported: start a second service, or send SIGHUP to replace the workers")
     try:
-        _held.lock = close_in_children(claim(directory))
-        _held.directory = directory
+        _resources.lock = close_in_children(claim(directory))
+        _resources.directory = directory
     except DirectoryError as error:
         raise StartError(str(error)) from error
     _listen("PORT", api).close()
-    _held.listener = _listen("METRICS_PORT", metrics)
+    _resources.listener = _listen("METRICS_PORT", metrics)
 
 
 def _listen(name: str, address: Address) -> socket.socket:
@@ -208,9 +208,9 @@ def _listen(name: str, address: Address) -> socket.socket:
 
 
 def preload(*modules: str) -> None:
-    """Import once, before the forks, what every worker needs; then keep the collector off the shared pages.
+    """Import modules before the forks, then freeze the garbage collector so that their pages stay shared.
 
-    Modules only: the application, its connections and channels are made after the fork.
+    Modules only: the application, its connections and channels are created after the fork.
     """
     for module in modules:
         importlib.import_module(module)
@@ -219,16 +219,16 @@ def preload(*modules: str) -> None:
 
 
 def start_exporter(collectors: Sequence[str], log: Mapping[str, Any], max_series: int = MAX_SERIES_PER_METRIC) -> None:
-    """Start the exporter on the port taken before.
+    """Start the exporter on the port that `take_ports_and_directory` has bound.
 
-    `log` is what `logging.configure` takes; `max_series` is for each metric, over all processes.
+    `log` is the arguments of `logging.configure`; `max_series` limits each metric over all processes.
     """
-    if _held.listener is not None:
-        _held.exporter = ExporterSupervisor(_held.listener, collectors, log, max_series)
+    if _resources.listener is not None:
+        _resources.exporter = ExporterSupervisor(_resources.listener, collectors, log, max_series)
 
 
 def stop_exporter() -> None:
-    """End the exporter, if it was started."""
-    if _held.exporter is not None:
-        _held.exporter.stop()
-        _held.exporter = None
+    """Stop the exporter if it was started."""
+    if _resources.exporter is not None:
+        _resources.exporter.stop()
+        _resources.exporter = None

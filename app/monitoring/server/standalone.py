@@ -1,7 +1,7 @@
-"""A worker under another process manager than gunicorn: `uvicorn --workers N`, `fastapi run --workers N`.
+"""A worker under a process manager other than gunicorn: `uvicorn --workers N`, `fastapi run --workers N`.
 
-The constraint to know: no process of the package stands above the workers, so the first worker of a process manager
-claims the metrics directory on behalf of it. A replaced worker finds the claim and keeps what was counted before.
+Constraint: the manager runs no code of the package, so its first worker claims the metrics directory on its behalf.
+Later workers find the claim and leave the existing totals.
 """
 
 import fcntl
@@ -25,12 +25,12 @@ from ..traces.environment import check_options
 
 OWNER, OWNER_LOCK, NOTES = "owner", "owner.lock", "doctor.notes"
 # Files kept open until this process ends: their locks mark the slots in use.
-_held: list[IO[str]] = []
+_slot_locks: list[IO[str]] = []
 
 
 def start(options: Options) -> None:
-    """Set up this worker. Raises OptionsError where the metrics directory is unset or of another service."""
-    if _held:
+    """Set up this worker. Raise OptionsError if the metrics directory is unset or claimed by another service."""
+    if _slot_locks:
         return
     logging.configure(**options.logging)
     directory = options.metrics_directory
@@ -67,7 +67,7 @@ def is_worker() -> bool:
 
 
 def _manager() -> str:
-    """Return the process manager's id and start time. A process that nobody spawned is its own."""
+    """Return the process manager's id and start time. A process not spawned by multiprocessing is its own manager."""
     parent = multiprocessing.parent_process()
     pid = os.getpid() if parent is None or parent.pid is None else parent.pid
     return f"{pid} {psutil.Process(pid).create_time()}"
@@ -111,5 +111,5 @@ def _lock_slot(directory: Path) -> int:
             file.close()
             slot += 1
         else:
-            _held.append(close_in_children(file))
+            _slot_locks.append(close_in_children(file))
             return slot

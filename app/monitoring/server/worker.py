@@ -64,11 +64,11 @@ os.register_at_fork(before=_Fork.before, after_in_parent=_Fork.after_in_parent, 
 
 
 def _ignore(*_: object) -> None:
-    """Handle a signal by doing nothing."""
+    """Ignore a signal."""
 
 
 def _ignore_stop_signals() -> None:
-    """Ignore stop signals for good. Python's finalization replaces handlers, but not SIG_IGN, by the default action."""
+    """Ignore stop signals until exit. Finalization resets handlers, but not SIG_IGN, to the default action."""
     for handler in (_ignore, signal.SIG_IGN):
         for number in STOP_SIGNALS:
             signal.signal(number, handler)
@@ -89,7 +89,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]
     CONFIG_KWARGS: dict[str, Any] = {  # noqa: RUF012 -- the base class declares it so
         "loop": "uvloop",
         "http": "httptools",
-        # The application applies X-Forwarded-For itself, after it has noted the socket's real peer.
+        # The application applies X-Forwarded-For itself, after recording the socket's real peer.
         "proxy_headers": False,
         "server_header": False,
         "access_log": False,

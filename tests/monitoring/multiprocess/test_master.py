@@ -1,4 +1,4 @@
-"""What the master keeps and counts, hook by hook."""
+"""State and metrics of the master, by hook."""
 
 import gc
 import mmap
@@ -31,9 +31,9 @@ NOWHERE = "tests.monitoring.multiprocess.test_exporter:nowhere"
 
 @pytest.fixture(autouse=True)
 def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """What this test's master holds; it is let go afterwards."""
-    own = master._Held()
-    monkeypatch.setattr(master, "_held", own)
+    """The resources of this test's master, released afterwards."""
+    own = master._Resources()
+    monkeypatch.setattr(master, "_resources", own)
     yield own
     master.stop_exporter()
     for item in (own.lock, own.listener):
@@ -242,7 +242,7 @@ def test_an_exporter_that_cannot_start_is_tried_again_until_it_is_stopped(
     held: Any, shared: Path, companions: list[Companion | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held.listener = listen("127.0.0.1", 0)
-    monkeypatch.setattr(master, "FIRST_RESTART_DELAY", 0.001)
+    monkeypatch.setattr(master, "MIN_RESTART_DELAY", 0.001)
     with capture_logs() as lines:
         master.start_exporter([NOWHERE], DEFAULT_LOGGING)
         wait_for(lambda: len(companions) > 3, "further starts")

@@ -1,7 +1,7 @@
-"""structlog for everything: JSON lines through orjson in production, a readable console in development.
+"""Logging set-up: structlog with JSON lines through orjson in production, a console renderer in development.
 
-The standard library's records (uvicorn, gunicorn, libraries) go through the same chain of processors, so every line
-has the same fields whoever wrote it. docs/decisions/0008-logging.md says how lines reach standard output.
+Records of the standard library (uvicorn, gunicorn, libraries) go through the same chain of processors, so all lines
+have the same fields. docs/decisions/0008-logging.md describes how lines reach standard output.
 """
 
 import contextlib
@@ -38,13 +38,13 @@ Write = Callable[[bytes], object]
 Enqueue = Callable[[Callable[[Any], bytes], Any], object]
 
 SERVERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "gunicorn.error", "gunicorn.access")
-# Their records at INFO repeat what metrics and spans say. LOG_LEVEL can name them.
+# Their records at INFO repeat metrics and spans. LOG_LEVEL can name them.
 CHATTY = ("httpx", "httpcore")
 _RECORD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
 
 class _NamedLogger:
-    """Writes what the chain has made of an event, and knows its name."""
+    """structlog's wrapped logger: a name, and the function that writes rendered lines."""
 
     __slots__ = ("_write", "name")
 
@@ -60,7 +60,7 @@ class _NamedLogger:
 
 
 class _Handler(logging.Handler):
-    """Sends the standard library's records through the chain."""
+    """A handler that sends the standard library's records through the chain."""
 
     def __init__(self, write: Write, chain: Sequence[Processor], levels: Levels) -> None:
         super().__init__()
@@ -70,15 +70,15 @@ class _Handler(logging.Handler):
         self.addFilter(not_logged_yet)
 
     def createLock(self) -> None:  # noqa: N802 -- the name is the base class's
-        """There is nothing to guard; a thread that dies at the end of the interpreter would leave the lock locked."""
+        """Use no lock: none is needed, and a thread killed at interpreter exit would leave it locked."""
         self.lock = None
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Write `record`, unless a filter is against it."""
-        wanted = bool(self.filter(record))
-        if wanted:
+        """Write `record` unless a filter rejects it."""
+        accepted = bool(self.filter(record))
+        if accepted:
             self.emit(record)
-        return wanted
+        return accepted
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write `record`."""
@@ -89,7 +89,7 @@ def _event(record: logging.LogRecord) -> EventDict:
     event = {key: value for key, value in vars(record).items() if key not in _RECORD_FIELDS}
     try:
         event["event"] = record.getMessage()
-    except Exception as error:  # noqa: BLE001 -- the arguments do not fit, which is no reason to lose the line
+    except Exception as error:  # noqa: BLE001 -- arguments that do not fit must not lose the line
         event.update(event=record.msg, arguments=record.args, error=type(error).__name__)
     if record.exc_info:
         event["exc_info"] = record.exc_info
@@ -108,63 +108,63 @@ def _run(chain: Sequence[Processor], logger: _NamedLogger, method: str, event: E
 
 
 def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
-    """A logger that writes `name` into every line's `logger` field. It is set up when it first writes."""
+    """Return a logger whose lines have `name` in the `logger` field. It is configured at its first call."""
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(name)
     return logger
 
 
 @dataclass(frozen=True)
-class _Direct:
-    """A writer of lines that bypass the chain."""
+class _FastPath:
+    """The path of trusted lines, which bypass the chain."""
 
     chain: Sequence[Any]
     stamp: log_chain.Stamp
     enqueue: Enqueue
     levels: Levels
-    _wants: dict[str, bool] = field(default_factory=dict)
+    _enabled: dict[str, bool] = field(default_factory=dict)
 
-    def wants(self, name: str) -> bool:
+    def is_enabled(self, name: str) -> bool:
         """Return True if the logger `name` is enabled for INFO."""
-        known = self._wants.get(name)
+        known = self._enabled.get(name)
         if known is None:
-            known = self._wants[name] = int(logging.getLevelName(self.levels.of(name))) <= logging.INFO
+            known = self._enabled[name] = int(logging.getLevelName(self.levels.of(name))) <= logging.INFO
         return known
 
-    def holds(self) -> bool:
+    def is_current(self) -> bool:
         """Return True if structlog still uses this chain; tests that capture events replace it."""
         return bool(self.chain) and self.chain[-1] is _render_json
 
 
 @dataclass
-class _InForce:
-    """The configuration in force."""
+class _State:
+    """The current configuration."""
 
-    direct: _Direct | None = None
+    fast_path: _FastPath | None = None
 
 
-_in_force = _InForce()
+_state = _State()
 
 
 class TrustedLogger:
-    """Writes one line for each request, past redaction and in a tenth of the time.
+    """A logger that bypasses redaction and the chain, at a tenth of their cost. For the line of each request.
 
-    Only for events whose every field is the service's own: a template, a number, an id of a form that was checked.
+    Only for events whose fields all come from the service: templates, numbers, ids of a validated form.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._usual = get_logger(name)
+        self._logger = get_logger(name)
 
-    def info(self, event: str, members: Callable[[Any], str], of: Any, *, plain: bool) -> None:
-        """Log `event` with the members of a JSON object that `members(of)` makes, such as `"status":200,"code":null`.
+    def info(self, event: str, members: Callable[[Any], str], values: Any, *, plain: bool) -> None:
+        """Log `event`. `members(values)` returns members of a JSON object, such as `"status":200,"code":null`.
 
-        Unless it is `plain`, something else is bound to the context, and may be anything: then it takes the usual way.
+        Pass `plain=False` if other fields are bound to the context: they need redaction, so the line takes the chain.
         """
-        direct = _in_force.direct
-        if direct is None or not plain or not direct.holds():
-            self._usual.info(event, **orjson.loads(f"{{{members(of)}}}"))
-        elif direct.wants(self._name):
-            direct.enqueue(direct.stamp.trusted, (time.time_ns(), self._name, event, members, of))
+        fast_path = _state.fast_path
+        if fast_path is None or not plain or not fast_path.is_current():
+            self._logger.info(event, **orjson.loads(f"{{{members(values)}}}"))
+        elif fast_path.is_enabled(self._name):
+            fast_path.enqueue(fast_path.stamp.render_trusted, (time.time_ns(), self._name, event, members, values))
 
 
 def configure(
@@ -179,11 +179,11 @@ def configure(
     redaction_packs: Iterable[RedactionPack | str | Mapping[str, Any]] | None = None,
     redacted_keys: Sequence[str] = (),
 ) -> None:
-    """Set up logging of this process; calling it again replaces the set-up.
+    """Set up logging of this process, replacing an earlier set-up.
 
-    Lines go to `stream`, standard output by default. `level` has the form that logs/levels.py describes.
-    With `user_key`, a secret of 16 bytes or more, user ids become pseudonyms; without it they are replaced. Exceptions
-    that nothing caught are logged too: see logs/hooks.py.
+    Lines go to `stream`, by default standard output. `level` has the form of logs/levels.py. With `user_key`, a secret
+    of 16 bytes or more, user ids become pseudonyms; without it they are redacted. Uncaught exceptions are logged too,
+    see logs/hooks.py.
 
     With `redaction_packs`, those packs and `redacted_keys` replace the rules of redaction for all signals of the
     process; without it the rules stay as they are, at first all shipped packs. Raise PackError for an unknown pack.
@@ -208,14 +208,14 @@ def configure(
         logger_factory=partial(_NamedLogger, write),
         cache_logger_on_first_use=stream is None,
     )
-    _in_force.direct = _Direct(chain, log_chain.Stamp(fields), enqueue, levels) if json else None
+    _state.fast_path = _FastPath(chain, log_chain.Stamp(fields), enqueue, levels) if json else None
     _configure_standard_library(_Handler(write, chain, levels))
     install_hooks()
 
 
 def _configure_standard_library(handler: _Handler) -> None:
     root = logging.getLogger()
-    for name in _levels_in_force().by_name:
+    for name in _current_levels().by_name:
         logging.getLogger(name).setLevel(logging.NOTSET)
     root.handlers[:] = [handler]
     levels = handler.levels
@@ -228,7 +228,7 @@ def _configure_standard_library(handler: _Handler) -> None:
     logging.captureWarnings(capture=True)
 
 
-def _levels_in_force() -> Levels:
+def _current_levels() -> Levels:
     handlers = logging.getLogger().handlers
     return next((handler.levels for handler in handlers if isinstance(handler, _Handler)), Levels())
 
@@ -238,12 +238,12 @@ def _render_json(_logger: Any, _method: str, event: EventDict) -> bytes:
 
 
 def _writers(stream: TextIO, announcement: Sequence[Processor]) -> tuple[Write, Enqueue]:
-    """Return the functions that write a line to `stream`, now and queued, to its descriptor if it has one."""
+    """Return the functions that write and enqueue a line. They write to the descriptor of `stream` if it has one."""
     try:
         descriptor = stream.fileno()
     except io.UnsupportedOperation:
         write = partial(_write_text, stream)
-        return write, lambda make, of: write(make(of))
+        return write, lambda render, values: write(render(values))
     stream.flush()
     file = os.fstat(descriptor)
     writer = _writer(descriptor, file.st_dev, file.st_ino)
@@ -259,7 +259,7 @@ def _writers(stream: TextIO, announcement: Sequence[Processor]) -> tuple[Write, 
 
 @cache
 def _writer(descriptor: int, _device: int, _inode: int) -> Writer:
-    """One for each open file: what has been logged before a new set-up leaves in its order."""
+    """Return the writer of an open file. One for each, so that lines stay in order across set-ups."""
     return Writer(descriptor, report=count_dropped)
 
 
@@ -269,34 +269,34 @@ def _write_text(stream: TextIO, line: bytes) -> None:
 
 
 def count_dropped(reason: str, lines: int) -> None:
-    """Count `lines` in the catalogue, where this process has one."""
-    # Not before it is used: prometheus-client decides at its import where its values live.
+    """Count `lines` in the catalogue, if this process has one."""
+    # Imported late: prometheus-client selects at its import the storage of its values.
     from .metrics.catalogue import catalogue  # noqa: PLC0415
 
-    # This is the writer's thread: making the catalogue here could meet the main thread's making it.
+    # Called by the writer's thread: creating the catalogue here could race with the main thread.
     if catalogue.cache_info().currsize:
-        with contextlib.suppress(Exception), no_fork():  # the disk may be full: the announcement tells of it still
+        with contextlib.suppress(Exception), no_fork():  # on a full disk only the announcement reports it
             catalogue().log_lines_dropped.labels(reason).inc(lines)
 
 
 def adopt_server_loggers() -> None:
-    """Have the servers' loggers pass their records on to the root's handler in place of their own."""
-    levels = _levels_in_force().by_name
+    """Replace the handlers of the servers' loggers by propagation to the root's handler."""
+    levels = _current_levels().by_name
     for name in SERVERS:
         logger = logging.getLogger(name)
         logger.handlers = []
         logger.propagate = True
         logger.setLevel(levels.get(name, logging.NOTSET))
-    # One line a request is ours, with the route and the duration; uvicorn's would be a second one without them. Where
-    # it finds no handler it does not even put one together.
+    # uvicorn's access line would duplicate ours, without route and duration. Without a handler uvicorn does not even
+    # build it.
     access = logging.getLogger("uvicorn.access")
     access.disabled, access.propagate = True, False
 
 
 def adopt_loguru() -> None:
-    """Replace loguru's sinks by one that passes its records on. Call it after `configure`; needs loguru.
+    """Replace loguru's sinks by one that forwards its records. Call it after `configure`. Requires loguru.
 
-    `loguru.logger.add(LoguruSink(), format=lambda _: "", catch=False)` adds the sink without removing others.
+    `loguru.logger.add(LoguruSink(), format=lambda _: "", catch=False)` adds the sink and keeps the others.
     """
     from loguru import logger  # noqa: PLC0415 -- optional
 

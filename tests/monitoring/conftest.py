@@ -13,7 +13,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from app.monitoring.logging import SERVERS, _in_force, configure
+from app.monitoring.logging import SERVERS, _state, configure
 from tests.monitoring.piped import Pipe
 
 Configure = Callable[..., "Lines"]
@@ -21,7 +21,7 @@ TOUCHED = ("", *SERVERS, "gunicorn", "httpx", "httpcore", "library", "library.pa
 
 
 class Lines:
-    """What was written since `configure`."""
+    """Return the lines written since `configure`."""
 
     def __init__(self, stream: io.StringIO) -> None:
         self._stream = stream
@@ -49,7 +49,7 @@ def logging_restored() -> Iterator[None]:
     yield
     structlog.contextvars.clear_contextvars()
     structlog.configure(**structlog_kept)
-    _in_force.direct = None
+    _state.fast_path = None
     logging.captureWarnings(capture=False)
     for logger, level, handlers, propagate, disabled in kept:
         logger.setLevel(level)
@@ -79,7 +79,7 @@ def pipe() -> Iterator[Pipe]:
 
 @pytest.fixture
 def shared_pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipe]:
-    """A pipe of which no description of one's own can be had, as where another user made it."""
+    """A pipe that cannot be reopened through /proc, like another user's."""
 
     def refuse(*_: Any) -> int:
         raise PermissionError

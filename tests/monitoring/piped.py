@@ -28,7 +28,7 @@ class Pipe:
         self.dropped[reason] += lines
 
     def read(self, most: int = 1 << 20) -> bytes:
-        """What there is now."""
+        """Return what can be read now."""
         read = b""
         with contextlib.suppress(BlockingIOError):
             while len(read) < most and (more := os.read(self.read_end, most - len(read))):
@@ -57,12 +57,12 @@ def line(number: int, length: int = 100) -> bytes:
 
 
 def made(of: tuple[int, int]) -> bytes:
-    """A line that is made when it is written."""
+    """Return a line. Rendered when it is written."""
     return line(*of)
 
 
 def taking(writes: list[bytes]) -> Callable[[bytes], int]:
-    """A descriptor that takes everything, and notes what each call brought."""
+    """A descriptor that accepts everything and records each call's data."""
 
     def put(data: bytes) -> int:
         writes.append(data)

@@ -1,4 +1,4 @@
-"""A line is JSON, fits into a pipe's atomic write, and says what it lacks."""
+"""A line is JSON, fits into an atomic pipe write, and marks what was cut."""
 
 import enum
 import json

@@ -1,4 +1,4 @@
-"""Whoever logs does not wait for whoever reads; what is lost is counted and told of."""
+"""Logging never blocks on a slow reader; dropped lines are counted and announced."""
 
 import fcntl
 import os
@@ -17,7 +17,7 @@ from tests.monitoring.piped import F_SETPIPE_SZ, PATIENCE, Pipe, line, made
 
 
 def announcements(lines: list[bytes], written: int) -> list[int]:
-    """What each announcement says, having made sure that it stands in the place of just so many lines."""
+    """Return the number in each announcement. Assert that exactly that many lines are missing there."""
     found, expected = [], 0
     for each in lines:
         if each.startswith(b"dropped"):
@@ -262,10 +262,10 @@ def test_after_the_end_lines_are_written_at_once_without_thread_or_lock(pipe: Pi
     locked = threading.Thread(target=lock.acquire)
     locked.start()
     locked.join()
-    pipe.writer._late = True
+    pipe.writer._closed = True
     pipe.writer.write(line(1))
     assert pipe.read() == line(1)
-    pipe.writer.start_anew()
+    pipe.writer.reset()
 
 
 def test_a_write_that_blocks_after_all_holds_up_the_thread_only(

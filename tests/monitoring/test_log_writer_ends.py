@@ -1,4 +1,4 @@
-"""A log writer after close, fork and interruption, and the place of its gap notices."""
+"""A log writer after close, fork and interruption, and the position of its announcements."""
 
 import os
 import threading
@@ -17,7 +17,7 @@ def fill(pipe: Pipe) -> bytes:
 
 def test_a_child_forked_after_the_end_keeps_lines_that_nobody_reads_yet(pipe: Pipe) -> None:
     pipe.writer.close()
-    pipe.writer.start_anew()
+    pipe.writer.reset()
     filled = fill(pipe)
     pipe.writer.write(line(1))
     assert b"".join([pipe.read(4096), *pipe.read_all()]) == filled + line(1)
@@ -94,7 +94,7 @@ def test_all_writers_together_end_within_the_deadline(monkeypatch: pytest.Monkey
 
 
 def test_a_line_that_waits_for_others_is_written_by_the_end(pipe: Pipe) -> None:
-    pipe.writer._backlog.holding = True
+    pipe.writer._backlog.batch_scheduled = True
     pipe.writer.enqueue(made, (1, 20))
     pipe.writer.close()
     assert pipe.read() == line(1, 20)

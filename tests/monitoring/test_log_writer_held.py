@@ -18,19 +18,19 @@ def test_a_line_that_may_wait_does_not_where_lines_are_rare(pipe: Pipe) -> None:
 
 
 def test_lines_that_follow_each_other_are_written_together(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    pipe.writer._backlog.holding = True  # as if the thread were about to write, which it never does here
+    pipe.writer._backlog.batch_scheduled = True  # as if the thread were about to write, which it never does here
     writes: list[bytes] = []
     monkeypatch.setattr(pipe.writer, "_put", taking(writes))
-    for number in range(2 * log_writer.HELD_LINES + 1):
+    for number in range(2 * log_writer.BATCH_LINES + 1):
         pipe.writer.enqueue(made, (number, 300))
-    size = log_writer.HELD_LINES
+    size = log_writer.BATCH_LINES
     assert writes == [b"".join(line(number, 300) for number in range(at, at + size)) for at in (0, size)]
     pipe.writer.write(line(99))  # which may not wait, and does not overtake
     assert b"".join(writes[2:]) == line(2 * size, 300) + line(99)
 
 
 def test_a_line_that_waits_for_others_waits_in_vain_for_a_moment_only(pipe: Pipe) -> None:
-    pipe.writer._backlog.last_rare = time.monotonic()
+    pipe.writer._backlog.last_enqueued = time.monotonic()
     pipe.writer.enqueue(made, (1, 20))
     assert wait_for(pipe.read, "the line") == line(1, 20)
 
@@ -38,13 +38,13 @@ def test_a_line_that_waits_for_others_waits_in_vain_for_a_moment_only(pipe: Pipe
 def test_lines_that_together_are_too_long_for_a_pipe_go_out_in_parts_that_are_not(
     pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipe.writer._backlog.last_rare = time.monotonic()
+    pipe.writer._backlog.last_enqueued = time.monotonic()
     writes: list[bytes] = []
     monkeypatch.setattr(pipe.writer, "_put", taking(writes))
-    for number in range(log_writer.HELD_LINES):
+    for number in range(log_writer.BATCH_LINES):
         pipe.writer.enqueue(made, (number, 1_000))
     pipe.writer.flush(PATIENCE)
-    assert b"".join(writes) == b"".join(line(number, 1_000) for number in range(log_writer.HELD_LINES))
+    assert b"".join(writes) == b"".join(line(number, 1_000) for number in range(log_writer.BATCH_LINES))
     assert max(map(len, writes)) <= LIMIT
     assert all(data.endswith(b"\n") for data in writes)
 
@@ -53,7 +53,7 @@ def test_a_line_that_cannot_be_made_is_counted_and_the_others_are_written(pipe: 
     def fail(_: object) -> bytes:
         raise LookupError
 
-    pipe.writer._backlog.last_rare = time.monotonic()
+    pipe.writer._backlog.last_enqueued = time.monotonic()
     pipe.writer.enqueue(made, (1, 20))
     pipe.writer.enqueue(fail, None)
     pipe.writer.enqueue(made, (2, 20))
@@ -68,18 +68,18 @@ def test_a_thread_that_is_quicker_than_whoever_calls_it_leaves_nothing_behind(
 
     def call_and_fall_asleep(backlog: Any) -> None:
         call(backlog)
-        time.sleep(3 * log_writer.HOLD)
+        time.sleep(3 * log_writer.BATCH_SECONDS)
 
     monkeypatch.setattr(pipe.writer, "_call_thread", call_and_fall_asleep)
     for number in range(3):
-        pipe.writer._backlog.last_rare = time.monotonic()
+        pipe.writer._backlog.last_enqueued = time.monotonic()
         pipe.writer.enqueue(made, (number, 20))
         assert wait_for(pipe.read, "the line") == line(number, 20)
 
 
 def test_lines_of_two_threads_that_saw_each_others_are_written_with_the_next(pipe: Pipe) -> None:
-    pipe.writer._backlog.held.append((made, (0, 20)))  # whose thread has found two, as has the other
-    pipe.writer._backlog.last_rare = time.monotonic()
+    pipe.writer._backlog.batch.append((made, (0, 20)))  # whose thread has found two, as has the other
+    pipe.writer._backlog.last_enqueued = time.monotonic()
     pipe.writer.enqueue(made, (1, 20))
     assert wait_for(pipe.read, "the lines") == line(0, 20) + line(1, 20)
 

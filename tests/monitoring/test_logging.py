@@ -1,4 +1,4 @@
-"""What a log line carries, whoever wrote it."""
+"""The fields of a log line, from structlog and the standard library."""
 
 import asyncio
 import json

@@ -1,1 +1,1 @@
-"""The parts of a log line: processors, levels, JSON, console, and the writer that never blocks."""
+"""The logging pipeline: processors, levels, JSON and console renderers, and the non-blocking writer."""

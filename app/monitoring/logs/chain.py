@@ -1,7 +1,7 @@
-"""What an event goes through before it is written, whoever logged it: structlog's processors, in their order.
+"""The chain of structlog processors for every event, from structlog and from the standard library.
 
-The constraint to know: what came from outside the process is redacted as soon as it is text, and only what this module
-knows by itself is added after that.
+Constraint: everything from outside the process is redacted as soon as it is text; after redaction the chain only adds
+fields of its own.
 """
 
 import os
@@ -18,18 +18,18 @@ from structlog.types import EventDict, Processor, WrappedLogger
 from ..redaction import redact_event
 from .line import CUT, LIMIT, encode
 
-# Redaction reads a text as a whole, so nobody's megabyte may reach it: no line shows that much anyway.
+# Redaction scans whole texts, so their length is limited; no line could hold longer ones.
 MAX_TEXT_LENGTH = 32_768
-# What stands next to a cut may be a part of something private, which no pattern knows any more.
-BORDER = 4_096
+# Characters removed on each side of a cut: they may be part of a private value that no pattern matches any more.
+CUT_MARGIN = 4_096
 
 
 def processors(fields: dict[str, str], user_key: bytes | None = None) -> list[Processor]:
-    """The chain up to the renderer; `fields` are in every line. Without `user_key` no user's id is, in any form."""
+    """Return the chain up to the renderer. `fields` are added to every line. Without `user_key` user ids are hidden."""
     return [
-        structlog.contextvars.merge_contextvars,  # what the request bound: request_id first of all
+        structlog.contextvars.merge_contextvars,  # fields bound by the request, such as request_id
         structlog.processors.StackInfoRenderer(),
-        structlog.processors.format_exc_info,  # a traceback quotes values, so it has to be text before redaction
+        structlog.processors.format_exc_info,  # before redaction: tracebacks quote values
         partial(_redact, user_key),
         Stamp(fields),
         _trace_context,
@@ -42,13 +42,13 @@ def _redact(user_key: bytes | None, _logger: WrappedLogger, _method: str, event:
             if isinstance(value, str) and len(value) > MAX_TEXT_LENGTH:
                 return _redact_long(event, user_key)
         redacted: EventDict = redact_event(event, user_key=user_key)
-    except Exception as error:  # noqa: BLE001 -- a log call must not fail, and nothing unredacted may leave
+    except Exception as error:  # noqa: BLE001 -- a log call must not fail, and nothing unredacted may be written
         return {"event": "log_event_not_readable", "error": type(error).__name__}
     return redacted
 
 
 def _redact_long(event: EventDict, user_key: bytes | None) -> EventDict:
-    """Redact with long texts in two parts, their beginning and their end."""
+    """Redact an event, reducing long texts to their beginning and end, which are redacted separately."""
     half = MAX_TEXT_LENGTH // 2
     long = {key for key, value in event.items() if isinstance(value, str) and len(value) > MAX_TEXT_LENGTH}
     parted = {key: [value[:half], value[-half:]] if key in long else value for key, value in event.items()}
@@ -56,12 +56,12 @@ def _redact_long(event: EventDict, user_key: bytes | None) -> EventDict:
     for key in long & redacted.keys():
         if isinstance(redacted[key], list):
             head, tail = redacted[key]
-            redacted[key] = head[:-BORDER] + CUT + tail[BORDER:]
+            redacted[key] = head[:-CUT_MARGIN] + CUT + tail[CUT_MARGIN:]
     return redacted
 
 
 class Stamp:
-    """Adds when, how grave and who in front, and the service's fields behind; nothing of a caller's hides them."""
+    """Prepend timestamp, level, event and logger; append the service fields. Callers cannot override them."""
 
     def __init__(self, fields: dict[str, str]) -> None:
         self._fields = fields
@@ -69,7 +69,7 @@ class Stamp:
         self._last = f",{orjson.dumps(fields).decode()[1:-1]}{',' * bool(fields)}"
 
     def _time(self, nanoseconds: int) -> str:
-        """A Unix time in UTC, always to the microsecond: lines sort as they are. The text of a second is made once."""
+        """Return a Unix time in UTC with six decimals, so lines sort as text. The part up to the second is cached."""
         second, nanoseconds = divmod(nanoseconds, 1_000_000_000)
         known, text = self._second
         if second != known:
@@ -77,15 +77,15 @@ class Stamp:
             self._second = second, text
         return f"{text}.{nanoseconds // 1000:06}Z"
 
-    def trusted(self, entry: tuple[int, str, str, Callable[[Any], str], Any]) -> bytes:
-        """The line of an event at INFO whose other fields hide nothing and hold nothing private.
+    def render_trusted(self, entry: tuple[int, str, str, Callable[[Any], str], Any]) -> bytes:
+        """Return the line of an event at INFO whose fields need no redaction and do not collide with the stamp's.
 
-        `entry` is the time in nanoseconds, the logger, the event, and a function with what it makes those fields of.
+        `entry` is the time in nanoseconds, logger, event, a function that renders the fields as JSON, and its argument.
         """
-        nanoseconds, name, event, members, of = entry
+        nanoseconds, name, event, members, values = entry
         line = (
             f'{{"timestamp":"{self._time(nanoseconds)}","level":"info","event":"{event}","logger":"{name}",'
-            f'{members(of)}{self._last}"worker":{os.getpid()}}}\n'
+            f'{members(values)}{self._last}"worker":{os.getpid()}}}\n'
         ).encode()
         return line if len(line) <= LIMIT else encode(orjson.loads(line))
 
@@ -103,9 +103,9 @@ class Stamp:
 
 
 def _trace_context(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """The ids of the current span, also of one that is not sampled: they lead from the log to the trace and back."""
+    """Add the ids of the current span, sampled or not, to correlate logs with traces."""
     if "trace_id" in event:
-        return event  # of a request that is over
+        return event  # a finished request has passed its own
     context = trace.get_current_span().get_span_context()
     if context.is_valid:
         event["trace_id"] = format(context.trace_id, "032x")

@@ -1,6 +1,7 @@
-"""Events for people in front of a terminal, in development.
+"""The console renderer for development.
 
-The constraint to know: what others wrote is in there, so a value can neither forge a line nor drive the terminal.
+Constraint: values may come from clients, so control characters are escaped: a value can neither forge a line nor
+control the terminal.
 """
 
 from typing import Any
@@ -12,7 +13,7 @@ _INDENT = "    "
 
 
 class Console:
-    """Renders an event as a line, coloured if `colors`, with its traceback indented below."""
+    """A renderer of events as lines, coloured if `colors`, with the traceback indented below."""
 
     def __init__(self, *, colors: bool) -> None:
         self._render = structlog.dev.ConsoleRenderer(
@@ -26,14 +27,14 @@ class Console:
 
 def _shown(key: str, value: Any) -> Any:
     if not isinstance(value, str):
-        return value  # the renderer takes its repr, in which nothing is left that a terminal obeys
+        return value  # rendered as its repr, which has no control characters
     if key in {"exception", "stack"}:
         return "\n".join(_INDENT + printable(line.expandtabs(4)) for line in value.splitlines())
     return printable(value)
 
 
 def printable(text: str) -> str:
-    """`text` with escapes, as Python would write them, for all that is no visible character or a space."""
+    """Return `text` with non-printable characters as Python escapes."""
     if text.isprintable():
         return text
     return "".join(

@@ -1,7 +1,7 @@
-"""Log exceptions that nothing caught, through the interpreter's hooks.
+"""Logging of uncaught exceptions, through the interpreter's hooks.
 
-Hooks run in any thread, during finalisation and in forked children, so they never raise. Without redaction nothing of
-the exception but its type is written.
+Constraint: hooks run in any thread, during finalisation and in forked children, so they never raise. If redaction
+fails, only the exception's type is written.
 """
 
 import contextlib
@@ -19,9 +19,9 @@ _logging = threading.local()  # the exception that this thread is logging
 
 
 def install_hooks() -> None:
-    """Set `sys.excepthook`, `threading.excepthook` and `sys.unraisablehook`. Does nothing where they are set already.
+    """Set `sys.excepthook`, `threading.excepthook` and `sys.unraisablehook`, unless they are set already.
 
-    A hook that was there before is called afterwards, unless it is the interpreter's default.
+    A previous hook is called after ours, unless it is the interpreter's default.
     """
     if not isinstance(sys.excepthook, _UncaughtHook):
         sys.excepthook = _UncaughtHook(sys.excepthook, sys.__excepthook__)

@@ -1,6 +1,6 @@
-"""Levels for loggers by name, in the form of LOG_LEVEL: `INFO,app.cache=DEBUG,access=WARNING`.
+"""Log levels by logger name, in the form of LOG_LEVEL: `INFO,app.cache=DEBUG,access=WARNING`.
 
-A name stands for its logger and for those below it by dots, until a longer name says otherwise.
+A name applies to its logger and to those below it in the dotted hierarchy, unless a longer name matches.
 """
 
 import re
@@ -18,13 +18,13 @@ _NAME = re.compile(r"[A-Za-z_][\w-]*(?:\.[\w-]+)*", re.ASCII)
 
 @dataclass(frozen=True)
 class Levels:
-    """The lowest level of each logger: `default`, unless `by_name` has the logger or one above it."""
+    """The level of each logger: `default`, unless `by_name` has the logger or an ancestor."""
 
     default: str = "INFO"
     by_name: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, name: str) -> str:
-        """The level of the logger `name`."""
+        """Return the level of the logger `name`."""
         while name:
             if name in self.by_name:
                 return self.by_name[name]
@@ -36,7 +36,7 @@ class Levels:
 
 
 def parse_levels(text: str) -> Levels:
-    """Read the form above; one level without a name may be left out. Raises ValueError."""
+    """Parse the form above. The default level may be omitted. Raise ValueError."""
     default: str | None = None
     by_name: dict[str, str] = {}
     for item in text.split(","):

@@ -1,7 +1,7 @@
-"""One event as one line of JSON that a pipe takes whole.
+"""The JSON renderer: one event as one line of at most PIPE_BUF bytes.
 
-The constraint to know: writes of several processes to one pipe do not mix up to PIPE_BUF bytes, 4,096 on Linux. A
-longer event is cut: what was cut carries `...[cut]`, and the line says `"truncated": true`.
+Constraint: writes of several processes to one pipe are atomic up to PIPE_BUF bytes, 4,096 on Linux. Longer events are
+truncated: cut values contain `...[cut]`, and the line has `"truncated": true`.
 """
 
 import re
@@ -13,19 +13,19 @@ import orjson
 
 LIMIT: Final = 4_096
 CUT: Final = "...[cut]"
-# What leads from a line to the rest of its story is kept before everything else.
+# Fields that correlate a line with others: they are kept before all others.
 IDENTITY: Final[tuple[str, ...]] = ("timestamp", "level", "logger", "service", "request_id", "trace_id", "span_id")
 _MAX_IDENTITY_BYTES = 160
 _MAX_FIELDS = 40
-_MIN_NESTED_BYTES = 40  # less of a nested value than this many bytes says nothing
-# Shares of the room where several fields are long.
+_MIN_NESTED_BYTES = 40  # a shorter part of a nested value is omitted
+# Weights of long fields when they share the available bytes.
 _WEIGHTS = {"event": 2, "exception": 6, "stack": 2}
 _FRAME = re.compile(r'^([ |+-]{0,80})File "[^\n]*\n(?:\1  [^\n]*\n)*', re.MULTILINE)
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def encode(event: MutableMapping[str, Any]) -> bytes:
-    """`event` as UTF-8 JSON with its newline, 4,096 bytes at most."""
+    """Return `event` as UTF-8 JSON with a newline, at most 4,096 bytes."""
     line = _dump(event)
     return line if len(line) <= LIMIT else _dump(shorten(orjson.loads(line)))
 
@@ -33,12 +33,12 @@ def encode(event: MutableMapping[str, Any]) -> bytes:
 def _dump(event: MutableMapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(event, default=str, option=orjson.OPT_APPEND_NEWLINE)
-    except (TypeError, ValueError):  # a key that is no string, a lone surrogate, a number over 64 bits
+    except (TypeError, ValueError):  # a key that is not a string, a lone surrogate, an integer over 64 bits
         return orjson.dumps(_plain(event), option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _plain(value: Any) -> Any:
-    """`value` in what JSON has; an object that cannot even say what it is becomes its type's name."""
+    """Return `value` as JSON types; other objects become their str, or their type's name if str fails."""
     if isinstance(value, dict):
         return {_text(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -53,18 +53,18 @@ def _plain(value: Any) -> Any:
 def _text(value: object) -> str:
     try:
         return _SURROGATES.sub("\ufffd", str(value))
-    except Exception:  # noqa: BLE001 -- a line is worth more than what one object of it says
+    except Exception:  # noqa: BLE001 -- one object must not lose the line
         return type(value).__name__
 
 
 def shorten(event: dict[str, Any]) -> dict[str, Any]:
-    """`event`, of what JSON has, cut so that its line fits."""
+    """Return `event`, which has JSON types only, truncated so that its line fits."""
     kept = {key: _cut(event[key], _MAX_IDENTITY_BYTES) for key in IDENTITY if key in event}
     others = {key: value for key, value in event.items() if key not in kept and key != "truncated"}
     closing: dict[str, Any] = {"fields_left_out": len(others), "truncated": True}
     costs = {key: _cost(key, others[key]) for key in sorted(others, key=lambda key: key not in _WEIGHTS)[:_MAX_FIELDS]}
     shares = _share(costs, LIMIT - _size(kept) - _size(closing))
-    for key in [key for key in others if key in shares]:  # in their own order: lines of one kind look alike
+    for key in [key for key in others if key in shares]:  # the event's order is kept
         room = shares[key] - _size(key) - 2
         if room >= min(_size(others[key]), _size(CUT)):
             kept[key] = _cut(others.pop(key), room, key)
@@ -91,12 +91,12 @@ def _size(value: Any) -> int:
 
 
 def _cost(key: str, value: Any) -> int:
-    """Bytes of one field with its colon and comma."""
+    """Return the bytes of one field with its colon and comma."""
     return _size(key) + _size(value) + 2
 
 
 def _cut(value: Any, room: int, key: str = "") -> Any:
-    """`value` in `room` bytes of JSON, which are enough for the mark at least."""
+    """Return `value` truncated to `room` bytes of JSON, which is at least the size of the mark."""
     if _size(value) <= room:
         return value
     if isinstance(value, str):
@@ -134,7 +134,7 @@ def _cut_list(value: list[Any], room: int) -> list[Any]:
 
 
 def _cut_text(text: str, room: int, head: float) -> str:
-    """As much of `text` as fits beside the mark; the share `head` of that is its beginning, the rest its end."""
+    """Return as much of `text` as fits with the mark: the share `head` from its beginning, the rest from its end."""
     if _size(text) <= room:
         return text
 
@@ -142,13 +142,13 @@ def _cut_text(text: str, room: int, head: float) -> str:
         first = int(number * head)
         return text[:first] + CUT + text[len(text) - number + first :]
 
-    most = min(len(text), room)  # a character takes a byte at least
+    most = min(len(text), room)  # a character takes at least a byte
     return around(max(0, bisect_right(range(most + 1), room, key=lambda number: _size(around(number))) - 1))
 
 
 def _cut_traceback(text: str, room: int) -> str:
-    """A traceback without its middle: the frames next to the error are kept, and the error's own words."""
+    """Return a traceback without its middle frames, keeping those next to the error and the error's message."""
     end = max((frame.end() for frame in _FRAME.finditer(text)), default=0)
-    frames, words = text[:end], text[end:]
-    words = _cut_text(words, max(room // 2, room - _size(frames)), 0.7)
-    return _cut_text(frames, room - _size(words) + 2, 0.2) + words
+    frames, message = text[:end], text[end:]
+    message = _cut_text(message, max(room // 2, room - _size(frames)), 0.7)
+    return _cut_text(frames, room - _size(message) + 2, 0.2) + message

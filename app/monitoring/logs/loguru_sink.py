@@ -1,21 +1,21 @@
-"""A sink that passes loguru's records on to structlog, so they go through the chain: redaction, JSON, levels by name.
+"""A sink that forwards loguru's records to structlog's chain: redaction, JSON, levels by name.
 
-Without a reference to loguru itself: only `app.monitoring.logging.adopt_loguru` imports it.
+loguru is optional: only `logging.adopt_loguru` imports it.
 """
 
 from typing import Any, Final
 
 import structlog
 
-# Fields that mean something to structlog's methods. A caller's field of such a name gets an underscore behind it.
+# Parameters of structlog's methods. A field of such a name gets a trailing underscore.
 _RESERVED: Final = frozenset({"self", "event", "exc_info", "stack_info"})
 _STANDARD_LEVELS: Final = frozenset({"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"})
 
 
 class LoguruSink:
-    """A callable for `loguru.logger.add`. Keeps level, logger name, extra fields and exception of a record.
+    """A callable for `loguru.logger.add` that keeps level, logger name, extra fields and exception of a record.
 
-    Levels of loguru's own count as the standard level below them; the line has their name in `level_name`.
+    A non-standard level is mapped to the standard level below it; the field `level_name` has its name.
     """
 
     def __call__(self, message: Any) -> None:

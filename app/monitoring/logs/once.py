@@ -1,6 +1,6 @@
-"""One traceback for one exception: the observing layer logs it, and the server that gets it next does not.
+"""Deduplication of tracebacks: the observing layer logs an exception, so the server's record of it is dropped.
 
-The record is dropped at the handler, not at the logger: Sentry's logging integration reads records before that.
+The record is dropped at the handler, not at the logger: Sentry's logging integration reads records before handlers.
 """
 
 import logging
@@ -9,11 +9,11 @@ _MARK = "prefork_observability_logged"
 
 
 def mark(error: BaseException) -> None:
-    """Note that `error` is in the log. An attribute, because built-in exceptions take no weak references."""
+    """Mark `error` as logged. With an attribute, because built-in exceptions do not support weak references."""
     vars(error)[_MARK] = True
 
 
 def not_logged_yet(record: logging.LogRecord) -> bool:
-    """Return False for a server's record of an exception that is in the log already. A filter of handlers."""
+    """Return False for a server's record of an exception that is logged already. A filter for handlers."""
     error = record.exc_info[1] if record.name == "uvicorn.error" and record.exc_info else None
     return error is None or _MARK not in vars(error)

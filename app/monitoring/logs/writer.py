@@ -1,12 +1,12 @@
-"""Log lines on their way to a descriptor: whoever logs never waits for whoever reads.
+"""A non-blocking writer of log lines: logging never blocks on a slow reader.
 
-A line is written at once where that cannot block. Where it could, or the pipe is full, it joins a bounded backlog that
-a daemon thread writes; what does not fit is dropped, counted, and told of in one line once there is room again. Lines
-that may wait a moment go out together: each write wakes whoever reads, which costs more than all else about a line.
+A line is written at once if that cannot block. Otherwise it is appended to a bounded backlog that a daemon thread
+writes. Lines past the bound are dropped and counted, and one line announces their number once there is room again.
+Lines that may be delayed are batched: each write wakes the reader, which is the largest part of a line's cost.
 
-The constraint to know: a log call may come from anywhere, a finaliser in the middle of another log call included, so
-the lock is reentrant, and nothing that blocks or takes a foreign lock happens under it. A forked child starts with an
-empty backlog and no thread: what its parent had still to write stays with the parent.
+Constraint: a log call may come from a finaliser in the middle of another log call, so the lock is reentrant, and no
+call that blocks or takes another lock is made under it. A forked child starts with an empty backlog and no thread; its
+parent writes the parent's lines.
 """
 
 import atexit
@@ -28,29 +28,29 @@ from .line import LIMIT
 
 MAX_LINES: Final = 8_192
 MAX_BYTES: Final = 4 * 1024 * 1024
-# Seconds that a line may wait for others, and how many are written without waiting: PIPE_BUF takes about as many.
-HOLD: Final = 0.02
-HELD_LINES: Final = 10
-# Seconds that the end of a process may take for what is still to be written.
+# Maximum delay of a batched line in seconds, and the size of a batch: about as many lines as fit into PIPE_BUF.
+BATCH_SECONDS: Final = 0.02
+BATCH_LINES: Final = 10
+# Seconds that a process may take at its end to write the backlog.
 EXIT_DEADLINE: Final = 1.0
-# Seconds between two reports of what was dropped while nothing can be written.
+# Seconds between reports of dropped lines while nothing can be written.
 _REPORT_INTERVAL = 0.5
 
 
 class _Backlog:
-    """The lines that a process has still to write, and the number of those it had to drop."""
+    """The lines that a process has still to write, and the number of dropped lines by reason."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.lines: deque[bytes] = deque()
         self.size = 0
-        self.held: deque[tuple[Callable[[Any], bytes], Any]] = deque()
-        self.releasing = False  # what was held is on its way
-        self.holding = False  # the thread is about to write what is held
-        self.last_rare = 0.0
+        self.batch: deque[tuple[Callable[[Any], bytes], Any]] = deque()
+        self.writing_batch = False  # the batch is being written
+        self.batch_scheduled = False  # the thread will write the batch
+        self.last_enqueued = 0.0
         self.writing = False  # guards against a log call from within a log call
         self.begun = False  # a part of the first line has been written
-        self.torn = False  # a line broke off, so the next one needs a newline before it
+        self.torn = False  # an incomplete line was written, so the next one needs a newline before it
         self.full = False
         self.dropped: Counter[str] = Counter()  # not yet reported
         self.unannounced = 0
@@ -62,10 +62,10 @@ class _Backlog:
 
 
 class Writer:
-    """Writes lines to `descriptor` in the order they come.
+    """A writer of lines to `descriptor`, in order.
 
-    `report(reason, lines)` is told of dropped lines from the writer's thread, and `announce(lines)` makes the line that
-    tells of them. Reasons are queue_full, write_failed and exit.
+    The writer's thread calls `report(reason, lines)` for dropped lines; `announce(lines)` returns the line that
+    announces them. Reasons are queue_full, write_failed and exit.
     """
 
     def __init__(
@@ -81,77 +81,77 @@ class Writer:
         self.report, self.announce = report, announce
         self._max_lines, self._max_bytes = max_lines, max_bytes
         self._backlog = _Backlog()
-        self._late = False
+        self._closed = False
         _writers.add(self)
 
     def write(self, line: bytes) -> None:
-        """Write `line`, which ends in a newline, now or soon; returns at once."""
-        if self._late:
-            # The thread may be gone, and locks with it. Whoever read a moment ago is expected to go on.
+        """Write `line`, which ends in a newline, or append it to the backlog. Does not block."""
+        if self._closed:
+            # The thread may be gone, with locks held. One write to a descriptor that is ready is not expected to block.
             if _is_writable(self._descriptor, 0):
                 self._put(line)
             return
         backlog = self._backlog
         written: int | None = 0
-        pending = backlog.held or backlog.releasing or backlog.lines or backlog.unannounced
+        pending = backlog.batch or backlog.writing_batch or backlog.lines or backlog.unannounced
         if self._never_blocks and not pending and len(line) <= LIMIT:
-            # The usual case needs no lock: this thread's earlier lines are out, and a pipe takes all of it or nothing.
+            # The common case needs no lock: this thread's earlier lines are written, and a pipe accepts all or nothing.
             written = self._put(line)
             if written == len(line):
                 return
         with backlog.lock:
-            if written and not backlog.lines:  # a disk that is full takes a part
+            if written and not backlog.lines:  # a full disk accepts a part
                 line = line[written:]
                 backlog.begun = True
-            elif written:  # and another thread has put its line behind that part
+            elif written:  # another thread's line follows that part
                 backlog.torn = True
-            elif backlog.held:
-                self._write_held(backlog)
+            elif backlog.batch:
+                self._write_batch(backlog)
             self._append(backlog, line)
             while self._never_blocks and self._advance(backlog):
                 pass
             if backlog.lines or backlog.dropped:
                 self._call_thread(backlog)
 
-    def enqueue(self, make: Callable[[Any], bytes], of: Any) -> None:
-        """Write the line `make(of)` within HOLD seconds: at once where lines are rare, else with those that come then.
+    def enqueue(self, render: Callable[[Any], bytes], values: Any) -> None:
+        """Write the line `render(values)` within BATCH_SECONDS: at once if lines are rare, else in a batch.
 
-        It is made when it is written: for several lines in a row that costs a fraction.
+        The line is rendered when it is written, which costs less for several lines in a row.
         """
-        if not self._never_blocks or self._late:
-            self.write(make(of))
+        if not self._never_blocks or self._closed:
+            self.write(render(values))
             return
         backlog = self._backlog
-        held = backlog.held
-        held.append((make, of))
-        if len(held) >= HELD_LINES:
-            self._release(backlog)
-        elif not backlog.holding:
+        batch = backlog.batch
+        batch.append((render, values))
+        if len(batch) >= BATCH_LINES:
+            self._flush_batch(backlog)
+        elif not backlog.batch_scheduled:
             now = time.monotonic()
-            rare, backlog.last_rare = now - backlog.last_rare > HOLD, now
+            rare, backlog.last_enqueued = now - backlog.last_enqueued > BATCH_SECONDS, now
             if rare:
-                self._release(backlog)
+                self._flush_batch(backlog)
             else:
-                self._hold(backlog)
+                self._schedule_batch(backlog)
 
-    def _release(self, backlog: _Backlog) -> None:
-        """Make the lines that are held and write them: as a rule with one call, which a pipe takes whole."""
+    def _flush_batch(self, backlog: _Backlog) -> None:
+        """Render and write the batch, usually with one call, which is atomic on a pipe."""
         with backlog.lock:
-            self._write_held(backlog)
+            self._write_batch(backlog)
             while self._advance(backlog):
                 pass
             if backlog.lines or backlog.dropped:
                 self._call_thread(backlog)
 
-    def _write_held(self, backlog: _Backlog) -> None:
-        # Before anything is taken out: `write` looks at what is held first, then at this.
-        backlog.releasing = True
+    def _write_batch(self, backlog: _Backlog) -> None:
+        # Set before the batch is emptied: `write` checks the batch first, then this flag.
+        backlog.writing_batch = True
         try:
-            self._write_together(backlog, _made(backlog))
+            self._write_lines(backlog, _render_batch(backlog))
         finally:
-            backlog.releasing = False
+            backlog.writing_batch = False
 
-    def _write_together(self, backlog: _Backlog, lines: list[bytes]) -> None:
+    def _write_lines(self, backlog: _Backlog, lines: list[bytes]) -> None:
         data = b"".join(lines)
         usual = not (backlog.lines or backlog.unannounced or backlog.writing) and 0 < len(data) <= LIMIT
         written = self._put(data) if usual else 0
@@ -162,13 +162,13 @@ class Writer:
         if usual:
             self._settle(backlog, lines, written)
 
-    def _hold(self, backlog: _Backlog) -> None:
-        """Have the thread write what there is in a moment."""
+    def _schedule_batch(self, backlog: _Backlog) -> None:
+        """Schedule the batch for the thread, BATCH_SECONDS from now."""
         with backlog.lock:
-            backlog.holding = True  # until the thread, which needs the lock for it, has written
+            backlog.batch_scheduled = True  # reset by the thread, under the lock
             self._call_thread(backlog)
             if backlog.thread is None:
-                backlog.holding = False
+                backlog.batch_scheduled = False
 
     def _append(self, backlog: _Backlog, line: bytes) -> None:
         if self._has_room(backlog, line):
@@ -179,12 +179,12 @@ class Writer:
             _drop(backlog, "queue_full", 1)
 
     def flush(self, timeout: float) -> bool:
-        """Wait until everything is written, `timeout` seconds at most; whether it is."""
+        """Wait up to `timeout` seconds until everything is written. Return True if it is."""
         backlog = self._backlog
         written: SimpleQueue[None] = SimpleQueue()
         with backlog.lock:
             if self._never_blocks:
-                self._release(backlog)
+                self._flush_batch(backlog)
             if not backlog.lines:
                 return True
             backlog.waiting.append(written)
@@ -194,22 +194,22 @@ class Writer:
         return not backlog.lines
 
     def close(self, timeout: float = EXIT_DEADLINE) -> None:
-        """Write what is left, `timeout` seconds at most. Later lines are written at once, or not at all."""
-        if self._late:
+        """Write the backlog for up to `timeout` seconds. Later lines are written at once or discarded."""
+        if self._closed:
             return
         backlog = self._backlog
         self.flush(timeout)
         with backlog.lock:
             if backlog.lines:
                 backlog.dropped["exit"] += len(backlog.lines)
-            self._late = backlog.closed = True
+            self._closed = backlog.closed = True
         backlog.calls.put(None)
         self._report(backlog)
 
-    def start_anew(self) -> None:
-        """In a forked child: forget the parent's lines, its thread, and its lock, which another thread may hold."""
+    def reset(self) -> None:
+        """Discard backlog, thread and lock. A forked child calls this: another thread may have held the lock."""
         self._backlog = _Backlog()
-        self._late = False
+        self._closed = False
 
     def _has_room(self, backlog: _Backlog, line: bytes) -> bool:
         if not backlog.lines:
@@ -219,7 +219,7 @@ class Writer:
     def _call_thread(self, backlog: _Backlog) -> None:
         if backlog.thread is None:
             thread = threading.Thread(target=self._run, args=[backlog], name="log-writer", daemon=True)
-            with contextlib.suppress(RuntimeError):  # no thread can be had: the next line tries again
+            with contextlib.suppress(RuntimeError):  # no thread available: the next line retries
                 thread.start()
                 backlog.thread = thread
         if not backlog.called:
@@ -230,14 +230,14 @@ class Writer:
         while not backlog.closed:
             backlog.calls.get()
             backlog.called = False
-            if backlog.holding:
-                time.sleep(HOLD)
+            if backlog.batch_scheduled:
+                time.sleep(BATCH_SECONDS)
                 with backlog.lock:
-                    backlog.holding = False
-                    self._release(backlog)
+                    backlog.batch_scheduled = False
+                    self._flush_batch(backlog)
             while backlog.lines and not backlog.closed:
                 if _is_writable(self._descriptor, _REPORT_INTERVAL):
-                    # Where a write may block, nobody else writes, and nobody may have to wait for it.
+                    # If a write may block, only this thread writes, and without the lock: no other may wait for it.
                     with backlog.lock if self._never_blocks else contextlib.nullcontext():
                         self._advance(backlog)
                 self._report(backlog)
@@ -247,9 +247,9 @@ class Writer:
                     backlog.waiting.pop().put(None)
 
     def _advance(self, backlog: _Backlog) -> bool:
-        """Write what one call carries whole: the first line, and those after it up to PIPE_BUF bytes together.
+        """Write the first line, and those after it up to PIPE_BUF bytes in total, with one call.
 
-        Whether that was done, so that the next ones may follow.
+        Return True if anything was written.
         """
         with backlog.lock:
             if backlog.writing or not backlog.lines:
@@ -265,7 +265,7 @@ class Writer:
         return bool(written)
 
     def _put(self, data: bytes) -> int | None:
-        """Write to the descriptor. Return the number of bytes written, or None if it is broken for good."""
+        """Write to the descriptor. Return the number of bytes written, or None if it is broken."""
         try:
             return os.write(self._descriptor, data)
         except BlockingIOError:
@@ -305,14 +305,14 @@ class Writer:
             self.report(reason, lines)
 
 
-def _made(backlog: _Backlog) -> list[bytes]:
-    """The lines that are held."""
+def _render_batch(backlog: _Backlog) -> list[bytes]:
+    """Empty the batch. Return its lines."""
     lines = []
-    while backlog.held:
-        make, of = backlog.held.popleft()
+    while backlog.batch:
+        render, values = backlog.batch.popleft()
         try:
-            lines.append(make(of))
-        except Exception:  # noqa: BLE001 -- neither the others nor whoever logs must suffer from it
+            lines.append(render(values))
+        except Exception:  # noqa: BLE001 -- it must not affect other lines or the caller
             _drop(backlog, "write_failed", 1)
     return lines
 
@@ -340,10 +340,10 @@ def _is_writable(descriptor: int, timeout: float) -> bool:
 
 
 def _without_blocking(descriptor: int) -> tuple[int, bool]:
-    """A descriptor of the same file, and whether writing to it never blocks.
+    """Return a descriptor of the same file, and True if writing to it never blocks.
 
-    O_NONBLOCK belongs to a pipe's open description, which other programs share; a description of our own can be had
-    from /proc, unless the pipe is another user's. A regular file and /dev/null have no reader that could stall them.
+    O_NONBLOCK belongs to a pipe's open file description, which other programs share. /proc gives a description of our
+    own, unless the pipe is another user's. Writes to regular files and /dev/null do not wait for a reader.
     """
     file = os.fstat(descriptor)
     mode = file.st_mode
@@ -358,15 +358,15 @@ def _without_blocking(descriptor: int) -> tuple[int, bool]:
 _writers: "weakref.WeakSet[Writer]" = weakref.WeakSet()
 
 
-def _start_anew() -> None:
+def _reset_writers() -> None:
     for writer in list(_writers):
-        writer.start_anew()
+        writer.reset()
 
 
 def flush(timeout: float = EXIT_DEADLINE) -> bool:
-    """Wait until this process has written its lines, `timeout` seconds at most; whether it has.
+    """Wait up to `timeout` seconds until this process has written its lines. Return True if it has.
 
-    For a process that ends by os._exit: every other end flushes by itself.
+    Only needed before os._exit: every other exit flushes.
     """
     deadline = time.monotonic() + timeout
     written = [writer.flush(max(0.0, deadline - time.monotonic())) for writer in list(_writers)]
@@ -379,6 +379,6 @@ def _close() -> None:
         writer.close(max(0.0, deadline - time.monotonic()))
 
 
-os.register_at_fork(after_in_child=_start_anew)
-# Registered as this is imported, so that it runs after the hooks of what is imported later.
+os.register_at_fork(after_in_child=_reset_writers)
+# Registered at import, so that it runs after the exit hooks of modules imported later.
 atexit.register(_close)

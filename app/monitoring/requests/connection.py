@@ -1,7 +1,7 @@
-"""A websocket: it has a request's id and context, and one log line. It is no request to the http_* metrics.
+"""A websocket connection: a request id, a context and one log line. The http_* metrics do not count it.
 
-The constraint to know: its span is that of the handshake, which is an HTTP request and ends with 101 or a refusal. One
-for the whole connection would not be seen before the client has left, be that days later.
+Constraint: its span covers the handshake only, an HTTP request that ends with 101 or a refusal. A span of the whole
+connection would be exported only after its end, possibly days later.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from starlette.websockets import WebSocketDisconnect
 from ..metrics.http import NO_ROUTE, handler_of
 from ..traces.lazy_tracer import LazyTracer
 from ..traces.request_span import RequestTracer
-from .entry import CLIENT_CLOSED_REQUEST, FAILED, Entry, access, cut_short, detach, log_failure, members
+from .entry import CLIENT_CLOSED_REQUEST, FAILED, Entry, access, cancelled_status, detach, log_failure, members
 
 ACCEPTED = int(HTTPStatus.SWITCHING_PROTOCOLS)
 REFUSED = int(HTTPStatus.FORBIDDEN)
@@ -34,12 +34,12 @@ class Connection(Entry):
         self._code: int | None = None
 
     async def run(self, app: ASGIApp) -> None:
-        """Have `app` handle it."""
+        """Run `app`, and account for the connection."""
         token = self.enter(self._tracer)
         try:
             await app(self._scope, self.receive, self.send)
         except WebSocketDisconnect:
-            pass  # the client has gone, and the application had nothing to say to it
+            pass  # the client has disconnected
         except Exception as error:
             log_failure(error)
             if self._span is not None:
@@ -47,38 +47,38 @@ class Connection(Entry):
             self._code = INTERNAL_ERROR
             raise
         except asyncio.CancelledError as error:
-            self._answer(cut_short(error))
+            self._end_handshake(cancelled_status(error))
             raise
         finally:
-            self._answer(FAILED)  # what the server says where nothing was said
-            self._line()
+            self._end_handshake(FAILED)  # the server's response if the application sent none
+            self._log()
             detach(token)
 
     async def receive(self) -> Message:
-        """Pass a message of the client on."""
+        """Forward a message of the client."""
         message = await self._receive()
         if message["type"] == "websocket.disconnect":
             self._code = message.get("code", NO_CODE)
-            self._answer(CLIENT_CLOSED_REQUEST)
+            self._end_handshake(CLIENT_CLOSED_REQUEST)
         return message
 
     async def send(self, message: Message) -> None:
-        """Pass a message of the application on; the first one answers the handshake."""
+        """Forward a message of the application; the first one ends the handshake."""
         kind = message["type"]
         if kind in {"websocket.accept", "websocket.http.response.start"}:
             headers = [pair for pair in message.get("headers", ()) if pair[0] != b"x-request-id"]
             message["headers"] = [(b"x-request-id", self.request_id.encode()), *headers]
         await self._send(message)
         if kind == "websocket.accept":
-            self._answer(ACCEPTED)
+            self._end_handshake(ACCEPTED)
         elif kind == "websocket.http.response.start":
-            self._answer(int(message["status"]))
+            self._end_handshake(int(message["status"]))
         elif kind == "websocket.close":
             self._code = message.get("code", NORMAL)
-            self._answer(REFUSED)
+            self._end_handshake(REFUSED)
 
-    def _answer(self, status: int) -> None:
-        """The handshake has ended with `status`, unless it had ended before."""
+    def _end_handshake(self, status: int) -> None:
+        """End the handshake's span with `status`, unless it has ended."""
         if self._status:
             return
         self._status = status
@@ -87,7 +87,7 @@ class Connection(Entry):
             seconds = time.perf_counter() - self._started
             self._tracer.end(self._span, None if handler == NO_ROUTE else handler, status, seconds)
 
-    def _line(self) -> None:
+    def _log(self) -> None:
         fields = {
             "request_id": self.request_id,
             "route": handler_of(self._scope, self._app, self._status),

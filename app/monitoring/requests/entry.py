@@ -1,4 +1,4 @@
-"""What a request and a websocket have in common where they come in: an id, a peer, a context for logs and traces."""
+"""The base of requests and websockets: request id, peer, context for logs and traces."""
 
 import random
 import re
@@ -17,74 +17,74 @@ from ..redaction import redact_text, sanitised_address
 from ..traces.lazy_tracer import LazyTracer
 from ..traces.request_span import RequestSpan, RequestTracer
 
-# An id that others chose goes into logs and headers, so only a plain form is taken over.
+# A caller's id goes into logs and headers, so only a safe form is accepted.
 _SAFE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 FAILED = 500
-# nginx's number for a client that went away before there was a whole answer.
+# nginx's status for a client that disconnected before the response was complete.
 CLIENT_CLOSED_REQUEST = 499
-# uvicorn cancels with this what is left when a worker's time to drain is over: the client is still there.
-_TIME_IS_UP = "Task cancelled, timeout graceful shutdown exceeded"
+# uvicorn's message for tasks that it cancels at the end of a worker's drain: the client is still connected.
+_DRAIN_TIMEOUT_MESSAGE = "Task cancelled, timeout graceful shutdown exceeded"
 
-# Whatever stands in these lines is made here, or taken over in a form that is known.
+# All fields of these lines are created here or validated.
 access = TrustedLogger("access")
 log = get_logger("request")
 
 
 class Entry:
-    """One scope that has come in, with the server's two callables."""
+    """A scope with the server's callables for receiving and sending."""
 
     __slots__ = ("_app", "_receive", "_received", "_scope", "_send", "_span", "_variables", "request_id")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope, self._receive, self._send = scope, receive, send
-        # A mounted application puts itself in the place of "app". The outermost router stays, and is there on entry
-        # only if the layer stands inside a mounted application.
+        # A mounted application replaces "app". "router" is the outermost router, and set at this point only if the
+        # layer is inside a mounted application.
         self._app = scope.get("router") or scope.get("app")
         self._received = 0
         self._span: RequestSpan | None = None
 
     def enter(self, tracer: RequestTracer | LazyTracer | None) -> Any:
-        """Read the headers, bind the context; returns what `detach` wants."""
+        """Read the headers and bind the context. Return the token for `detach`."""
         scope = self._scope
         headers = scope["headers"]
         found = dict(headers)
-        given = _only(headers, b"x-request-id") if b"x-request-id" in found else b""
+        given = _single(headers, b"x-request-id") if b"x-request-id" in found else b""
         if b"content-length" in found:
             self._received = size(found[b"content-length"])
-        self.request_id = (given and _taken_over(given)) or f"{random.getrandbits(128):032x}"
+        self.request_id = (given and _accept_id(given)) or f"{random.getrandbits(128):032x}"
         scope["request_id"] = self.request_id
-        # Who is at the other end of the socket, before any proxy's header is believed further in.
+        # The socket's peer, before a middleware inside replaces it from a proxy's header.
         scope["peer"] = scope.get("client")
-        fresh = _clear_context()
+        was_empty = _clear_context()
         _REQUEST_ID.set(self.request_id)
         token = None
         if tracer is not None:
-            # Its own spans are switched off where the application is made; this reaches those that are mounted in it.
+            # FastAPI's own spans are disabled in the application; this disables them in mounted applications.
             scope.setdefault("fastapi.telemetry", None)
-            traceparent = _only(headers, b"traceparent") if b"traceparent" in found else None
+            traceparent = _single(headers, b"traceparent") if b"traceparent" in found else None
             self._span = span = tracer.begin(scope, traceparent)
             token = None if span is None else tracer.attach(span)
-        self._variables = len(copy_context()) if fresh else -1
+        self._variables = len(copy_context()) if was_empty else -1
         return token
 
     def plain(self) -> bool:
-        """True if the context holds nothing for the log but the request id."""
+        """Return True if the only log field in the context is the request id."""
         return len(copy_context()) == self._variables or len(get_contextvars()) <= 1
 
     def client(self) -> str:
-        """The client's network, for the log."""
+        """Return the client's network, for the log."""
         client = self._scope.get("client")
         return sanitised_address(client[0] if client else None)
 
 
-def _only(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes:
-    """The value of a header; nothing where it is sent twice, since nobody knows which was meant."""
+def _single(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes:
+    """Return the value of a header; empty if it is missing, or sent twice and therefore ambiguous."""
     values = [value for key, value in headers if key == name]
     return values[0] if len(values) == 1 else b""
 
 
-def _taken_over(given: bytes) -> str | None:
-    """The caller's id, if it has a plain form and is nothing private: a card's or a telephone's number would be."""
+def _accept_id(given: bytes) -> str | None:
+    """Return the caller's id if it has a safe form and is not private data, such as a card or telephone number."""
     if not _SAFE_ID.fullmatch(given):
         return None
     request_id = given.decode()
@@ -92,7 +92,7 @@ def _taken_over(given: bytes) -> str | None:
 
 
 def _clear_context() -> bool:
-    """Forget what others have bound for the log; whether there was nothing."""
+    """Clear log fields bound by earlier code in this context. Return True if there were none."""
     for variable in copy_context():
         if variable.name.startswith(STRUCTLOG_KEY_PREFIX):
             clear_contextvars()
@@ -101,7 +101,7 @@ def _clear_context() -> bool:
 
 
 def _variable() -> ContextVar[str]:
-    """structlog's own variable for a request's id: setting it is a tenth of what `bind_contextvars` costs."""
+    """Return structlog's variable for the request id. Setting it costs a tenth of `bind_contextvars`."""
     bind_contextvars(request_id="")
     return next(variable for variable in copy_context() if variable.name == f"{STRUCTLOG_KEY_PREFIX}request_id")
 
@@ -110,13 +110,13 @@ _REQUEST_ID = copy_context().run(_variable)
 
 
 def members(fields: dict[str, Any]) -> str:
-    """`fields` as members of a JSON object."""
+    """Return `fields` as members of a JSON object."""
     return orjson.dumps(fields).decode()[1:-1]
 
 
 @lru_cache(maxsize=1024)
 def quoted(text: str) -> str:
-    """`text` as JSON; for what comes again and again."""
+    """Return `text` as JSON. Cached, for values that recur."""
     return orjson.dumps(text).decode()
 
 
@@ -127,7 +127,7 @@ def log_failure(error: Exception, **fields: str) -> None:
 
 
 def detach(token: Any) -> None:
-    """Undo what `enter` has attached."""
+    """Detach the context that `enter` has attached."""
     if token is not None:
         contexts.detach(token)
 
@@ -137,6 +137,6 @@ def size(value: bytes) -> int:
     return int(value) if value.isdigit() and len(value) < 16 else 0  # noqa: PLR2004 -- that would be a petabyte
 
 
-def cut_short(error: BaseException) -> int:
-    """The status of a request whose task was cancelled with `error`: by a shutdown, or because its client left."""
-    return FAILED if _TIME_IS_UP in error.args else CLIENT_CLOSED_REQUEST
+def cancelled_status(error: BaseException) -> int:
+    """Return the status of a request whose task was cancelled with `error`, by a shutdown or a disconnected client."""
+    return FAILED if _DRAIN_TIMEOUT_MESSAGE in error.args else CLIENT_CLOSED_REQUEST

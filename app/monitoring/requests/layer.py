@@ -1,7 +1,7 @@
-"""The one layer around a request: its id, its trace, its log context; at its last byte its metrics and its log line.
+"""The middleware that observes requests: id, trace and log context at the start, metrics and log line at the last byte.
 
-Pure ASGI, entered once and left once, around the whole application: placement.py puts it there. docs/requests.md has a
-rule for every way a request can end.
+Pure ASGI, around the whole application, where placement.py installs it. docs/requests.md has a rule for every way a
+request can end.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from .entry import (
     FAILED,
     Entry,
     access,
-    cut_short,
+    cancelled_status,
     detach,
     log,
     log_failure,
@@ -37,18 +37,18 @@ from .entry import (
 
 
 def problem(request_id: str) -> Response:
-    """Return the answer to an exception that the application does not handle (RFC 9457)."""
+    """Return the response to an exception that the application does not handle (RFC 9457)."""
     content = {"type": "about:blank", "title": "Internal Server Error", "status": FAILED, "request_id": request_id}
     return Response(orjson.dumps(content), FAILED, media_type="application/problem+json")
 
 
 class ObservingMiddleware:
-    """Answer X-Request-ID, and account for each request in metrics, traces and one log line.
+    """Set X-Request-ID, and record each request in metrics, traces and one log line.
 
-    `metrics` and `tracer` may be left out. A callable `tracer` is called once, at the lifespan's start or the first
-    request, so an app that is made before the fork gets the tracer of its worker. With `traced_elsewhere`, ids are
-    those of the span that is current when the answer begins. The layer must be the outermost: it answers exceptions
-    that reach it before an answer has begun.
+    `metrics` and `tracer` are optional. A callable `tracer` is called once, at the lifespan's start or the first
+    request, so an app that is created before the fork gets the tracer of its worker. With `traced_elsewhere`, ids are
+    those of the span that is current when the response starts. The layer must be the outermost: it responds to
+    exceptions that reach it before a response has started.
     """
 
     def __init__(
@@ -61,14 +61,16 @@ class ObservingMiddleware:
     ) -> None:
         self.app = app
         self.metrics = metrics
-        self.tracer: RequestTracer | LazyTracer | None = LazyTracer(tracer, self._use) if callable(tracer) else tracer
+        self.tracer: RequestTracer | LazyTracer | None = (
+            LazyTracer(tracer, self._set_tracer) if callable(tracer) else tracer
+        )
         self.traced_elsewhere = traced_elsewhere
 
-    def _use(self, tracer: RequestTracer | None) -> None:
+    def _set_tracer(self, tracer: RequestTracer | None) -> None:
         self.tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if "peer" in scope:  # a layer further out has this request already
+        if "peer" in scope:  # an outer layer observes this request
             await self.app(scope, receive, send)
             return
         if scope["type"] == "websocket":
@@ -86,20 +88,20 @@ class ObservingMiddleware:
             await self.app(scope, exchange.receive, exchange.send)
         except Exception as error:
             if not await exchange.fail(error):
-                raise  # as Starlette does: for Sentry and test clients, and half an answer must be cut off
+                raise  # as Starlette does: for Sentry and test clients, and to abort a partial response
         except asyncio.CancelledError as error:
-            exchange.leave(cut_short(error))
+            exchange.leave(cancelled_status(error))
             raise
         finally:
-            # Without a whole answer the server fails the request, if nothing has been said of it by now.
-            exchange.finish(exchange.status if exchange.whole else FAILED)
+            # Without a complete response the server fails the request, unless it has been accounted for.
+            exchange.finish(exchange.status if exchange.complete else FAILED)
             detach(token)
 
 
 class _Exchange(Entry):
-    """One request and its answer."""
+    """One request and its response."""
 
-    __slots__ = ("_done", "_ended", "_gone", "_ids", "_layer", "_sent", "_started", "_trailers", "status", "whole")
+    __slots__ = ("_done", "_ended", "_gone", "_ids", "_layer", "_sent", "_started", "_trailers", "complete", "status")
 
     def __init__(self, layer: ObservingMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
         self._started = time.perf_counter()
@@ -110,31 +112,31 @@ class _Exchange(Entry):
         self._received = self.status = self._sent = 0
         self._ended = 0.0
         self._ids: dict[str, str] | None = None
-        self.whole = self._trailers = self._gone = self._done = False
+        self.complete = self._trailers = self._gone = self._done = False
 
     async def receive(self) -> Message:
-        """Pass a message of the request on; a client that goes away ends it."""
+        """Forward a message of the request. A disconnect ends it."""
         message = await self._receive()
         if message["type"] == "http.disconnect":
             self.leave()
         return message
 
     async def send(self, message: Message) -> None:
-        """Pass a message of the answer on; the request is over with the last of them."""
+        """Forward a message of the response. The last one ends the request."""
         kind = message["type"]
         if kind == "http.response.start":
             self._begin(message)
         try:
             await self._send(message)
-        except OSError:  # the server's way to say it, from version 2.4 of ASGI on
+        except OSError:  # a disconnected client, from ASGI 2.4 on
             self.leave()
             raise
         if kind == "http.response.body":
             if message.get("more_body"):
                 return
-            self.whole = True
+            self.complete = True
             if self.status >= FAILED:
-                # Starlette answers an exception first and raises it then: wait for it, but stop the clock.
+                # Starlette raises an exception after it has responded to it: wait for it, but stop the clock.
                 self._ended = time.perf_counter()
             elif not self._trailers:
                 self.finish(self.status)
@@ -144,7 +146,7 @@ class _Exchange(Entry):
             self.finish(self.status)
 
     def _begin(self, message: Message) -> None:
-        """Note status and size of the answer, and put the request's id into its headers."""
+        """Record status and size of the response, and set its X-Request-ID header."""
         headers = [(b"x-request-id", self.request_id.encode())]
         headers += message.get("headers", ())
         for name, value in headers[1:]:
@@ -159,23 +161,23 @@ class _Exchange(Entry):
             self._ids = _current_ids()
 
     def leave(self, status: int = CLIENT_CLOSED_REQUEST) -> None:
-        """The client has gone, or is left alone: that ends a request, but makes no failure undone."""
+        """End a request that was disconnected or cancelled. A status of 500 or more that was sent is kept."""
         if not self._done:
             self._gone = True
             if not self._ended:
                 self.finish(self.status if self.status >= FAILED else status)
 
     async def fail(self, error: Exception) -> bool:
-        """Account for an exception of the application; return True if it only says that the client has gone."""
+        """Handle an exception of the application. Return True if it is only the client's disconnect."""
         if self._gone and isinstance(error, ClientDisconnect | OSError):
             return True
         log_failure(error, **(self._ids or {}))
         if self._done:
-            return False  # a background task, or the client has gone
+            return False  # a background task failed, or the client has disconnected
         if self._span is not None:
             self._span.fail(error)
         if self.status:
-            self.finish(self.status if self.whole else FAILED)
+            self.finish(self.status if self.complete else FAILED)
             return False
         with suppress(OSError):
             await problem(self.request_id)(self._scope, self._receive, self.send)
@@ -205,7 +207,7 @@ class _Exchange(Entry):
         access.info(
             "request",
             _members,
-            # Texts and numbers: what is held for a moment must not hold the request.
+            # Strings and numbers only: an entry that waits in the batch must not keep the request alive.
             (self.request_id, method, handler, status, seconds, client[0] if client else None, trace_id, span_id),
             plain=len(copy_context()) == self._variables or self.plain(),
         )
@@ -228,7 +230,7 @@ class _WatchedExchange(_Exchange):
         self._headers = message["headers"]
 
     def finish(self, status: int) -> str | None:
-        """Account for the request, then show it to each function that was added."""
+        """Account for the request, then call each added function."""
         seconds = (self._ended or time.perf_counter()) - self._started
         handler = super().finish(status)
         metrics = self._layer.metrics
@@ -246,22 +248,22 @@ class _WatchedExchange(_Exchange):
         for function in metrics.instrumentations:
             try:
                 function(info)
-            except Exception:  # noqa: BLE001 -- the request is answered already
+            except Exception:  # noqa: BLE001 -- the response is sent already
                 log.exception("instrumentation_failed", function=getattr(function, "__qualname__", repr(function)))
         return handler
 
 
 def _current_ids() -> dict[str, str] | None:
-    """The ids of the current span, if it is sampled."""
+    """Return the ids of the current span if it is sampled."""
     context = trace.get_current_span().get_span_context()
     if not context.trace_flags.sampled:
         return None
     return {"trace_id": trace.format_trace_id(context.trace_id), "span_id": trace.format_span_id(context.span_id)}
 
 
-def _members(of: tuple[str, str, str, int, float, str | None, str, str]) -> str:
-    """The fields of a request's line as JSON. Ids have a form that needs no escapes, and so have networks."""
-    request_id, method, handler, status, seconds, client, trace_id, span_id = of
+def _members(values: tuple[str, str, str, int, float, str | None, str, str]) -> str:
+    """Return the fields of a request's line as JSON. Ids and networks need no escapes."""
+    request_id, method, handler, status, seconds, client, trace_id, span_id = values
     line = (
         f'"request_id":"{request_id}","method":"{method}","route":{quoted(handler)},"status":{status},'
         f'"duration_ms":{round(seconds * 1000, 2)},"client_ip":"{sanitised_address(client)}"'

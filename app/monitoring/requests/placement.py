@@ -1,9 +1,9 @@
-"""Where the observing layer stands: around the whole stack of an application, its ServerErrorMiddleware included.
+"""Installation of the observing layer around an application's whole middleware stack, including ServerErrorMiddleware.
 
-Only there does it see both the answer that the application's handler for `Exception` makes and the exception, which
-Starlette raises again after it. `add_middleware` cannot put it there. With request spans of
-opentelemetry-instrumentation-fastapi it stands just inside of the instrumentation's middleware, which is outside of
-that stack too.
+Only there does it see both the response of the application's handler for `Exception` and the exception, which
+Starlette raises again afterwards. `add_middleware` cannot install a middleware there. With request spans of
+opentelemetry-instrumentation-fastapi the layer is directly inside the instrumentation's middleware, which wraps that
+stack too.
 """
 
 from collections.abc import Callable
@@ -48,7 +48,7 @@ def observe(
 
 
 class _Placement:
-    """Wraps the stack of one application when Starlette builds it."""
+    """A wrapper of one application's stack, applied when Starlette builds it."""
 
     def __init__(
         self,
@@ -64,9 +64,9 @@ class _Placement:
         self._original: Callable[[], ASGIApp] = app.build_middleware_stack
 
     def install(self) -> None:
-        """Have the application build its stack through `build`."""
+        """Replace the application's `build_middleware_stack` by `build`."""
         vars(self._app)["build_middleware_stack"] = self.build
-        # FastAPI's own telemetry would make a second span for each request.
+        # FastAPI's own telemetry would create a second span for each request.
         telemetry: dict[str, Any] | None = getattr(self._app, "_telemetry", None)
         if telemetry is not None and self._tracer is not None:
             telemetry["tracing"] = False
@@ -78,8 +78,8 @@ class _Placement:
             return self._inside(stack)
         if self._app.build_middleware_stack == self.build:
             return self.around(stack)
-        # Another library builds around this one, and OpenTelemetry's takes only Starlette's outermost middleware. It
-        # keeps what is in it, which puts the layer outside as soon as something comes in.
+        # Another library wraps this method, and OpenTelemetry's accepts only Starlette's outermost middleware. A mover
+        # inside it moves the layer to the outside at the first scope.
         inner: Any = stack
         inner.app = _Mover(self, inner.app)
         return stack
@@ -109,18 +109,18 @@ class _Placement:
         return ObservingMiddleware(app, metrics=self._metrics, tracer=tracer, traced_elsewhere=traced_elsewhere)
 
     def _warn(self, maker: str) -> None:
-        """Say once that the spans of requests are another's, if they were to be ours."""
+        """Log once that another instrumentation makes the request spans, if this package was to make them."""
         if self._tracer is not None and not self._warned:
             self._warned = True
             log.warning("requests_traced_elsewhere", by=maker, effect=NO_SPANS, instead=f"remove {maker}, or {NONE}")
 
     def move(self) -> None:
-        """Put the layer around the stack that is in use."""
+        """Wrap the application's current stack in the layer."""
         if self._app.middleware_stack is not None:
             self._app.middleware_stack = self.around(self._app.middleware_stack)
 
     def _build_with_an_answer(self) -> ASGIApp:
-        """Build the stack, with our answer to exceptions where the application has no handler for them."""
+        """Build the stack, with our response to exceptions if the application has no handler for them."""
         handlers = self._app.exception_handlers
         if Exception not in handlers and FAILED not in handlers:
             self._app.exception_handlers = {**handlers, Exception: _answer}
@@ -131,7 +131,7 @@ class _Placement:
 
 
 class _Mover:
-    """Stands innermost until something comes in, usually the lifespan, and is nothing afterwards."""
+    """The innermost middleware, which moves the layer at the first scope, usually the lifespan. Then a pass-through."""
 
     def __init__(self, placement: _Placement, app: ASGIApp) -> None:
         self._placement, self._app = placement, app
@@ -143,7 +143,7 @@ class _Mover:
             self._moved = True
             self._placement.move()
             if scope["type"] != "lifespan":
-                app = self._placement.around(app)  # this one has passed the new place already
+                app = self._placement.around(app)  # this scope has already passed the layer's new position
         await app(scope, receive, send)
 
 
@@ -152,7 +152,7 @@ async def _answer(request: Request, _error: Exception) -> Response:
 
 
 def traced_elsewhere(app: Starlette) -> str | None:
-    """Return what makes spans of `app`'s requests beside this package, None if nothing does."""
+    """Return the name of the other maker of spans for `app`'s requests, None if there is none."""
     if getattr(app, "_is_instrumented_by_opentelemetry", False):
         return "FastAPIInstrumentor"
     return added_middleware(app)

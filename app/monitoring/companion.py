@@ -1,7 +1,7 @@
-"""A helper process tied to this one's life by a socket pair: either side sees the other's death as end of file.
+"""A helper process connected by a socket pair, the lifeline: each side sees the other's exit as end of file.
 
-The constraint to know: a forked worker must not keep the pair open, or the companion would outlive its owner.
-Every copy of a lifeline is therefore closed in every forked child, without anybody having to remember it.
+Constraint: a forked worker must not keep the pair open, or the companion would outlive its owner. A fork hook closes
+all copies of lifelines in every forked child.
 """
 
 import contextlib
@@ -17,24 +17,24 @@ from typing import Protocol, TypeVar
 
 
 class Closable(Protocol):
-    """A socket or a file."""
+    """A socket or file."""
 
     def close(self) -> object: ...
 
 
 Owned = TypeVar("Owned", bound=Closable)
 _owned: "weakref.WeakSet[Closable]" = weakref.WeakSet()
-# Held while a companion is spawned: a fork in between would leave a copy of the far end in the new child.
+# Locked while a companion is spawned: a concurrent fork would leave a copy of its end in the new child.
 _spawning = threading.RLock()
 
 
 def no_fork() -> contextlib.AbstractContextManager[bool]:
-    """Hold this around what a thread of the master does with locks: a fork in between would copy them locked."""
+    """Return a lock that prevents forks. Threads of the master hold it while they use locks that a fork would copy."""
     return _spawning
 
 
 def close_in_children(owned: Owned) -> Owned:
-    """Have every process forked from this one close its copy of `owned`."""
+    """Register `owned` to be closed in every process forked from this one. Return it."""
     _owned.add(owned)
     return owned
 
@@ -50,11 +50,11 @@ os.register_at_fork(before=_spawning.acquire, after_in_parent=_spawning.release,
 
 
 class CompanionError(Exception):
-    """The companion ended, or said nothing in time; the message says which."""
+    """The companion ended or timed out before it sent a line; the message says which."""
 
 
 class Companion:
-    """One started helper process; its standard input is its end of the lifeline."""
+    """A running helper process. Its standard input is its end of the lifeline."""
 
     def __init__(self, module: str, *arguments: str, pass_fds: Sequence[int] = ()) -> None:
         """Start `python -m module arguments...` with this process's import path and environment."""
@@ -63,7 +63,7 @@ class Companion:
             self._lifeline, far_end = socket.socketpair()
             close_in_children(self._lifeline)
             with far_end:
-                # A session of its own: Ctrl-C in a terminal reaches the owner, who decides when this ends.
+                # A new session: Ctrl-C in a terminal reaches only the owner, which stops the companion itself.
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", module, *arguments],
                     stdin=far_end.fileno(),
@@ -78,7 +78,7 @@ class Companion:
         return self._process.pid
 
     def read_line(self, timeout: float) -> bytes:
-        """The next line that the companion sends on its lifeline; raises CompanionError after `timeout` seconds."""
+        """Return the next line from the companion. Raise CompanionError at its end, or after `timeout` seconds."""
         self._lifeline.settimeout(timeout)
         line = b""
         try:
@@ -94,7 +94,7 @@ class Companion:
         return line
 
     def wait(self) -> None:
-        """Block until the companion has ended, without reaping it: that is for whoever owns SIGCHLD."""
+        """Block until the companion has ended. Does not reap it: the owner of SIGCHLD does."""
         try:
             while self._lifeline.recv(4096):
                 pass
@@ -102,8 +102,8 @@ class Companion:
             return
 
     def stop(self, timeout: float = 10.0) -> None:
-        """Ask the companion to end by closing the lifeline, and kill it after `timeout` seconds."""
-        with contextlib.suppress(OSError):  # it has gone already
+        """Close the lifeline, so that the companion ends. Kill it after `timeout` seconds."""
+        with contextlib.suppress(OSError):  # it has ended already
             self._lifeline.shutdown(socket.SHUT_WR)
         try:
             self._process.wait(timeout)
@@ -114,12 +114,12 @@ class Companion:
 
 
 def announce(line: str) -> None:
-    """In the companion: send one line to the owner."""
+    """Send one line to the owner. For the companion."""
     os.write(sys.stdin.fileno(), line.encode() + b"\n")
 
 
 def wait_for_owner() -> None:
-    """In the companion: block until the owner has closed the lifeline or died."""
+    """Block until the owner has closed the lifeline or ended. For the companion."""
     try:
         while os.read(sys.stdin.fileno(), 1):
             pass
@@ -127,14 +127,14 @@ def wait_for_owner() -> None:
         return
 
 
-def owner_is_gone(patience: float) -> bool:
-    """In the companion: whether the owner is gone, after at most `patience` seconds of waiting for that."""
-    readable, _, _ = select.select([sys.stdin], [], [], patience)
+def owner_is_gone(timeout: float) -> bool:
+    """Wait up to `timeout` seconds for the owner's end. Return True if it has ended. For the companion."""
+    readable, _, _ = select.select([sys.stdin], [], [], timeout)
     return bool(readable) and not os.read(sys.stdin.fileno(), 1)
 
 
 def when_owner_ends(callback: Callable[[], None]) -> None:
-    """In the companion: call `callback` from a thread once the owner is gone."""
+    """Call `callback` from a thread once the owner has ended. For the companion."""
 
     def watch() -> None:
         wait_for_owner()

@@ -1,7 +1,7 @@
-"""The process that serves the aggregate on the metrics port: `python -m <package>.exporter`.
+"""The exporter process, which serves the aggregate on the metrics port: `python -m <package>.exporter`.
 
-It is no worker, so a scrape never takes time from a request, and it answers while every worker is busy. The gunicorn
-master hands it a bound socket, so the port stays open while the exporter is started again.
+Scrapes take no time from requests and succeed while every worker is busy. The gunicorn master passes it a bound
+socket, so the port stays open during a restart of the exporter.
 """
 
 import argparse
@@ -39,7 +39,7 @@ Collect = Callable[[Catalogue], None]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """GET or HEAD of /metrics and /health."""
+    """Handler of GET and HEAD for /metrics and /health."""
 
     protocol_version = "HTTP/1.1"
     server_version = "metrics-exporter"
@@ -85,11 +85,11 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Scrapes are not logged: they come every few seconds and say nothing new."""
+        """Log nothing: scrapes come every few seconds."""
 
 
 class Exporter(ThreadingHTTPServer):
-    """An HTTP server on `listener`; `collectors` set gauges of their own every few seconds."""
+    """An HTTP server on `listener`. `collectors` are called every few seconds to set gauges."""
 
     def __init__(self, listener: socket.socket, aggregate: Aggregate, collectors: Sequence[Collect] = ()) -> None:
         super().__init__(listener.getsockname(), Handler, bind_and_activate=False)
@@ -106,37 +106,37 @@ class Exporter(ThreadingHTTPServer):
             self.collect()
 
     def collect(self) -> None:
-        """Bring the figures of the host and of the metrics directory up to date."""
+        """Call all collectors: metrics directory, this process, and those passed in."""
         for collect in self._collectors:
             try:
                 collect(catalogue())
-            except Exception:  # a host figure that fails must not cost the service's own
+            except Exception:  # a failing collector must not affect others
                 log.exception("collector_failed")
 
     def scrape(self, accept: str, *, pack: bool) -> tuple[bytes, str]:
-        """One exposition in the format that `accept` asks for, gzipped if `pack`, and its content type."""
+        """Return the exposition in the format that `accept` selects, gzipped if `pack`, and its content type."""
         started = time.perf_counter()
         answer = self._aggregate.exposition(accept, pack=pack)
         catalogue().exporter_scrape_duration.observe(time.perf_counter() - started)
         return answer
 
     def _collect_directory(self, metrics: Catalogue) -> None:
-        """The figures of the directory. Without a scrape the dead are folded here."""
+        """Set the directory's gauges. Also folds dead processes, even without scrapes."""
         self._aggregate.refresh()
-        files, held, free = directory.usage(self._aggregate.path)
+        files, occupied, free = directory.usage(self._aggregate.path)
         metrics.exporter_files.set(files)
-        metrics.exporter_bytes.set(held)
+        metrics.exporter_bytes.set(occupied)
         metrics.exporter_free_bytes.set(free)
         metrics.exporter_processes.set(self._aggregate.live())
-        for metric, lines in self._aggregate.series().items():
-            metrics.exporter_series.labels(metric).set(lines)
+        for metric, count in self._aggregate.series().items():
+            metrics.exporter_series.labels(metric).set(count)
 
     def handle_error(self, *_: Any) -> None:
-        """A client that went away is no event."""
+        """Ignore disconnected clients."""
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening TCP socket; raises OSError."""
+    """Return a listening TCP socket. Raise OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=128)
 
@@ -162,12 +162,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="MODULE:FUNCTION",
-        help="called every few seconds with the catalogue, to set gauges of its own",
+        help="function called every few seconds with the catalogue, to set gauges",
     )
     parser.add_argument(
         "--fd",
         type=int,
-        help="a listening socket that the parent process hands over, in place of --host and --port",
+        help="descriptor of a listening socket inherited from the parent, in place of --host and --port",
     )
     parser.add_argument(
         "--logging",
@@ -196,9 +196,9 @@ def _refuse(message: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM, SIGINT, or the end of the owner."""
+    """Serve until SIGTERM, SIGINT or the owner's end. Return the exit status."""
     arguments = _parse(argv)
-    # A sidecar has process ids of its own, and the same number may be a worker's: hence a word before it. First of all:
+    # Prefixed, because a sidecar has its own process ids, which may equal a worker's. Before everything else, because
     # the check of a redaction pack may be in a module that makes metrics.
     values.install("exporter")
     try:

@@ -1,4 +1,4 @@
-"""Health checks that run side by side, each within its own time-out, and the shape of the answer."""
+"""Concurrent health checks with a time-out each, and their response body."""
 
 import asyncio
 import time
@@ -13,20 +13,20 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 Details = Mapping[str, Any]
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("health")
 GRACE = 0.1
-# Tasks that outlived their time-out; held so that they are not collected while they unwind.
+# Cancelled tasks that have not ended; referenced so that they are not garbage-collected meanwhile.
 _abandoned: set["asyncio.Task[Any]"] = set()
 
 
 class CheckFailed(Exception):  # noqa: N818 -- reads as what happened
-    """A check found its subject unfit. The message is shown to whoever asks: no addresses, no driver's words."""
+    """A check's dependency is unfit. The message is public: no addresses, no driver messages."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One question about one dependency.
+    """A check of one dependency.
 
-    `run` returns extra fields for the answer, or raises CheckFailed. What is not `required` is reported and leaves
-    the service ready.
+    `run` returns extra fields for the result, or raises CheckFailed. A check that is not `required` is reported, but
+    its failure leaves the service ready.
     """
 
     name: str
@@ -36,12 +36,12 @@ class Check:
 
 
 async def _run(check: Check) -> Details:
-    """The check, so that what it raises before its first await is its answer, too."""
+    """Run the check inside a task, so that errors before its first await are caught too."""
     return await check.run()
 
 
 async def _answer(check: Check) -> dict[str, Any]:
-    """Run one check. It is answered when its time-out passes, even where the check cannot be cancelled that fast."""
+    """Return the result of one check, after its time-out at the latest, even if it does not react to cancellation."""
     started = time.perf_counter()
     task = asyncio.create_task(_run(check))
     try:
@@ -50,7 +50,7 @@ async def _answer(check: Check) -> dict[str, Any]:
         if not task.done():
             task.cancel()
             _abandoned.add(task)
-            task.add_done_callback(_forget)
+            task.add_done_callback(_discard)
     answer: dict[str, Any] = {
         "status": "fail",
         "response_ms": round((time.perf_counter() - started) * 1000, 1),
@@ -66,16 +66,16 @@ async def _answer(check: Check) -> dict[str, Any]:
     return {**answer, "status": "pass", **task.result()}
 
 
-def _forget(task: "asyncio.Task[Any]") -> None:
+def _discard(task: "asyncio.Task[Any]") -> None:
     _abandoned.discard(task)
     if not task.cancelled():
-        task.exception()  # retrieved, so that the loop does not report what has been answered already
+        task.exception()  # retrieved, so that the loop does not report it as never retrieved
 
 
 class CachedCheck:
-    """A check's `run` whose answer is cached for `seconds` and renewed in the background.
+    """A check's `run` whose result is cached for `seconds` and renewed in the background.
 
-    For what is reported only: readiness must not wait for it each time a probe asks.
+    For checks that are not required: readiness must not wait for them at each probe.
     """
 
     def __init__(self, run: Callable[[], Awaitable[Details]], timeout: float, seconds: float) -> None:
@@ -87,13 +87,13 @@ class CachedCheck:
         self._renewed = 0.0
 
     async def __call__(self) -> Details:
-        """The last answer there is, or the first one when it comes."""
+        """Return the cached result, or wait for the first one."""
         if self._renewal is not None and self._renewal.done():
             self._known, self._renewal = self._renewal, None
         if self._renewal is None and time.monotonic() - self._renewed >= self._seconds:
             self._renewed = time.monotonic()
-            self._renewal = asyncio.create_task(self._ask())
-            self._renewal.add_done_callback(_forget)
+            self._renewal = asyncio.create_task(self._renew())
+            self._renewal.add_done_callback(_discard)
         current = self._known or self._renewal
         if current is None:
             raise CheckFailed("not asked yet")
@@ -102,7 +102,7 @@ class CachedCheck:
         await asyncio.wait([current])
         return current.result()
 
-    async def _ask(self) -> Details:
+    async def _renew(self) -> Details:
         try:
             return await asyncio.wait_for(self._run(), self._timeout)
         except TimeoutError as error:
@@ -110,7 +110,7 @@ class CachedCheck:
 
 
 async def _answers(checks: Sequence[Check]) -> dict[str, dict[str, Any]]:
-    """The checks' answers by name. Once a required one has failed the verdict is known: the others get a moment."""
+    """Return the results by name. Once a required check has failed, the others get GRACE seconds to finish."""
     tasks = {asyncio.ensure_future(_answer(check)): check for check in checks}
     answers: dict[str, dict[str, Any]] = {check.name: {"status": "unknown"} for check in checks}
     pending, failed = set(tasks), False
@@ -134,7 +134,7 @@ async def run_checks(checks: Sequence[Check], version: str) -> tuple[bool, dict[
 
     Status is "ready", "degraded" (ready, but something that is not required failed) or "not_ready".
     """
-    # The probes' own requests have no spans, so their queries would be roots of traces that nobody asked for.
+    # Requests of probes have no spans, so their queries' spans would be roots of traces of their own.
     with suppress_instrumentation():
         answers = await _answers(checks)
     status: Literal["ready", "degraded", "not_ready"] = "ready"
@@ -149,5 +149,5 @@ async def run_checks(checks: Sequence[Check], version: str) -> tuple[bool, dict[
 
 
 def timestamp() -> str:
-    """The time now as 2025-01-01T12:00:00Z."""
+    """Return the current time as 2025-01-01T12:00:00Z."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,4 +1,4 @@
-"""What `Observability.instrument` does to an application."""
+"""Implementation of `Observability.instrument`."""
 
 import asyncio
 import contextlib
@@ -19,17 +19,17 @@ from .requests.placement import observe, traced_elsewhere
 from .server import standalone
 
 CANCEL_INTERVAL = 0.1
-# Share of graceful_timeout, and seconds, that the spans still to be sent have at the end. The worker drains requests
+# Time for sending the last spans: a share of graceful_timeout, with a maximum in seconds. The worker drains requests
 # for 0.7 of it (server/worker.py); the application's own shutdown has the rest.
 SPAN_SHARE, MAX_SPAN_SECONDS = 0.12, 3.0
 
 
 def instrument(app: FastAPI, options: Options, spans: SpanOptions) -> FastAPI:
-    """Add the request layer, proxy headers, /metrics and the tasks of a worker to `app`."""
+    """Add the request layer, proxy headers, /metrics and a worker's background tasks to `app`."""
     prepare(options.namespace, options.max_series)
     instrumentator = Instrumentator()
     instrumented = _instrument_spans(app, options, spans)
-    # Made at the first request: an application that is made before the fork gets the tracer of its worker.
+    # Created at the first request: an application that is created before the fork gets the tracer of its worker.
     tracer = partial(
         tracing.request_tracer,
         options.excluded_urls,
@@ -43,10 +43,10 @@ def instrument(app: FastAPI, options: Options, spans: SpanOptions) -> FastAPI:
         instrumented=instrumented,
     )
     app.state.instrumentator = instrumentator
-    # FastAPI's own telemetry would make a second span, with the query in it.
+    # FastAPI's own telemetry would create a second span, which contains the query.
     app._telemetry.update({"tracing": False, "metrics": False, "logs": False})  # noqa: SLF001 -- else the constructor's
     instrumentator.expose_to(app, options.allowed_metrics_ips)
-    # Before every route of the application: one that matches all paths would hide it.
+    # First in the list: a route of the application that matches all paths would shadow it.
     app.router.routes.insert(0, app.router.routes.pop())
     app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=options.forwarded_allow_ips)
     inner = app.router.lifespan_context
@@ -63,7 +63,7 @@ def instrument(app: FastAPI, options: Options, spans: SpanOptions) -> FastAPI:
 
 
 def _instrument_spans(app: FastAPI, options: Options, spans: SpanOptions) -> bool:
-    """Have opentelemetry-instrumentation-fastapi make the spans of requests if it is to; return whether it does."""
+    """Instrument `app` with opentelemetry-instrumentation-fastapi if the options ask for it. Return whether it is."""
     if spans and options.tracing != "instrumentation":
         raise TypeError(f"{', '.join(spans)}: want tracing='instrumentation', not {options.tracing!r}")
     if options.tracing != "instrumentation" or not options.traced or traced_elsewhere(app) is not None:
@@ -78,7 +78,7 @@ def _instrument_spans(app: FastAPI, options: Options, spans: SpanOptions) -> boo
 
 @contextlib.asynccontextmanager
 async def _tasks(graceful_timeout: float) -> AsyncIterator[None]:
-    """Take the figures of this worker meanwhile; at the end send the spans that wait."""
+    """Collect this worker's metrics meanwhile; at the end, send the queued spans."""
     metrics = catalogue()
     tasks = [
         asyncio.create_task(event_loop.watch(metrics.event_loop_lag, metrics.worker_lag.labels(process.worker_slot()))),
@@ -92,7 +92,7 @@ async def _tasks(graceful_timeout: float) -> AsyncIterator[None]:
 
 
 async def end_tasks(tasks: "list[asyncio.Task[None]]") -> None:
-    """Cancel `tasks` until they have ended: a library can take a cancellation for a time-out, and the task goes on."""
+    """Cancel `tasks` until they have ended: a library may swallow a cancellation as its time-out."""
     pending = set(tasks)
     while pending:
         for task in pending:

@@ -1,6 +1,6 @@
-"""The Instrumentator on our registry, the aggregate's exposure on the application's port, and who may read it.
+"""The Instrumentator on the bounded registry, and /metrics on the application's port with its access control.
 
-The catalogue has a file of its own so that the exporter process does not have to load a web framework.
+The catalogue is in a separate module, so that the exporter process does not load a web framework.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ _IN_PROGRESS = (
 )
 _ROUNDING = "a histogram needs no rounding: round info.modified_duration in a function that you add"
 _SWITCH = "nothing is recorded without observe(): give it metrics=None where the variable is not set"
-# Why each of the library's other options cannot work with observe(), and what does instead.
+# The library's other options: the reason why each cannot work with observe(), and the alternative.
 REFUSED = {
     "should_group_untemplated": "raw paths as label values are unbounded: log the path instead",
     "should_include_root_path": "handlers are the application's own routes: mount it, or relabel the scrape",
@@ -51,11 +51,11 @@ REFUSED = {
 
 @cache
 def _declare_http_metrics() -> None:
-    """Declare the Instrumentator's default metrics once; a second application in the process shares them."""
-    made = metrics.default(
+    """Declare the Instrumentator's default metrics once; applications in one process share them."""
+    declared = metrics.default(
         latency_highr_buckets=LATENCY_BUCKETS, latency_lowr_buckets=LATENCY_BUCKETS, registry=registry()
     )
-    if made is None:
+    if declared is None:
         raise RuntimeError("the http_* metrics are declared elsewhere in this registry")
 
 
@@ -119,10 +119,10 @@ class Instrumentator(LibraryInstrumentator):
         raise TypeError("expose() has no access control and covers one worker only: use expose_to(app, networks)")
 
     def expose_to(self, app: FastAPI, networks: Sequence[IPv4Network | IPv6Network]) -> None:
-        """Serve /metrics on the application's port to peers in `networks`; everybody else gets 403.
+        """Serve /metrics on the application's port to socket peers in `networks`; other peers get 403.
 
-        The library's `expose` would aggregate with its own collector and answer anybody; this gives the answer of
-        the metrics port, and judges the socket's peer.
+        The response is the metrics port's. The library's `expose` aggregates with its own collector and has no access
+        control.
         """
 
         async def metrics_endpoint(request: Request) -> Response:
@@ -137,10 +137,10 @@ class Instrumentator(LibraryInstrumentator):
 
 
 def allows(networks: Sequence[IPv4Network | IPv6Network], peer: Sequence[Any] | None, headers: Any) -> bool:
-    """Return True if the socket's peer, `(host, port)`, lies in `networks`.
+    """Return True if the socket's peer, `(host, port)`, is in `networks`.
 
-    A request that a proxy has forwarded never does: the peer is then the proxy, whoever asked. Headers can close
-    this door but not open it.
+    Return False for a request that a proxy has forwarded, because its peer is the proxy. Headers can only deny access,
+    never grant it.
     """
     if not peer or "x-forwarded-for" in headers or "forwarded" in headers:
         return False

@@ -1,1 +1,1 @@
-"""What prometheus-client lacks for several processes: an exporter, its keeper, and the account of the workers."""
+"""Metrics of several processes: shared files, folding of dead processes, and the aggregate."""

@@ -63,7 +63,7 @@ def _start_tracing(options: Options) -> None:
 
 def is_worker() -> bool:
     """Return whether `start` has set up this process."""
-    return bool(_held)
+    return bool(_slot_locks)
 
 
 def _manager() -> str:
@@ -94,7 +94,7 @@ def _claim_for_manager(directory: Path) -> None:
                 f"PROMETHEUS_MULTIPROC_DIR={str(directory)!r}: process {last.partition(' ')[0]} counts there: "
                 "want a directory of its own"
             )
-        # Refused where a gunicorn master holds the directory.
+        # Raises if a gunicorn master has claimed the directory.
         claim(directory).close()
         (directory / NOTES).unlink(missing_ok=True)
         owner.write_text(manager)

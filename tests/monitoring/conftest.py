@@ -1,4 +1,4 @@
-"""Logging set up for a test, on a stream that it can read, and put back afterwards."""
+"""Logging set up for a test on a stream that it can read, and restored afterwards."""
 
 import io
 import json
@@ -40,7 +40,7 @@ class Lines:
 
 @pytest.fixture
 def logging_restored() -> Iterator[None]:
-    """The test session's own logging is as before afterwards."""
+    """Restore the test session's logging afterwards."""
     root = logging.getLogger()
     loggers = [logging.getLogger(name) for name in TOUCHED]
     kept = [(logger, logger.level, logger.handlers[:], logger.propagate, logger.disabled) for logger in loggers]

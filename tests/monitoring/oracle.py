@@ -26,7 +26,7 @@ def _starlette_without_redirects() -> Any:
 
 
 class Copying:
-    """A middleware that hands on a copy of the scope, so what the router notes does not come back."""
+    """A middleware that passes on a copy of the scope, so that the router's additions are lost."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -36,7 +36,7 @@ class Copying:
 
 
 class Refusing:
-    """A middleware that answers by itself."""
+    """A middleware that responds itself."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -74,7 +74,7 @@ class Call:
 
 
 def exposed(registry: CollectorRegistry) -> dict[str, tuple[str, str, dict[Key, float | None]]]:
-    """Type, help and samples of each metric. Of durations there remains which series there are, and their counts."""
+    """Return type, help and samples of each metric. Of durations only the series and their counts."""
     found: dict[str, tuple[str, str, dict[Key, float | None]]] = {}
     for family in text_string_to_metric_families(generate_latest(registry).decode()):
         samples: dict[Key, float | None] = {
@@ -90,7 +90,7 @@ def exposed(registry: CollectorRegistry) -> dict[str, tuple[str, str, dict[Key, 
 
 
 async def drive(app: Any, calls: list[Call]) -> None:
-    """Send the calls one after the other; what the application raises stays in it."""
+    """Send the calls one after the other, suppressing the application's exceptions."""
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
         for call in calls:
@@ -98,7 +98,7 @@ async def drive(app: Any, calls: list[Call]) -> None:
 
 
 def applications(house: str) -> tuple[Any, CollectorRegistry, Any, CollectorRegistry]:
-    """The same application twice, with the library's middleware and with ours, and where each of them records."""
+    """Return the same application with the library's middleware and with ours, each with its registry."""
     theirs = CollectorRegistry()
     instrumented = HOUSES[house]()
     library = Instrumentator(should_group_status_codes=False, excluded_handlers=["^/metrics$"], registry=theirs)

@@ -1,4 +1,4 @@
-"""Access lines go past the chain, and through it where somebody has bound more to the context than the request's id."""
+"""Access lines bypass the chain, unless more than the request id is bound to the context."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from tests.monitoring.conftest import Configure
 
 
 def binding(**fields: Any) -> Any:
-    """An application that binds `fields` and answers."""
+    """An application that binds `fields` and responds."""
 
     async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
         structlog.contextvars.bind_contextvars(**fields)

@@ -9,7 +9,7 @@ FIRST, LONGEST = 0.1, 10.0
 
 
 def delays(runs: list[float]) -> list[float]:
-    """The delay after each run; each takes as many seconds as `runs` says."""
+    """Return the delay after each run; `runs` are their durations in seconds."""
     now = 1_000.0
     backoff = Backoff(FIRST, LONGEST, clock=lambda: now)
     found = []

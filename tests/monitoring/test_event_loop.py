@@ -1,4 +1,4 @@
-"""How late the event loop runs, as the histogram has it."""
+"""Event loop lag in the histogram."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from app.monitoring.metrics.catalogue import LAG_BUCKETS
 
 
 class Lag(Histogram):
-    """A histogram that also keeps what was observed, and can be waited for."""
+    """A histogram that keeps its observations and can be awaited."""
 
     observed: list[float]
     again: asyncio.Event

@@ -1,4 +1,4 @@
-"""What /metrics on the application's port says, to whom, and in which format."""
+"""/metrics on the application's port: content, access control and formats."""
 
 from ipaddress import ip_network
 

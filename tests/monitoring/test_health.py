@@ -1,4 +1,4 @@
-"""Checks run side by side, end in time, and say what they found."""
+"""Checks run concurrently, end within their time-outs and report results."""
 
 import asyncio
 import gc
@@ -18,7 +18,7 @@ SECRET = "password=hunter2"
 
 
 def passes(name: str = "good", **details: Any) -> Check:
-    """A check that finds nothing wrong."""
+    """A check that passes."""
 
     async def run() -> dict[str, Any]:
         return details
@@ -36,7 +36,7 @@ def fails(name: str = "bad", *, required: bool = True, error: BaseException | No
 
 
 async def settled() -> None:
-    """Wait until no check that was given up runs any more."""
+    """Wait until all abandoned checks have ended."""
     if health._abandoned:
         await asyncio.wait(set(health._abandoned))
     assert not health._abandoned
@@ -226,7 +226,7 @@ async def test_the_time_of_an_answer_is_in_milliseconds(monkeypatch: pytest.Monk
 
 
 class Asked:
-    """A slow question; `answer` lets it be answered."""
+    """A check that waits; `answer` lets it finish."""
 
     def __init__(self) -> None:
         self.times = 0

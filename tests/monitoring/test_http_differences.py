@@ -1,4 +1,4 @@
-"""Where ours differs from the library's middleware on purpose: each difference by name, with what both sides count."""
+"""Intended differences from the library's middleware: each by name, with the counts of both."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,7 +18,7 @@ Requests = dict[tuple[str, str, str], float]
 
 
 async def cancelled(app: Any) -> None:
-    """The server cancels a request that waits."""
+    """Send a request that waits, and cancel it as the server does."""
     wire = Wire("/echo", "POST")
     wire.incoming.clear()
     request = asyncio.create_task(wire.run(app))
@@ -28,7 +28,7 @@ async def cancelled(app: Any) -> None:
 
 
 async def gone_in_mid_stream(app: Any) -> None:
-    """The client goes away after the first part of an answer, and the server says so."""
+    """Disconnect after the first part of a response; the server reports it with a message."""
     wire = Wire("/stream")
     say = wire.send
 
@@ -43,7 +43,7 @@ async def gone_in_mid_stream(app: Any) -> None:
 
 
 async def broken_pipe(app: Any) -> None:
-    """The client has gone when the answer is sent, and the server says so by raising."""
+    """Disconnect before the response is sent; the server raises."""
     try:
         await Wire("/items/7", spec="2.4", breaks_at=0).run(app)
     except OSError:
@@ -51,7 +51,7 @@ async def broken_pipe(app: Any) -> None:
 
 
 def asking(*calls: Call) -> Callable[[Any], Awaitable[None]]:
-    """Whatever comes of it: the library's middleware raises where a header is no number."""
+    """Return a function that sends `calls`. The library's ValueError for a bad Content-Length is ignored."""
 
     async def ask(app: Any) -> None:
         for call in calls:
@@ -75,7 +75,7 @@ def by_request(registry: CollectorRegistry) -> Requests:
 
 @dataclass
 class Difference:
-    """Where we mean to differ: the requests that each side counts."""
+    """An intended difference: the requests that each side counts."""
 
     why: str
     house: str
@@ -207,7 +207,7 @@ async def test_the_answer_to_an_exception_has_a_size_since_it_is_ours() -> None:
 
 
 class Clock:
-    """A clock that stands still until it is turned."""
+    """A clock that only advances when it is set."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -239,7 +239,7 @@ def by_pairs(made: tuple[Any, CollectorRegistry, Any, CollectorRegistry]) -> lis
 
 
 def add_slow_routes(app: FastAPI, clock: Clock) -> None:
-    """Routes that turn the clock while they answer."""
+    """Routes that advance the clock while they respond."""
 
     async def parts() -> AsyncIterator[bytes]:
         clock.now += 2

@@ -27,7 +27,7 @@ Counted = dict[tuple[str, str, str], float]
 
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch: pytest.MonkeyPatch) -> BoundedRegistry:
-    """The process's registry of this test alone."""
+    """A process registry for this test only."""
     own = BoundedRegistry()
     monkeypatch.setattr("app.monitoring.prometheus.registry", lambda: own)
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""The console is for people, and obeys nobody else."""
+"""The console renderer escapes control characters."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Exceptions that nothing caught, in processes of their own."""
+"""Uncaught exceptions, in separate processes."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ SECRET = "wayan@example.com"
 
 
 def run(code: str) -> tuple[list[dict[str, Any]], subprocess.CompletedProcess[str]]:
-    """Run `code` and return its log lines and how it ended."""
+    """Run `code`. Return its log lines and the completed process."""
     done = subprocess.run(
         [sys.executable, "-c", CONFIGURE + code], capture_output=True, text=True, timeout=60, check=False
     )

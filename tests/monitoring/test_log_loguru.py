@@ -1,4 +1,4 @@
-"""Records of loguru as our log lines, in processes of their own."""
+"""Records of loguru as our log lines, in separate processes."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Which lines are written: LOG_LEVEL for ours and the standard library's, and the servers' own."""
+"""Levels: LOG_LEVEL for our loggers and the standard library's, and those of the servers."""
 
 import logging
 import sys

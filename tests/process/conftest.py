@@ -1,4 +1,4 @@
-"""Clients of a real service, which are no part of what is traced."""
+"""Clients of a real service, without instrumentation."""
 
 from collections.abc import Iterator
 

@@ -22,7 +22,7 @@ PATIENCE = 30.0
 
 
 def wait_for(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
-    """What `condition` returns once it is true; fails the test where that takes longer than `patience` seconds."""
+    """Wait until `condition` is true and return its result. Fail the test after `patience` seconds."""
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         value = condition()
@@ -74,7 +74,7 @@ class Service:
         return self._log.read_text(errors="replace")
 
     def get(self, path: str, **options: Any) -> httpx.Response:
-        """One GET on a connection of its own, so that any worker may take it."""
+        """Send a GET on a new connection, so that any worker may accept it."""
         return httpx.get(self.url + path, timeout=10, **options)
 
     def answers(self, path: str, status: int = 200) -> bool:
@@ -96,7 +96,7 @@ class Service:
         return answer.text
 
     def total(self, sample: str, **labels: str) -> float:
-        """The sum of all series of `sample` that carry `labels`, as the metrics port has it now."""
+        """Return the sum of all series of `sample` with `labels` on the metrics port."""
         return total(self.scrape(), sample, **labels)
 
     def workers(self) -> list[psutil.Process]:
@@ -114,11 +114,11 @@ class Service:
         return [self.master, *self.master.children(recursive=True)]
 
     def left(self, sample: str, **labels: str) -> float:
-        """As `total`, after the service's end: from what it left in its directory."""
+        """Return what `total` does, after the service's end, from its directory."""
         return total(Aggregate(self.metrics_directory).exposition("")[0].decode(), sample, **labels)
 
     def exits(self, reason: str) -> float:
-        """How many workers have ended for `reason`, after the service's end.
+        """Return the number of workers that ended for `reason`, after the service's end.
 
         A worker that outstays GRACEFUL_TIMEOUT is killed and counts as such; gunicorn does not log it.
         """
@@ -139,7 +139,7 @@ def _cmdline(process: psutil.Process) -> list[str]:
 
 
 def total(exposition: str, sample: str, **labels: str) -> float:
-    """The sum of all series of `sample` in `exposition` that carry `labels`."""
+    """Return the sum of all series of `sample` in `exposition` with `labels`."""
     return sum(
         found.value
         for family in text_string_to_metric_families(exposition)
@@ -149,7 +149,7 @@ def total(exposition: str, sample: str, **labels: str) -> float:
 
 
 def gone(processes: list[psutil.Process]) -> bool:
-    """Whether none of `processes` runs any more."""
+    """Return True if none of `processes` runs any more."""
     return not any(_alive(process) for process in processes)
 
 

@@ -25,7 +25,7 @@ Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 @dataclass
 class Seen:
-    """What the clients and the scraper have seen."""
+    """Observations of the clients and the scraper."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     broken: int = 0
@@ -46,7 +46,7 @@ def monotone(exposition: str) -> Series:
 
 
 def falls(scrapes: list[Series]) -> Iterator[str]:
-    """Where a sample is less than it was, or gone."""
+    """Yield the samples that have decreased or disappeared."""
     for before, after in pairwise(scrapes):
         for key, value in before.items():
             if after.get(key, -1.0) < value:

@@ -1,4 +1,4 @@
-"""What happens to the processes and to the totals when something ends."""
+"""Processes and totals after the end of a worker, the exporter or the master."""
 
 import os
 import signal

@@ -29,7 +29,7 @@ Start = Callable[..., "subprocess.Popen[bytes]"]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts a Python process that runs `program`, with pipes for what is not given; it ends with the test."""
+    """Yield a function that starts a Python process until the test's end, with pipes for streams not given."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with contextlib.ExitStack() as ended:
 

@@ -64,7 +64,7 @@ class Standalone:
         return [json.loads(line) for line in self.output.splitlines() if line.startswith('{"')]
 
     def workers(self) -> set[object]:
-        """The processes that have said so of themselves."""
+        """Return the worker processes named in the output."""
         return {r["worker"] for r in self.records() if r["event"] == "Application startup complete."}
 
 

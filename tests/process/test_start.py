@@ -1,4 +1,4 @@
-"""A start that cannot succeed says why in one line and leaves with a status other than 0."""
+"""A start that cannot succeed prints its reason in one line and exits with a status other than 0."""
 
 import socket
 from pathlib import Path
@@ -9,7 +9,7 @@ from tests.process.service import Service, service
 
 
 def refused(tmp_path: Path, **environment: str) -> str:
-    """What a service prints that must not start."""
+    """Return the output of a service that must not start."""
     started = Service(tmp_path, environment)
     try:
         assert started.process.wait(30) != 0

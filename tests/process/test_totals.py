@@ -1,4 +1,4 @@
-"""The metrics port tells the truth whichever worker answered."""
+"""The metrics port has the totals of all workers."""
 
 import asyncio
 from pathlib import Path

@@ -8,7 +8,7 @@ from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 
 @pytest.fixture(autouse=True)
 def _clients_make_no_spans() -> Iterator[None]:
-    """Take back what an earlier test has instrumented: a client's own span would replace the caller's."""
+    """Undo an earlier test's instrumentation: a client's own span would replace the caller's."""
     instrumentor = HTTPXClientInstrumentor()
     instrumented = instrumentor.is_instrumented_by_opentelemetry
     if instrumented:

@@ -1,4 +1,4 @@
-"""An exception that a route raises: observed by the layer, answered as Starlette answers it."""
+"""An exception of a route: observed by the layer, with Starlette's response."""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""An application that has OpenTelemetry's own instrumentation: its spans are the request's, ours are not made."""
+"""An application with OpenTelemetry's own instrumentation, which creates the spans of requests instead of ours."""
 
 from collections.abc import Iterator
 from typing import Any

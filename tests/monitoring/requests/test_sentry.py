@@ -14,7 +14,7 @@ import pytest
 
 
 class Receiver(ThreadingHTTPServer):
-    """Takes what a DSN's owner would take, and keeps the events."""
+    """A Sentry endpoint that keeps the events."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Envelope)
@@ -41,7 +41,7 @@ class Envelope(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_arguments: Any) -> None:
-        """Say nothing on standard error."""
+        """Log nothing on standard error."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What applications are made of, behind the layer: it stays as it is, and each request has its route."""
+"""Applications of all shapes inside the layer: they behave as before, and each request has its route."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -33,7 +33,7 @@ async def thing(thing: str) -> str:
 
 
 def house() -> FastAPI:
-    """An application that is made anew, with the same route."""
+    """Return a new application with the same route."""
     app = FastAPI(telemetry=TELEMETRY)
     app.add_api_route("/things/{thing}", thing)
     return app
@@ -121,7 +121,7 @@ async def test_layers_of_an_application_and_of_one_mounted_in_it_count_once() ->
 
 
 class Binding(BaseHTTPMiddleware):
-    """One of the application's own, of the usual kind."""
+    """A middleware of the application, of the usual kind."""
 
     async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
         bind_contextvars(shop="bali")

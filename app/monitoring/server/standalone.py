@@ -82,7 +82,7 @@ def _runs(manager: str) -> bool:
 
 
 def _claim_for_manager(directory: Path) -> None:
-    """Empty `directory` unless a worker of the same manager has done so. Raises DirectoryError."""
+    """Empty `directory` unless a worker of the same manager has done so. Raise DirectoryError."""
     manager, owner = _manager(), directory / OWNER
     with (directory / OWNER_LOCK).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -85,7 +85,7 @@ def failing(app):
     return lifespan
 
 def post_worker_init(worker):
-    if worker.place == 2 and not held.exists():
+    if worker.slot == 2 and not held.exists():
         held.write_text(str(os.getpid()))
         if {phase!r} == "import":
             interrupted()

@@ -25,7 +25,7 @@ from .logs.console import Console
 from .logs.hooks import install_hooks
 from .logs.levels import Levels, parse_levels
 from .logs.line import encode
-from .logs.loguru_sink import LoguruSink
+from .logs.loguru_sink import LoguruSink, add_sinks_of_sentry
 from .logs.once import not_logged_yet
 from .logs.writer import Writer
 from .redaction import RedactionPack
@@ -296,10 +296,12 @@ def adopt_server_loggers() -> None:
 def adopt_loguru() -> None:
     """Replace loguru's sinks by one that forwards its records. Call it after `configure`. Requires loguru.
 
+    The sinks of Sentry's integration stay. Add others of your own afterwards.
     `loguru.logger.add(LoguruSink(), format=lambda _: "", catch=False)` adds the sink and keeps the others.
     """
     from loguru import logger  # noqa: PLC0415 -- optional
 
     logger.remove()
+    add_sinks_of_sentry()
     # An empty format: the sink reads the record. With catch=True loguru would print records, unredacted.
     logger.add(LoguruSink(), level=0, format=lambda _record: "", diagnose=False, catch=False)

@@ -1,4 +1,4 @@
-"""The environment of the wheel with the libraries of the shop, its database, its Redis and its warehouse."""
+"""The environment of the wheel with the libraries of the shop, its stores, its Sentry and its collector of spans."""
 
 import threading
 from collections.abc import Iterator
@@ -9,6 +9,8 @@ import asyncpg
 import pytest
 
 from tests.adoption.running import adopted
+from tests.adoption.spans import Spans, receiving_spans
+from tests.monitoring.requests.sentry_receiver import Receiver, receiving
 from tests.wheel import environment
 from tests.wheel.environment import Environment
 
@@ -30,7 +32,7 @@ class Warehouse(BaseHTTPRequestHandler):
 @pytest.fixture(scope="session")
 def shop_environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     made = environment.make(tmp_path_factory.mktemp("wheel"))
-    made.add("sqlalchemy[asyncio]", "opentelemetry-instrumentation-sqlalchemy")
+    made.add("sqlalchemy[asyncio]", "opentelemetry-instrumentation-sqlalchemy", "sentry-sdk", "loguru")
     return made
 
 
@@ -45,7 +47,21 @@ def warehouse() -> Iterator[str]:
 
 
 @pytest.fixture
-async def stores(empty_database_url: str, redis_url: str, warehouse: str) -> dict[str, str]:
+def sentry() -> Iterator[Receiver]:
+    """What the shop's DSN leads to."""
+    with receiving() as server:
+        yield server
+
+
+@pytest.fixture
+def exported() -> Iterator[Spans]:
+    """Every span that the shop exports."""
+    with receiving_spans() as received:
+        yield received
+
+
+@pytest.fixture
+async def stores(empty_database_url: str, redis_url: str, warehouse: str, sentry: Receiver) -> dict[str, str]:
     """The variables that the shop reads."""
     connection = await asyncpg.connect(empty_database_url)
     await connection.execute("CREATE TABLE articles (name varchar(40) PRIMARY KEY, price float NOT NULL)")
@@ -55,6 +71,9 @@ async def stores(empty_database_url: str, redis_url: str, warehouse: str) -> dic
         "SHOP_DATABASE_URL": empty_database_url.replace("postgresql://", "postgresql+asyncpg://"),
         "SHOP_REDIS_URL": redis_url,
         "SHOP_WAREHOUSE_URL": warehouse,
+        "SENTRY_DSN": sentry.dsn,
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
     }
 
 

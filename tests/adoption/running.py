@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 
 from loadtest.programs import free_port
 from tests import processes
@@ -23,13 +24,33 @@ from tests.wheel.environment import Environment, plain_environment
 HERE = Path(__file__).parent
 PATCH = HERE / "adopt.patch"
 WORKERS = 4
+# Seconds. Longer than a start takes on a busy machine: a client that gives up is counted, and not in the ledger.
+TIMEOUT = 60
+# The last segment of a path, by what stands before it, in the form of the route.
+LAST_SEGMENT = {
+    "/api/v1/orders/": "{article}",
+    "/api/v1/orders/slow/": "{seconds}",
+    "/staff/shifts/": "{day}",
+    "/staff/payroll/": "{day}",
+}
+# Method, route and status.
+Ledger = Counter[tuple[str, str, str]]
+
+
+def route_of(path: str) -> str:
+    """Return the route that serves `path`."""
+    if path.endswith(("/refund", "/complaint")):
+        return f"/api/v1/orders/{{number}}/{path.rpartition('/')[2]}"
+    head, slash, _ = path.rpartition("/")
+    return head + slash + LAST_SEGMENT[head + slash] if head + slash in LAST_SEGMENT else path
 
 
 class Shop:
-    """A started shop. `process` is gunicorn's master."""
+    """A started shop. `process` is gunicorn's master, `ledger` has each answer that a client has got."""
 
     def __init__(self, directory: Path, environment: Environment, variables: dict[str, str]) -> None:
         self.port, self.metrics_port = free_port(), free_port()
+        self.ledger: Ledger = Counter()
         self.url = f"http://127.0.0.1:{self.port}"
         self.output = directory / "output.log"
         self.command = [str(environment.directory / "bin" / "gunicorn"), "-c", "gunicorn_conf.py"]
@@ -48,20 +69,36 @@ class Shop:
 
     def get(self, path: str) -> httpx.Response:
         """Ask on a connection of its own, so that any worker may take it."""
-        return httpx.get(self.url + path, timeout=20)
+        answer = httpx.get(self.url + path, timeout=TIMEOUT)
+        self.ledger["GET", route_of(path), str(answer.status_code)] += 1
+        return answer
 
     def is_ready(self) -> bool:
         """Return whether it answers; fails the test where it has ended."""
         assert self.process.poll() is None, self.output.read_text()
         try:
             return self.get("/").is_success
-        except httpx.TransportError:
+        except httpx.ConnectError:  # any other failure may have been counted
             return False
+
+    def scrape(self) -> str:
+        """Return the exposition of the metrics port."""
+        return httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=TIMEOUT).raise_for_status().text
 
     def total(self, sample: str, **labels: str) -> float:
         """Return the sum of the series of `sample` with `labels` at the metrics port."""
-        answer = httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=20).raise_for_status()
-        return total(answer.text, sample, **labels)
+        return total(self.scrape(), sample, **labels)
+
+    def answers(self) -> Ledger:
+        """Return what the service has counted, in the form of the ledger."""
+        return Counter(
+            {
+                (found.labels["method"], found.labels["handler"], found.labels["status"]): int(found.value)
+                for family in text_string_to_metric_families(self.scrape())
+                for found in family.samples
+                if found.name == "http_requests_total"
+            }
+        )
 
     def workers(self) -> list[psutil.Process]:
         """Return the processes that serve."""
@@ -73,26 +110,10 @@ class Shop:
         """Return whether as many others serve in place of `before`."""
         return gone(before) and len(self.workers()) == WORKERS
 
-    def documents(self) -> list[dict[str, Any]]:
-        """Return the JSON documents that it has printed: lines of the log, and spans over several lines."""
-        decoder, text, found = json.JSONDecoder(), self.output.read_text(), []
-        at = text.find("{")
-        while at >= 0:
-            try:
-                document, end = decoder.raw_decode(text, at)
-            except ValueError:  # being written just now
-                break
-            found.append(document)
-            at = text.find("{", end)
-        return found
-
     def lines(self) -> list[dict[str, Any]]:
         """Return the lines of the log."""
-        return [document for document in self.documents() if "event" in document]
-
-    def spans(self) -> list[dict[str, Any]]:
-        """Return the spans of the console exporter."""
-        return [document for document in self.documents() if "context" in document]
+        # What follows the last line break is being written.
+        return [json.loads(line) for line in self.output.read_text().split("\n")[:-1] if line.startswith("{")]
 
     def stop(self) -> int:
         """Ask the master to end, and return its exit status."""
@@ -129,24 +150,28 @@ def running(directory: Path, environment: Environment, **variables: str) -> Iter
             shop.stop()
 
 
-def send(shop: Shop, requests: list[tuple[str, str]], threads: int = 8) -> Counter[tuple[str, int]]:
-    """Send each (method, path) on a connection of its own until it is answered; return answers by path and status."""
+def attempt(shop: Shop, method: str, path: str) -> int:
+    """Send a request on a connection of its own; return the answer's status, 0 where the connection ends without."""
+    connection = http.client.HTTPConnection("127.0.0.1", shop.port, timeout=TIMEOUT)
+    try:
+        connection.request(method, path)
+        answered = connection.getresponse()
+        answered.read()
+    except (http.client.HTTPException, OSError):
+        return 0
+    else:
+        return answered.status
+    finally:
+        connection.close()
 
-    def one(request: tuple[str, str]) -> tuple[str, int]:
-        def answer() -> int:
-            connection = http.client.HTTPConnection("127.0.0.1", shop.port, timeout=20)
-            try:
-                connection.request(*request)
-                answered = connection.getresponse()
-                answered.read()
-            except (http.client.HTTPException, OSError):  # a worker took the connection and ended before it read it
-                return 0
-            else:
-                return answered.status
-            finally:
-                connection.close()
 
-        return request[1], wait_for(answer, f"an answer to {request}")
+def send(shop: Shop, requests: list[tuple[str, str]], threads: int = 8) -> None:
+    """Send each (method, path) until it is answered, and write the answers into the ledger."""
+
+    def one(request: tuple[str, str]) -> tuple[str, str, str]:
+        # A worker may take a connection and end before it reads it.
+        status = wait_for(lambda: attempt(shop, *request), f"an answer to {request}")
+        return request[0], route_of(request[1]), str(status)
 
     with ThreadPoolExecutor(threads) as pool:
-        return Counter(pool.map(one, requests))
+        shop.ledger.update(pool.map(one, requests))

@@ -79,3 +79,17 @@ thread.join()
     assert (lines[0]["loyalty_number"], lines[0]["sandi"]) == ("[redacted]", "kopi")
     assert lines[0]["event"] == "loyalty_number=[redacted] 0812-3456-7890"
     assert "ValueError: loyalty_number=[redacted] 0812-3456-7890" in lines[1]["exception"]
+
+
+def test_an_error_reaches_sentry_and_the_log_once_each() -> None:
+    lines = run("""
+import sentry_sdk
+sent = []
+sentry_sdk.init("http://key@127.0.0.1:9/1", before_send=lambda event, hint: sent.append(event))
+adopt_loguru()
+adopt_loguru()
+logger.error("no room")
+logger.info(str([event["level"] for event in sent]))
+""")
+    # Afterwards its transport says that nobody listens at the address.
+    assert [line["event"] for line in lines[:2]] == ["no room", "['error']"]

@@ -3,6 +3,7 @@
 loguru is optional: only `logging.adopt_loguru` imports it.
 """
 
+import sys
 from typing import Any, Final
 
 import structlog
@@ -34,6 +35,16 @@ class LoguruSink:
         exception = record["exception"]
         exc_info = {} if exception is None or exception.type is None else {"exc_info": tuple(exception)}
         getattr(logger, _method(level.no))(record["message"], **exc_info)
+
+
+def add_sinks_of_sentry() -> None:
+    """Have Sentry's integration add its sinks again, where this process uses it. Nothing is imported for that."""
+    integration = sys.modules.get("sentry_sdk.integrations.loguru")
+    sentry = sys.modules.get("sentry_sdk")
+    if integration is None or sentry is None:
+        return
+    if sentry.get_client().get_integration(integration.LoguruIntegration) is not None:
+        integration.LoguruIntegration.setup_once()
 
 
 def _method(number: int) -> str:

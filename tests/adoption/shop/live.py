@@ -32,3 +32,9 @@ async def echo(socket: WebSocket) -> None:
 def shifts(day: str) -> dict[str, str]:
     """Name who works on a day."""
     return {"day": day, "who": "Made"}
+
+
+@staff.get("/payroll/{day}")
+def payroll(day: str) -> None:
+    """Fail in the mounted application."""
+    raise ArithmeticError(f"payroll of {day}")

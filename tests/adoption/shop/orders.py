@@ -5,6 +5,7 @@ import logging
 
 import structlog
 from fastapi import APIRouter, BackgroundTasks, HTTPException, Request
+from loguru import logger
 
 from shop.metrics import CONFIRMED, ON_THE_WAY, ORDERS, PRICES, WEIGHTS
 from shop.stores import price_of
@@ -36,6 +37,7 @@ async def order(article: str, request: Request, background: BackgroundTasks) -> 
     WEIGHTS.observe(0.5)
     background.add_task(confirm, article)
     log.info("ordered %s for ayu@example.com", article)
+    logger.bind(article=article).info("packed for {}", "ayu@example.com")
     return {"number": number, "price": price, "stock": stock["left"]}
 
 
@@ -45,3 +47,15 @@ async def slow(seconds: float) -> dict[str, float]:
     log.info("slow request")
     await asyncio.sleep(seconds)
     return {"seconds": seconds}
+
+
+@router.post("/{number}/refund")
+async def refund(number: int) -> None:
+    """Fail: nobody has written it yet."""
+    raise NotImplementedError(f"refund {number} to ayu@example.com")
+
+
+@router.post("/{number}/complaint", status_code=202)
+async def complain(number: int) -> None:
+    """Log an error by loguru, which Sentry reads too."""
+    logger.error("complaint about order {}", number)

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from app.metrics import NAMESPACE, build_metrics
 from app.settings import ROOT
 from tests.dashboards.boards import BOARDS, DIRECTORY, Board, panels, targets, variables
 from tests.dashboards.lint import complaints
@@ -179,3 +181,11 @@ def test_the_dashboards_of_another_service_have_its_metrics_and_its_job(tmp_path
         job = next(one for one in board["templating"]["list"] if one["name"] == "job")
         assert job["current"]["value"] == "shop-api"
         assert "shop_workers" in text
+        assert [metric for metric in agency_metrics() if metric in text] == []
+
+
+def agency_metrics() -> list[str]:
+    """The names, without a namespace, of the metrics that the agency declares for itself."""
+    registry = CollectorRegistry()
+    build_metrics(registry)
+    return [family.name.removeprefix(f"{NAMESPACE}_") for family in registry.collect()]

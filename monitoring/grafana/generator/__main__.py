@@ -4,6 +4,7 @@ import argparse
 import json
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
@@ -29,11 +30,10 @@ def render(namespace: str = NAMESPACE, job: str | None = None) -> dict[str, str]
     """Return each file's name and text for the metrics `<namespace>_...`; with `job` that one is chosen at first."""
     encoder = JSONEncoder(indent=2, sort_keys=True, ensure_ascii=False)
     own = namespace == NAMESPACE
-    files = {
-        name: encoder.encode(build().build()) + "\n"
-        for name, build in DASHBOARDS.items()
-        if own or name not in OF_THE_AGENCY
-    }
+    boards = DASHBOARDS if own else {name: build for name, build in DASHBOARDS.items() if name not in OF_THE_AGENCY}
+    if not own:
+        boards["fastapi-overview.json"] = partial(fastapi_overview.build, of_the_agency=False)
+    files = {name: encoder.encode(build().build()) + "\n" for name, build in boards.items()}
     if not own:
         title = namespace.replace("_", " ").title()
         files = {name: _named(text, namespace, title) for name, text in files.items()}

@@ -12,6 +12,7 @@ from .panels import (
     SECONDS,
     SHARE,
     SLOW_SHARE_LIMIT,
+    Panel,
     Query,
     lines,
     number,
@@ -28,8 +29,17 @@ def _errors(by: str = "") -> str:
     return share(REQUESTS, of=REQUESTS, part=FAILED, by=by, where=CHOSEN)
 
 
-def build() -> Dashboard:
-    """fastapi-overview.json."""
+def _rate_limits() -> Panel:
+    return lines(
+        "Rate-limited requests",
+        "Requests a second that were answered 429, by the limit that refused them; all handlers.",
+        REQUESTS_PER_SECOND,
+        Query(rate_or_zero("baliblissed_rate_limited_requests_total", "limit"), "{{limit}}"),
+    )
+
+
+def build(*, of_the_agency: bool = True) -> Dashboard:
+    """fastapi-overview.json. `of_the_agency` adds the panel of a metric that only the agency declares."""
     handler = board.choice(
         "handler",
         "Handler",
@@ -130,19 +140,14 @@ def build() -> Dashboard:
                     width=24,
                 ),
             ],
-            "Sizes and limits": [
+            "Sizes and limits" if of_the_agency else "Sizes": [
                 lines(
                     "Response size by handler",
                     "Mean size of the response bodies that were sent in the window.",
                     BYTES,
                     Query(mean("http_response_size_bytes", "handler", CHOSEN), "{{handler}}"),
                 ),
-                lines(
-                    "Rate-limited requests",
-                    "Requests a second that were answered 429, by the limit that refused them; all handlers.",
-                    REQUESTS_PER_SECOND,
-                    Query(rate_or_zero("baliblissed_rate_limited_requests_total", "limit"), "{{limit}}"),
-                ),
+                *([_rate_limits()] if of_the_agency else []),
             ],
         },
         [handler],

@@ -14,8 +14,15 @@ from . import master
 
 Hook = Callable[..., object]
 PACKAGE = __package__.rpartition(".")[0]
-# Modules that every worker needs: imported once, by the master.
-PRELOADED = ("uvloop", "uvicorn.lifespan.on", "uvicorn.protocols.http.httptools_impl")
+# Modules that every worker needs: imported once, by the master. The package's own are among them, so that workers never
+# mix two versions of it after an upgrade.
+PRELOADED = (
+    "uvloop",
+    "uvicorn.lifespan.on",
+    "uvicorn.protocols.http.httptools_impl",
+    f"{PACKAGE}.instrumentation",
+    f"{PACKAGE}.health",
+)
 HOST_COLLECTOR = f"{PACKAGE}.metrics.host:collect"
 
 

@@ -24,7 +24,7 @@ from .companion import when_owner_ends
 from .logging import configure, get_logger
 from .metrics.catalogue import Catalogue, account, catalogue
 from .metrics.process import ProcessMetrics
-from .multiprocess import directory, values
+from .multiprocess import directory, slots, values
 from .multiprocess.aggregate import Aggregate
 from .multiprocess.aggregate import directory as shared_directory
 from .multiprocess.labels import MAX_SERIES_PER_METRIC
@@ -135,6 +135,16 @@ class Exporter(ThreadingHTTPServer):
         """Ignore disconnected clients."""
 
 
+def collect_workers(metrics: Catalogue) -> None:
+    """Set the workers gauge where no master does it."""
+    shared = shared_directory()
+    found = slots.count(shared) if shared is not None else None
+    if found is not None:
+        metrics.workers.labels("live").set(found.live)
+        if found.configured is not None:
+            metrics.workers.labels("configured").set(found.configured)
+
+
 def listen(host: str, port: int) -> socket.socket:
     """Return a listening TCP socket. Raise OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -215,6 +225,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except (argparse.ArgumentTypeError, OSError, OverflowError) as error:
         return _refuse(f"the exporter cannot start: {error}")
+    if arguments.fd is None:  # no master has started this process
+        collectors.append(collect_workers)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
     if arguments.end_with_stdin:

@@ -12,6 +12,7 @@ import httpx
 import psutil
 import pytest
 
+from app.monitoring.multiprocess import slots
 from loadtest.programs import free_port
 from tests.process.service import ROOT, gone, total, wait_for
 
@@ -190,6 +191,46 @@ def test_a_variable_of_opentelemetry_that_cannot_be_honoured_ends_uvicorn_with_o
     assert done.returncode == 1
     assert (done.stdout, done.stderr.count("\n")) == ("", 1)
     assert done.stderr.startswith(line)
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=10).is_success
+    except httpx.ConnectError:
+        return False
+
+
+def test_the_exporter_counts_live_and_configured_workers(tmp_path: Path, environment: dict[str, str]) -> None:
+    with sidecar(environment) as metrics:
+
+        def workers() -> tuple[float, float]:
+            text = httpx.get(metrics, timeout=10).text
+            return total(text, "shop_workers", state="live"), total(text, "shop_workers", state="configured")
+
+        wait_for(lambda: answers(metrics), "the exporter")
+        assert "shop_workers{" not in httpx.get(metrics, timeout=10).text
+        with started(tmp_path, environment, UVICORN) as one:
+            wait_for(lambda: workers() == (2, 2), "both workers")
+            # A manager that is stopped replaces nobody.
+            manager = psutil.Process(one.process.pid)
+            manager.suspend()
+            psutil.Process(int(str(next(iter(one.workers()))))).kill()
+            wait_for(lambda: workers() == (1, 2), "the end of one")
+            manager.resume()
+            wait_for(lambda: workers() == (2, 2), "its successor")
+        wait_for(lambda: workers() == (0, 2), "the end of both")
+
+
+@pytest.mark.parametrize(
+    ("variables", "command", "configured"),
+    [({"WEB_CONCURRENCY": "2"}, ["uvicorn", "shop.main:app"], 2), ({}, ["uvicorn", "shop.main:app", "--workers=2"], 2)],
+)
+def test_the_number_of_workers_is_taken_from_the_command_or_the_environment(
+    tmp_path: Path, environment: dict[str, str], variables: dict[str, str], command: list[str], configured: int
+) -> None:
+    with started(tmp_path, environment | variables, command):
+        found = slots.count(tmp_path / "metrics")
+    assert found == slots.Workers(live=2, configured=configured)
 
 
 def test_workers_and_exporter_load_without_gunicorn() -> None:

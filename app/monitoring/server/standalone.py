@@ -5,6 +5,7 @@ Later workers find the claim and leave the existing totals.
 """
 
 import fcntl
+import itertools
 import multiprocessing
 import os
 import platform
@@ -19,6 +20,7 @@ from ..companion import close_in_children
 from ..doctor import notes
 from ..metrics import process
 from ..metrics.catalogue import catalogue
+from ..multiprocess import slots
 from ..multiprocess.directory import DirectoryError, claim
 from ..options import Options, OptionsError
 from ..traces.environment import check_options
@@ -101,15 +103,21 @@ def _claim_for_manager(directory: Path) -> None:
 
 
 def _lock_slot(directory: Path) -> int:
-    """Lock and return the first slot that no live worker has locked."""
-    slot = 0
-    while True:
-        file = (directory / f"slot.{slot}").open("a")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            slot += 1
-        else:
-            _slot_locks.append(close_in_children(file))
-            return slot
+    """Lock and return the first free slot. Store the number of configured workers for the exporter."""
+    slots.note_configured(directory, configured_workers())
+    slot, file = slots.claim(directory, os.getpid(), os.getppid())
+    _slot_locks.append(close_in_children(file))
+    return slot
+
+
+def configured_workers() -> int:
+    """Return the number of workers of the process manager's command; 0 if it does not say."""
+    parent = multiprocessing.parent_process()
+    if parent is None or parent.pid is None:
+        words, otherwise = sys.argv, "1"
+    else:
+        words, otherwise = psutil.Process(parent.pid).cmdline(), "0"
+    given = itertools.chain.from_iterable(word.split("=", 1) for word in words)
+    named = next((number for option, number in itertools.pairwise(given) if option == "--workers"), None)
+    number = named or os.environ.get("WEB_CONCURRENCY") or otherwise
+    return int(number) if number.isdecimal() else 0

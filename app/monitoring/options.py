@@ -181,8 +181,9 @@ class Options:
 
     @property
     def exporter(self) -> Literal["otlp", "console", "none"]:
-        """The exporter of spans."""
-        return self.traces_exporter or ("otlp" if self.otlp_endpoint else "none")
+        """The exporter of spans. OTEL_EXPORTER_OTLP_TRACES_ENDPOINT counts as an endpoint: the exporter reads it."""
+        endpoint = self.otlp_endpoint or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+        return self.traces_exporter or ("otlp" if endpoint else "none")
 
     @property
     def logging(self) -> dict[str, Any]:

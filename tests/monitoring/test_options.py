@@ -103,6 +103,12 @@ def test_what_is_not_set_follows_from_the_rest(environment: dict[str, str], rend
     assert (options.logging["renderer"], options.exporter) == (renderer, exporter)
 
 
+def test_an_endpoint_of_traces_alone_turns_the_exporter_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://collector:4317")
+    assert Options().exporter == "otlp"
+    assert Options(traces_exporter="none").exporter == "none"
+
+
 def test_two_services_of_one_user_have_directories_of_their_own() -> None:
     first, second = (Options.read({"service": "shop", "port": port}, {}).directory for port in (8000, 8001))
     assert first != second

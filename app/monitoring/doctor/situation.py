@@ -21,7 +21,7 @@ class Situation:
     bind: tuple[str, ...] = ("127.0.0.1:8000",)
     """Addresses as gunicorn takes them: host:port, [host]:port, unix:path."""
     forwarded_allow_ips: str | None = None
-    sdk_disabled: bool = False
+    tracing_disabled: bool = False
     traces_exporter: str | None = None
     traces_sampled: bool = False
     """A sampler or a ratio of traces was asked for."""
@@ -40,7 +40,8 @@ class Situation:
             workers=int(workers) if workers.isdecimal() else 1,
             bind=(f"[{host}]:{port}" if ":" in host else f"{host}:{port}",),
             forwarded_allow_ips=given.get("FORWARDED_ALLOW_IPS") or None,
-            sdk_disabled=given.get("OTEL_SDK_DISABLED", "").strip().lower() in {"true", "1", "yes", "on"},
+            tracing_disabled=given.get("TRACING") == "none"
+            or given.get("OTEL_SDK_DISABLED", "").strip().lower() in {"true", "1", "yes", "on"},
             traces_exporter=given.get("OTEL_TRACES_EXPORTER") or None,
             traces_sampled=any(
                 given.get(name, "").strip().lower() not in _NO_TRACES
@@ -60,7 +61,7 @@ class Situation:
             workers=options.workers,
             bind=tuple(bind),
             forwarded_allow_ips=options.forwarded_allow_ips,
-            sdk_disabled=options.tracing_disabled,
+            tracing_disabled=not options.traced,
             traces_exporter=options.traces_exporter,
             traces_sampled=environment.traces_sampled,
             endpoint=options.otlp_endpoint or environment.endpoint,

@@ -23,17 +23,17 @@ def untrusted_proxies(situation: Situation) -> Iterator[Finding]:
 
 def tracing_without_collector(situation: Situation) -> Iterator[Finding]:
     """Find spans that nobody receives, and a collector that receives none."""
-    if situation.sdk_disabled and situation.endpoint:
+    if situation.tracing_disabled and situation.endpoint:
         yield Finding(
             "tracing-disabled",
             "warning",
-            "OTEL_SDK_DISABLED is true and an OTLP endpoint is set",
+            "OTEL_SDK_DISABLED=true or TRACING=none, and an OTLP endpoint is set",
             "no span is made, so the collector gets none",
-            "remove OTEL_SDK_DISABLED, or the endpoint",
+            "remove OTEL_SDK_DISABLED and TRACING, or the endpoint",
         )
     # Without an endpoint tracing is off, which is a finding only where somebody has asked for it.
     asked = situation.traces_exporter == "otlp" or (situation.traces_exporter is None and situation.traces_sampled)
-    if asked and not situation.sdk_disabled and not situation.endpoint:
+    if asked and not situation.tracing_disabled and not situation.endpoint:
         yield Finding(
             "tracing-without-endpoint",
             "warning",

@@ -13,7 +13,7 @@ from app.monitoring.doctor.directory import file_system, unfit_directory
 from app.monitoring.options import Options
 from tests.monitoring.doctor.conftest import Doctor, Project
 
-QUIET = {"sdk_disabled": True}
+QUIET = {"tracing_disabled": True}
 
 
 def codes(findings: list[Finding]) -> list[str]:
@@ -53,6 +53,11 @@ def test_an_address_of_this_machine_is_none(address: str) -> None:
         ({"OTEL_SDK_DISABLED": "false", "OTEL_TRACES_EXPORTER": "console"}, []),
         ({"OTEL_SDK_DISABLED": "false", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4317"}, []),
         ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector:4317"}, ["tracing-disabled"]),
+        ({"OTEL_SDK_DISABLED": "", "TRACING": "none", "OTEL_TRACES_EXPORTER": "otlp"}, []),
+        (
+            {"OTEL_SDK_DISABLED": "", "TRACING": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4317"},
+            ["tracing-disabled"],
+        ),
     ],
 )
 def test_spans_for_nobody_and_a_collector_without_spans_are_found(environ: dict[str, str], found: list[str]) -> None:

@@ -1,6 +1,6 @@
 """The one object that a service needs: it configures gunicorn, instruments the application, and makes metrics.
 
-The constraint to know: make it before the first metric. Values go to the shared directory only from then on.
+Constraint: make it before the first metric. Values go to the shared directory only from then on.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The one engine that takes private data out of what leaves the process: by the field's name and by the value's form.
+"""Redaction of private data in everything that leaves the process, by the field's name and by the value's form.
 
 Log events, spans and error bodies go through it. It knows neither structlog nor OpenTelemetry: plain values come in,
 and copies go out. docs/redaction.md says what is replaced by what, and what stays.

@@ -1,4 +1,4 @@
-"""Characters that could forge a log line or mislead who reads it, made visible.
+"""Escaping of characters that could forge a log line or mislead its reader.
 
 JSON escapes newlines and the other controls below U+0020 itself, but not C1 controls, Unicode's line separators or
 bidirectional overrides; a console escapes nothing.
@@ -23,7 +23,7 @@ def _name(match: re.Match[str]) -> str:
 
 
 def escape(text: str, *, one_line: bool) -> str:
-    """`text` with unsafe characters as their escapes; newlines stay unless it is meant for one line."""
+    """Return `text` with unsafe characters escaped; newlines stay unless `one_line`."""
     if text.isprintable():
         return text
     return (_IN_LINE if one_line else _IN_TEXT).sub(_name, text)

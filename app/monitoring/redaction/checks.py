@@ -1,4 +1,4 @@
-"""Whether digits are a payment card's number."""
+"""Checks for payment card numbers."""
 
 _NORMAL_CARD = 16
 # The sum of the digits of twice a digit
@@ -7,12 +7,12 @@ _MAX_GROUPS, _MAX_GROUP_LENGTH, _PAIR = 6, 8, 2
 
 
 def passes_luhn(digits: str) -> bool:
-    """Whether the last of `digits` is the check digit of the others (ISO/IEC 7812)."""
+    """Return True if the last of `digits` is the check digit of the others (ISO/IEC 7812)."""
     return (sum(map(int, digits[::-2])) + sum(map(int, digits[-2::-2].translate(_DOUBLED)))) % 10 == 0
 
 
 def is_card(groups: list[str]) -> bool:
-    """Whether these groups of digits are a payment card's number.
+    """Return True if these groups of digits are a payment card number.
 
     In one piece, the check digit and the first one decide: numbers of payment cards begin with 2 to 9, those that begin
     with 1 are mostly times. Several groups, which may be as many numbers, must have an issuer's prefix and length too.
@@ -28,7 +28,7 @@ def is_card(groups: list[str]) -> bool:
 
 
 def _is_one(sizes: list[int]) -> bool:
-    """Whether groups of these sizes are likely to be one number: all alike, or as long as people make them."""
+    """Return True if groups of these sizes are probably one number: all alike, or as long as people write them."""
     first, alike = sizes[0], set(sizes[:-1]) == {sizes[0]}
     likely = first != _PAIR if alike else first > _PAIR + 1 and min(sizes[:-1]) > _PAIR and len(sizes) <= _MAX_GROUPS
     return likely and max(sizes) <= _MAX_GROUP_LENGTH
@@ -46,7 +46,7 @@ def _has_issuer(digits: str) -> bool:
 
 
 def _is_date(digits: str) -> bool:
-    """20261123204133 and longer: a date and a time without signs."""
+    """Return True for a date and a time without signs, such as 20261123204133."""
     return (
         len(digits) > 13  # noqa: PLR2004
         and digits[:2] == "20"

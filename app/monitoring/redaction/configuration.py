@@ -1,4 +1,4 @@
-"""The rules in force in this process: the packs and the names that are added to what holds everywhere."""
+"""The rules in force in this process: packs and added names beside the built-in rules."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any

@@ -94,14 +94,14 @@ _VERSION = re.compile(r"v?\d++\.\d")
 
 
 def redact_urls_and_keys(text: str) -> str:
-    """`text` without private keys and without the user info of URLs."""
+    """Return `text` without private keys and without the user info of URLs."""
     if "-----BEGIN" in text:
         text = _PRIVATE_KEY.sub("[private key]", text)
     return _AUTHORITY.sub(_user_info, text) if "://" in text else text
 
 
 def redact_credentials(text: str) -> str:
-    """`text` without keys and tokens that have a form of their own."""
+    """Return `text` without keys and tokens of a known form."""
     text = _MADE_KEY.sub(lambda match: "[jwt]" if match[0].startswith("eyJ") else "[key]", text)
     if ":" in text:
         text = _BOT.sub("[key]", text)
@@ -110,7 +110,7 @@ def redact_credentials(text: str) -> str:
 
 
 def redact_email(text: str) -> str:
-    """`text` without e-mail addresses."""
+    """Return `text` without e-mail addresses."""
     return _EMAIL.sub(_email, text) if "@" in text else text
 
 
@@ -142,7 +142,7 @@ def _after_scheme(match: re.Match[str]) -> str:
 
 
 def _is_basic(value: str) -> bool:
-    """Whether this is base64 of user:password; "basic breakfast" is not."""
+    """Return True for base64 of user:password; "basic breakfast" is none."""
     bare = value.rstrip("=.")
     try:
         return b":" in base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
@@ -151,7 +151,7 @@ def _is_basic(value: str) -> bool:
 
 
 def _is_bearer(scheme: str, value: str) -> bool:
-    """Whether this is a token rather than the next word of a sentence."""
+    """Return True for a token, False for the next word of a sentence."""
     if value.lower().rstrip(".") in _BEARER_PROSE or _PARAMETER.match(value):
         return False
     mixed = not value.isalpha() or not (value.islower() or value.istitle())

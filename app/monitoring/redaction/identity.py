@@ -15,7 +15,7 @@ _WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.%]{2,64})\](?::\d{1,5})?|(\d{1,3}(?:\.\
 
 
 def sanitised_address(address: str | None) -> str:
-    """The network of an address: the first 24 bits of IPv4, the first 48 of IPv6; "local" for what is no address.
+    """Return an address's network: the first 24 bits of IPv4, the first 48 of IPv6; "local" if it is no address.
 
     An IPv4 address inside IPv6 (::ffff:198.51.100.7) counts as IPv4. A network of that form is its own sanitised form.
     """
@@ -39,7 +39,7 @@ def _network(address: str) -> str:
 
 
 def sanitised_list(text: str) -> str | None:
-    """A list such as X-Forwarded-For's, with networks for addresses; None where something else is in it."""
+    """Return a list such as X-Forwarded-For's with networks for addresses; None if it contains anything else."""
     return _short_list(text) if len(text) <= _SHORT else _list(text)
 
 
@@ -59,7 +59,7 @@ _short_list = lru_cache(maxsize=1024)(_list)
 
 
 def sanitised_user(user_id: object, key: bytes) -> str:
-    """A user's pseudonym: "u-" and 64 bits of HMAC-SHA256(`key`, the id as text) in hexadecimal.
+    """Return a user's pseudonym: "u-" and 64 bits of HMAC-SHA256(`key`, the id as text) in hexadecimal.
 
     The same id has the same pseudonym wherever the key is the same, so lines of one user can be joined; nobody finds
     the id without the key. A `key` of fewer than 16 bytes is a ValueError.
@@ -70,5 +70,5 @@ def sanitised_user(user_id: object, key: bytes) -> str:
 
 
 def is_sanitised_user(value: object) -> bool:
-    """Whether `value` is what `sanitised_user` makes."""
+    """Return True if `value` has the form of a pseudonym."""
     return isinstance(value, str) and _SANITISED_USER.fullmatch(value) is not None

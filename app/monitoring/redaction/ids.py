@@ -1,4 +1,4 @@
-"""Ids of machines, which may hold digits that look like a phone or a card: UUIDs, hashes, ULIDs, trace contexts."""
+"""Machine-made ids whose digits may look like a phone or card number: UUIDs, hashes, ULIDs, trace contexts."""
 
 import re
 
@@ -15,7 +15,7 @@ _TOKEN = re.compile(r"[0-9A-Za-z-]++")
 
 
 class Ids:
-    """The ids of one text, asked for from its beginning to its end; each token of it is read once."""
+    """The ids of one text. Ask from its beginning to its end; each token is read once."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -23,7 +23,7 @@ class Ids:
         self._spans: list[tuple[int, int]] = []
 
     def end_around(self, start: int, end: int) -> int:
-        """Where the id ends that the digits from `start` to `end` are a part of; 0 if they are of none."""
+        """Return the end of the id that contains the digits from `start` to `end`; 0 if there is none."""
         text = self._text
         before, after = text[start - 1 : start], text[end : end + 1]
         if not (before.isalnum() or after.isalnum() or before == "-" or after == "-"):

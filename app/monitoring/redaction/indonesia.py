@@ -11,7 +11,7 @@ _EARLIEST, _LATEST = "1500000000000000", "2000000000000000"
 
 
 def is_nik(digits: str) -> bool:
-    """Whether 16 digits are built like a NIK: province, regency, district, date of birth, number.
+    """Return True if 16 digits have the structure of a NIK: province, regency, district, date of birth, number.
 
     Women's days of birth are 41 to 71. Microseconds of our time are none, though some NIK of southern Sumatra look the
     same.
@@ -31,7 +31,7 @@ def is_nik(digits: str) -> bool:
 
 
 def _phrases(text: str) -> tuple[str, ...]:
-    """Phrases that are separated by commas."""
+    """Return the phrases of a comma-separated text."""
     return tuple(phrase.strip() for phrase in text.replace("\n", " ").split(","))
 
 

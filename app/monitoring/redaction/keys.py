@@ -1,4 +1,4 @@
-"""What a field's name says about its value.
+"""The meaning of a field's name for its value.
 
 A name is read as words: case, dashes, dots, brackets and humps do not matter. The last words decide, so that
 `access_token` is private while `token_count`, `session_pool_size` and `email_sent` are not.
@@ -14,7 +14,7 @@ from .packs import RedactionPack
 
 
 class Kind(Enum):
-    """What is done with the value of a field."""
+    """The treatment of a field's value."""
 
     PLAIN = "looked through by form"
     SECRET = "replaced whatever it holds"  # noqa: S105 -- a description
@@ -25,7 +25,7 @@ class Kind(Enum):
 
 
 class Extent(Enum):
-    """How far a private value reaches in running text where nothing quotes it."""
+    """The extent of an unquoted private value in running text."""
 
     WORD = "to the next blank or delimiter"
     LINE = "to the end of the line"
@@ -37,7 +37,7 @@ Phrases = frozenset[tuple[str, ...]]
 
 
 class Field(NamedTuple):
-    """What a name says: `words` are its words in lower case."""
+    """The meaning of a name: `words` are its words in lower case."""
 
     kind: Kind
     extent: Extent
@@ -45,12 +45,12 @@ class Field(NamedTuple):
 
 
 def word_set(text: str) -> frozenset[str]:
-    """The words of `text`."""
+    """Return the words of `text`."""
     return frozenset(text.split())
 
 
 def _table(text: str) -> Phrases:
-    """Phrases of lower-case words, separated by commas."""
+    """Return the lower-case phrases of a comma-separated text."""
     return frozenset(tuple(phrase.split()) for phrase in text.replace("\n", " ").split(",") if phrase.strip())
 
 
@@ -117,12 +117,12 @@ MAX_KEY_LENGTH = 128
 
 
 def words_of(name: str) -> tuple[str, ...]:
-    """The words of a name, in lower case."""
+    """Return the words of a name, in lower case."""
     return tuple(_NO_WORD.sub(" ", _HUMP.sub("_", name)).lower().split())
 
 
 class Tables:
-    """The names in force: those that hold everywhere, those of packs, and those that the service has added."""
+    """The names in force: the built-in ones, those of packs, and those that the service has added."""
 
     __slots__ = ("added", "last_words", "longest", "marks", "number", "phrase", "secret", "tails", "whole")
 
@@ -130,7 +130,7 @@ class Tables:
         self.use((), ())
 
     def use(self, packs: Sequence[RedactionPack], added: Sequence[str]) -> None:
-        """Add the names of `packs` and `added` to those that hold everywhere."""
+        """Add the names of `packs` and `added` to the built-in ones."""
         self.added = frozenset(map(words_of, added))
         self.number = _NUMBER.union(*(map(words_of, pack.number_keys) for pack in packs))
         self.phrase = _PHRASE.union(*(map(words_of, pack.phrase_keys) for pack in packs))
@@ -148,12 +148,12 @@ tables = Tables()
 
 
 def is_secret_key(key: str) -> bool:
-    """Whether a field of this name is private whatever it holds. Case, dashes and humps do not matter."""
+    """Return True if a field of this name is private with any value. Case, dashes and humps are ignored."""
     return field(key).kind in (Kind.SECRET, Kind.COUNTABLE)
 
 
 def field(key: str) -> Field:
-    """What the name `key` says about its value."""
+    """Return the meaning of the name `key` for its value."""
     return _field(key if len(key) <= MAX_KEY_LENGTH else key[-MAX_KEY_LENGTH:])
 
 
@@ -191,7 +191,7 @@ def _kind(words: tuple[str, ...]) -> tuple[Kind, tuple[str, ...]]:
 
 
 def _is_network_address(words: tuple[str, ...]) -> bool:
-    """client_ip, ip_address, server.address and the like; a bare "address" is a street's."""
+    """Return True for client_ip, ip_address, server.address and the like; a bare "address" is a street's."""
     if not words or words[-1] not in _ADDRESS:
         return False
     if words[-1] in _BARE_ADDRESS:
@@ -200,7 +200,7 @@ def _is_network_address(words: tuple[str, ...]) -> bool:
 
 
 def _secret_phrase(words: tuple[str, ...]) -> tuple[str, ...] | None:
-    """The longest private phrase at the end, whatever may follow it left out."""
+    """Return the longest private phrase at the end, without words that may follow it."""
     while words:
         for count in range(min(tables.longest, len(words)), 0, -1):
             if words[-count:] in tables.secret:

@@ -19,7 +19,7 @@ _NO_CLIENT_BEFORE = re.compile(
 
 
 def redact_networks(text: str) -> str:
-    """`text` with the networks of public addresses in their place."""
+    """Return `text` with public addresses replaced by their networks."""
     if text.count(".") > 2:  # noqa: PLR2004
         text = _IPV4.sub(_network, text)
     if text.count(":") > 1:

@@ -82,7 +82,7 @@ _WORD_AFTER = re.compile(r"[^\W\d_]{1,16}+(?=\d)")
 
 
 class Numbers:
-    """The forms in force: those that hold everywhere, and those of packs."""
+    """The number forms in force: the built-in ones and those of packs."""
 
     __slots__ = (
         "_calling_codes",
@@ -100,7 +100,7 @@ class Numbers:
         self.use(())
 
     def use(self, packs: Sequence[RedactionPack]) -> None:
-        """Add the forms of `packs` to those that hold everywhere."""
+        """Add the forms of `packs` to the built-in ones."""
         self._forms = [_Form(form) for pack in packs for form in pack.forms]
         self._checked = [form for form in self._forms if not form.unmistakable]
         self._kinds: tuple[Callable[[str, int], Found], ...] = (
@@ -123,7 +123,7 @@ class Numbers:
         self._enough_digits = max((_MIN_UNDIVIDED, *(least for _, least in self._calling_codes)))
 
     def redact(self, text: str) -> str:
-        """`text` without phone numbers, payment cards and identity numbers."""
+        """Return `text` without phone numbers, payment cards and identity numbers."""
         parts: list[str] = []
         done = position = 0
         folded = text if text.isascii() else text.translate(_FOLDED)  # of the same length
@@ -140,7 +140,7 @@ class Numbers:
         return "".join(parts)
 
     def _look(self, text: str, start: int, ids: Ids) -> tuple[int, str]:
-        """Where the number at `start` ends, and what is written in its place; "" for leaving it."""
+        """Return the end of the number at `start` and its replacement; "" if it stays."""
         before = text[start - 1 : start]
         first = _DIGITS.match(text, start)
         after = first.end() if first else start + 1  # behind a sign, the number may still begin
@@ -160,7 +160,7 @@ class Numbers:
         return word is not None and word[0].lower() in self._glued
 
     def _checked_number(self, text: str, start: int) -> Found:
-        """A number that its digits give away, whatever stands around it."""
+        """Find a number that its own digits identify, with any surrounding text."""
         found = self._card(text, start)
         for form in self._checked:
             found = found or form.find(text, start)
@@ -176,7 +176,7 @@ class Numbers:
 
     @staticmethod
     def _card(text: str, start: int) -> Found:
-        """A card's number of 13 to 19 digits, whatever digits may follow behind a blank."""
+        """Find a card number of 13 to 19 digits, even if more digits follow after a blank."""
         match = _CARD.match(text, start)
         if match is None or _TRACE.search(text, max(0, start - 16), start):
             return None
@@ -202,7 +202,7 @@ class Numbers:
         return None
 
     def _end_of_phone(self, text: str, match: re.Match[str]) -> int:
-        """The end of `match` with what dashes tie to it, or of a card or an identity number that it reaches into."""
+        """Return the end of `match` with what dashes join to it, or of a card or identity number that it overlaps."""
         groups = list(_DIGITS.finditer(text, match.start(), match.end()))
         for last, group in itertools.pairwise(groups):
             sign = "(" in text[last.end() : group.start()] or (
@@ -217,7 +217,7 @@ class Numbers:
         return tied.end() if tied else match.end()
 
     def _is_whole(self, written: str) -> bool:
-        """A plus alone makes no phone number: +62 361 123 lacks digits, and +15000000 may be a difference."""
+        """Return False for digits that a plus alone does not make a phone number: +62 361 123, +15000000."""
         if written.startswith("(") and ")" not in written:
             return False
         if not written.lstrip("(").startswith("+"):
@@ -230,7 +230,7 @@ class Numbers:
 
 
 class _Labels:
-    """Words that say what the number behind them is; `pattern` has them at its braces."""
+    """Words that label the number after them; they replace the braces of `pattern`."""
 
     __slots__ = ("_pattern", "_words")
 
@@ -241,7 +241,7 @@ class _Labels:
         self._words = [word for word in words if not any(other != word and other in word for other in words)]
 
     def stand_before(self, text: str, start: int) -> bool:
-        """Whether one of the words stands before `start`. Looking for the words first saves most searches."""
+        """Return True if one of the words precedes `start`. Searching for the words first saves most searches."""
         before = text[max(0, start - _MAX_LABEL_DISTANCE) : start]
         lower = before.lower()
         for word in self._words:
@@ -268,7 +268,7 @@ class _Form:
         self._labels = _Labels(form.labels, _LABELS) if form.labels else None
 
     def find(self, text: str, start: int) -> Found:
-        """The number at `start`, if it is of this form."""
+        """Return the number at `start` if it has this form."""
         match = self._pattern.match(text, start)
         if match is None or (_is_tail(text, match.end()) and not self.unmistakable):
             return None
@@ -292,7 +292,7 @@ def _ssn(text: str, start: int) -> Found:
 
 
 def _is_tail(text: str, end: int) -> bool:
-    """Whether more letters and digits are glued to the number, as in an id."""
+    """Return True if letters or digits continue the number, as in an id."""
     return _WORD_AFTER.match(text, end) is not None
 
 

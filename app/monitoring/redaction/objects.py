@@ -1,4 +1,4 @@
-"""What Python values hold: names as text, fields of objects, pairs. Nothing here raises for what an object does."""
+"""The contents of Python values: names as text, fields of objects, pairs. Nothing here raises for a faulty object."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ _NAMES = ("name", "key", "field", "header")
 
 
 def show(value: object) -> str:
-    """The text of `value`."""
+    """Return the text of `value`."""
     try:
         return str(value)
     except Exception:  # noqa: BLE001 -- an object that cannot be shown is no reason to lose the line
@@ -18,7 +18,7 @@ def show(value: object) -> str:
 
 
 def name_of(key: Any) -> str | None:
-    """A key as text; None for a number."""
+    """Return a key as text; None for a number."""
     if isinstance(key, str):
         return key
     if isinstance(key, bytes):
@@ -27,7 +27,7 @@ def name_of(key: Any) -> str | None:
 
 
 def fields_of(value: Any) -> Mapping[Any, Any] | None:
-    """The fields of a mapping or of an object that declares them; None for any other value."""
+    """Return the fields of a mapping or of an object that declares them; None for any other value."""
     if isinstance(value, Mapping):
         return value
     if isinstance(value, type):
@@ -39,7 +39,7 @@ def fields_of(value: Any) -> Mapping[Any, Any] | None:
 
 
 def _declared(value: Any) -> list[str]:
-    """The names of the fields of a dataclass, an attrs class, a msgspec structure or a named tuple."""
+    """Return the field names of a dataclass, attrs class, msgspec structure or named tuple."""
     kind = type(value)
     if dataclasses.is_dataclass(value):
         return [declared.name for declared in dataclasses.fields(value)]
@@ -50,7 +50,7 @@ def _declared(value: Any) -> list[str]:
 
 
 def named_elsewhere(fields: Mapping[Any, Any]) -> str | None:
-    """The field whose name another one holds: {"name": "password", "value": ...}, or an error's "loc" and "input"."""
+    """Return the field that another one names: {"name": "password", "value": ...}, or an error's "loc" and "input"."""
     if "input" in fields and "loc" in fields:
         return "input"
     if "value" not in fields:
@@ -60,7 +60,7 @@ def named_elsewhere(fields: Mapping[Any, Any]) -> str | None:
 
 
 def is_pair(value: Any) -> bool:
-    """Whether `value` is a private name and its value, as headers are listed."""
+    """Return True if `value` is a private name with its value, as in a list of headers."""
     if not isinstance(value, list | tuple) or len(value) != 2 or hasattr(value, "_fields"):  # noqa: PLR2004
         return False
     name = name_of(value[0])

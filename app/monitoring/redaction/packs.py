@@ -1,6 +1,6 @@
 """Redaction packs: the private names and the number forms of one locale, beside those that hold everywhere.
 
-The constraint to know: a pack is data. Its checks are functions of modules, so that the exporter process can have them.
+Constraint: a pack is data. Its checks are functions of modules, so that the exporter process can have them.
 """
 
 import importlib
@@ -15,7 +15,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
 class PackError(ValueError):
-    """A pack cannot be used; the message says what is wrong with it and what is wanted."""
+    """A pack cannot be used; the message states the fault and the expected form."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _compiled(pattern: str, owner: str, flags: int = 0) -> re.Pattern[str]:
 
 
 def as_data(pack: RedactionPack) -> dict[str, Any]:
-    """Return `pack` as JSON can hold it. Raises PackError for a check that another process could not import."""
+    """Return `pack` as JSON-compatible data. Raise PackError for a check that another process cannot import."""
     return {**asdict(replace(pack, forms=())), "forms": [_form_as_data(form) for form in pack.forms]}
 
 
@@ -108,7 +108,7 @@ def _reference(form: NumberForm) -> str:
 
 
 def from_data(data: Mapping[str, Any]) -> RedactionPack:
-    """Return the pack that `as_data` has made `data` of; raises PackError where a check cannot be imported."""
+    """Return the pack that `as_data` has serialized. Raise PackError if a check cannot be imported."""
     forms = tuple(_form_from_data(form) for form in data["forms"])
     rest: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
     return RedactionPack(**{**rest, "forms": forms})

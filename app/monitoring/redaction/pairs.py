@@ -36,7 +36,7 @@ _UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 
 def redact_pairs(text: str) -> str:
-    """`text` without the values that stand behind a private name."""
+    """Return `text` without the values that follow a private name."""
     if "form-data" in text:
         text = _PART.sub(lambda part: f"{part[1]}{REDACTED}" if is_secret_key(part[2]) else part[0], text)
     parts: list[str] = []
@@ -63,7 +63,7 @@ def _private_values(text: str) -> Iterator[tuple[int, int, str]]:
 
 
 def _field_of(match: re.Match[str], text: str, *, is_error: bool) -> Field | None:
-    """What the name says, where that makes the value private."""
+    """Return the meaning of the name if it makes the value private."""
     start = match.start()
     name = match["flag"] or match["name"]
     sign = match["sign"]
@@ -85,7 +85,7 @@ def _field_of(match: re.Match[str], text: str, *, is_error: bool) -> Field | Non
 
 
 def _is_mark(match: re.Match[str], text: str) -> bool:
-    """Whether this is what stands in place of a value: [email]. In user[email]=... it is a name."""
+    """Return True for a replacement such as [email]. In user[email]=... it is a name."""
     name = match["name"]
     if name not in tables.marks or text[match.start() - 1 : match.start()] != "[":
         return False
@@ -93,7 +93,7 @@ def _is_mark(match: re.Match[str], text: str) -> bool:
 
 
 def _is_private_here(words: tuple[str, ...], match: re.Match[str], text: str, *, is_error: bool) -> bool:
-    """Whether a plain name has a private value for what stands around it."""
+    """Return True if the surrounding text makes the value of a plain name private."""
     if words == ("key",):
         return match["sign"] == "=" and _is_made(text, match)
     if words == ("code",):  # of OAuth, in a URL
@@ -103,7 +103,7 @@ def _is_private_here(words: tuple[str, ...], match: re.Match[str], text: str, *,
 
 
 def _is_made(text: str, match: re.Match[str]) -> bool:
-    """Whether the value of a plain "key" looks made up by a machine: not the name of a cache's entry."""
+    """Return True if the value of a plain "key" looks generated, unlike the name of a cache entry."""
     word = _MADE.match(text, match.end())
     if word is None or _UUID.fullmatch(word[0]):
         return False

@@ -31,7 +31,7 @@ _TRACEBACKS = frozenset({"exception", "stack"})
 
 
 def redact(value: Any, depth: int = 0) -> Any:
-    """A copy of `value` without private data, at any depth; past eight levels everything is replaced."""
+    """Return a copy of `value` without private data at any depth; below eight levels everything is replaced."""
     return _Copy().value(value, depth)
 
 
@@ -66,13 +66,13 @@ def _quick(key: Any, text: str) -> str | None:
 
 @lru_cache(maxsize=4096)
 def _rule(key: Any) -> Kind | None:
-    """What is done with a field of this name; None for a name that is not written as it is, or is of another kind."""
+    """Return the rule for a field of this name; None if the name itself is rewritten or has another kind."""
     plain = isinstance(key, str) and len(key) <= MAX_KEY_LENGTH and key not in _TRACEBACKS
     return field(key).kind if plain and redact_text(key, one_line=True) == key else None
 
 
 class _Copy:
-    """A copy in the making, and what may still go into it."""
+    """A copy in progress and its remaining budget."""
 
     __slots__ = ("characters", "items", "user_key")
 
@@ -82,7 +82,7 @@ class _Copy:
         self.characters = MAX_CHARACTERS
 
     def value(self, value: Any, depth: int) -> Any:
-        """A copy of `value`, which is `depth` levels below the top."""
+        """Return a copy of `value`, which is `depth` levels below the top."""
         if isinstance(value, str):
             return self._text(value)
         if value is None or isinstance(value, int | float):
@@ -105,7 +105,7 @@ class _Copy:
 
     @staticmethod
     def _number(value: float | None) -> Any:
-        """Numbers stay, but for a payment card's or a pack's. A telephone's is as long as many a duration."""
+        """Keep a number unless it is a card's or a pack's. Phone numbers are as long as many durations."""
         if not isinstance(value, int) or not _CARDS_BEGIN <= value < _CARDS_END:
             return value
         text = redact_text(str(int(value)))
@@ -149,7 +149,7 @@ class _Copy:
         return clean
 
     def add(self, clean: dict[Any, Any], key: Any, value: Any, depth: int) -> None:
-        """Put a field into `clean`; a name that is private itself is replaced, and still is one of its own."""
+        """Add a field to `clean`. A private name is replaced, and stays distinct from others."""
         name = name_of(key)
         if name is None:
             clean[key] = self.value(value, depth + 1)
@@ -163,16 +163,16 @@ class _Copy:
             clean[shown] = _BY_KIND[kind](self, value, depth)
 
     def countable(self, value: Any, _depth: int) -> Any:
-        """prompt_tokens and the like say how many, and hold none."""
+        """Keep counts such as prompt_tokens, which contain no token."""
         is_count = isinstance(value, int | float) and abs(value) < _COUNTS_END
         return value if is_count else REDACTED
 
     def trace(self, value: Any, depth: int) -> Any:
-        """An id of hexadecimal digits, which may all be decimal by chance."""
+        """Keep an id of hexadecimal digits, which may all be decimal by chance."""
         return value if isinstance(value, str) and _TRACE.fullmatch(value) else self.value(value, depth + 1)
 
     def client(self, value: Any, depth: int) -> Any:
-        """An address, or several; a host's name is no address of a guest."""
+        """Return the network of one address or of several; a host name is no guest's address."""
         if isinstance(value, list | tuple):
             return [self.client(item, depth) for item in value[:MAX_ITEMS]]
         if value is None or isinstance(value, int | float):
@@ -182,7 +182,7 @@ class _Copy:
         return self._text(text, one_line=True) if network is None else network
 
     def user(self, value: Any, _depth: int) -> Any:
-        """A pseudonym."""
+        """Return a pseudonym."""
         if value is None or is_sanitised_user(value):
             return value
         return REDACTED if self.user_key is None else sanitised_user(show(value), self.user_key)

@@ -1,4 +1,4 @@
-"""Running text: what is looked for in which order, what need not be looked through, and where a long text is cut."""
+"""Redaction of running text: the order of the searches, texts that need none, and the cut of long texts."""
 
 import re
 from urllib.parse import quote, unquote
@@ -34,7 +34,7 @@ _MAX_CLEAN_LENGTH = 80
 
 
 def redact_text(text: str, *, one_line: bool = False) -> str:
-    """`text` without private data, and without characters that could forge a log line.
+    """Return `text` without private data and without characters that could forge a log line.
 
     What it holds is replaced by "[email]", "[phone]", "[card]" and the like, or by "[redacted]" behind a private name.
     Newlines and tabs stay unless `one_line`. More than 16,384 characters are cut, and the end says how many.
@@ -53,7 +53,7 @@ def redact_text(text: str, *, one_line: bool = False) -> str:
 
 
 def _settled(text: str) -> str:
-    """`text` scrubbed until nothing more is found: what was glued to a number becomes a name when the number goes."""
+    """Return `text` scrubbed until nothing more is found: removing a number can complete a name."""
     for _ in range(_PASSES):
         clean = scrub(text)
         if clean == text:
@@ -63,7 +63,7 @@ def _settled(text: str) -> str:
 
 
 def scrub(text: str, layer: int = 0) -> str:
-    """`text` without private data, however long it is and whatever characters it has. The time is linear in its length.
+    """Return `text` without private data, of any length and with any characters. Takes linear time.
 
     What stands behind a private name goes first: it may have any form, also one that is half of another.
     """
@@ -78,7 +78,7 @@ def scrub(text: str, layer: int = 0) -> str:
 
 
 def _decoded(token: str, layer: int) -> str:
-    """A percent-encoded part of a URL, as it was unless its plain form holds something private."""
+    """Return a percent-encoded part of a URL unchanged unless its decoded form is private."""
     if "%" not in token or _ENCODED.search(token) is None:
         return token
     plain = unquote(token)
@@ -87,7 +87,7 @@ def _decoded(token: str, layer: int) -> str:
 
 
 def _cut(text: str, *, one_line: bool) -> str:
-    """The beginning, redacted with some more behind it that is then dropped: half a secret would not be recognised."""
+    """Return the redacted beginning. More is redacted than is kept: half a secret is not recognised."""
     return _shorten(escape(_settled(text[:MAX_TEXT_LENGTH]), one_line=one_line), len(text))
 
 
@@ -104,5 +104,5 @@ def _remember(text: str) -> None:
 
 
 def forget() -> None:
-    """Forget which texts were left as they are: other rules may not leave them."""
+    """Clear the cache of texts that were left unchanged: other rules may change them."""
     _clean.clear()

@@ -1,4 +1,4 @@
-"""Where a value ends that stands behind a private name, and what is written in its place."""
+"""The end of the value after a private name, and its replacement."""
 
 import re
 from typing import NamedTuple
@@ -40,7 +40,7 @@ _KEPT = re.compile(r"(?:\d{1,9}(?:\.\d{1,3})?%?|u-[0-9a-f]{16})(?![\w.-])")
 
 
 class Name(NamedTuple):
-    """A name in a text: where it begins, where its value does, the sign between them, and what it says."""
+    """A name in a text: its start, the start of its value, the sign between them, and its meaning."""
 
     start: int
     end: int
@@ -49,7 +49,7 @@ class Name(NamedTuple):
 
 
 def value_of(text: str, name: Name) -> tuple[int, str]:
-    """Where the value of `name` ends, and what is written in its place."""
+    """Return the end of the value of `name`, and its replacement."""
     start, found = name.end, name.field
     if name.sign == ">":
         end = text.find("<", start)
@@ -69,7 +69,7 @@ def value_of(text: str, name: Name) -> tuple[int, str]:
 
 
 def _replacement(value: str, found: Field) -> str:
-    """What is written in place of `value`."""
+    """Return the replacement of `value`."""
     low = value.strip().lower()
     if low in _EMPTY or not low or (len(low) == 1 and not low.isalnum()):  # unexpected token: ')'
         return value
@@ -84,7 +84,7 @@ def _replacement(value: str, found: Field) -> str:
 
 
 def _quoted(text: str, quote: re.Match[str]) -> tuple[int, int]:
-    """Where the text in quotes ends, and where the quotes do; quotes that nobody closes end with the line."""
+    """Return the ends of the quoted text and of its quotes; unclosed quotes end with the line."""
     position = _closing(text, quote[1], quote[2], quote.end(), len(text))
     if position >= 0:
         return position, position + len(quote[0].lstrip("bBrRuUfF"))
@@ -93,7 +93,7 @@ def _quoted(text: str, quote: re.Match[str]) -> tuple[int, int]:
 
 
 def _closing(text: str, escapes: str, mark: str, start: int, limit: int) -> int:
-    """Where the next quotation mark stands that has just these backslashes before it; -1 for nowhere."""
+    """Return the position of the next quotation mark after exactly these backslashes; -1 if there is none."""
     closer = escapes + mark
     position = start
     while (position := text.find(closer, position, limit)) >= 0:
@@ -112,7 +112,7 @@ def _line_end(text: str, start: int) -> int:
 
 
 def _balanced(text: str, start: int, limit: int) -> int:
-    """Where the bracket that opens at `start` is closed; `limit`, as far as it was read, if it is not."""
+    """Return the position after the bracket that closes the one at `start`; `limit` if it is not closed."""
     depth = 0
     for bracket in _BRACKET.finditer(text, start, limit):
         if bracket[0] in _OPENERS:
@@ -145,7 +145,7 @@ def _unquoted(text: str, name: Name) -> int:
 
 
 def _end_of_header(text: str, name: Name) -> int:
-    """The end of the line, of the quotes around the header, or of a token behind a scheme that has one only."""
+    """Return the end of the line, of the quotes around the header, or of the token after a scheme that has only one."""
     start = name.end
     scheme = _SCHEME.match(text, start)
     if scheme and name.field.words[-1:] == ("authorization",):

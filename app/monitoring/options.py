@@ -3,17 +3,18 @@
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from dataclasses import Field, dataclass, field, fields
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 
 if TYPE_CHECKING:
     from opentelemetry.instrumentation.asgi.types import ClientRequestHook, ClientResponseHook, ServerRequestHook
 
-from .redaction import SHIPPED, PackError, RedactionPack, checked_keys, checked_packs, portable
+from . import option_checks as checks
+from .option_checks import Network
+from .redaction import SHIPPED, RedactionPack, checked_keys, checked_packs, portable
 
-Network = IPv4Network | IPv6Network
 DEFAULT_NETWORKS: tuple[Network, ...] = (
     ip_network("127.0.0.1"),
     ip_network("10.0.0.0/8"),
@@ -42,116 +43,80 @@ class SpanOptions(TypedDict, total=False):
     sanitize_fields: list[str]
 
 
-def _number(least: float, most: float, kind: type[Any] = int) -> Callable[[str], Any]:
-    def read(text: str) -> Any:
-        value = kind(text)
-        if not least <= value <= most:
-            raise ValueError(f"want a number from {least:g} to {most:g}")
-        return value
-
-    read.__doc__ = f"a number from {least:g} to {most:g}"
-    return read
+def _pack_names(text: str) -> tuple[str, ...]:
+    return () if text.strip() == NO_PACKS else checks.split(text)
 
 
-def _one_of(*words: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text not in words:
-            raise ValueError(f"want one of {', '.join(words)}")
-        return text
-
-    return read
-
-
-def _networks(text: str) -> tuple[Network, ...]:
-    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
-
-
-def _switch(text: str) -> bool:
-    return text.strip().lower() in {"1", "true", "yes", "on"}
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _packs(text: str) -> tuple[RedactionPack | str, ...]:
-    return () if text.strip() == NO_PACKS else checked_packs(_words(text))
-
-
-def _of(variable: str, default: Any, read: Callable[[str], Any] = str) -> Any:
-    """Declare an option that `variable` can give, read by `read`."""
-    return field(default=default, metadata={"variable": variable, "read": read})
+def _of(variable: str, default: Any, check: checks.Check, read: Callable[[str], Any] | None = None) -> Any:
+    """Declare an option that `variable` can give. `read` converts the variable's text for `check`."""
+    return field(default=default, metadata={"variable": variable, "check": check, "read": read})
 
 
 @dataclass(frozen=True)
 class Options:
     """The configuration of one service. Times are in seconds."""
 
-    service: str = _of("OTEL_SERVICE_NAME", "app")
+    service: str = _of("OTEL_SERVICE_NAME", "app", checks.name)
     """`service.name` of traces and the `service` field of log lines."""
-    version: str = _of("SERVICE_VERSION", "")
-    namespace: str = _of("METRICS_NAMESPACE", "app")
+    version: str = _of("SERVICE_VERSION", "", checks.text)
+    namespace: str = _of("METRICS_NAMESPACE", "app", checks.metric_prefix)
     """First word of the names of the package's own metrics, and of those that `Observability` makes."""
-    environment: str = _of("ENVIRONMENT", "production")
-    host: str = _of("HOST", "127.0.0.1")
-    port: int = _of("PORT", 8000, _number(1, 65535))
-    metrics_host: str = _of("METRICS_HOST", "127.0.0.1")
-    metrics_port: int = _of("METRICS_PORT", 9090, _number(1, 65535))
-    workers: int = _of("WEB_CONCURRENCY", max(2, min(4, os.cpu_count() or 2)), _number(1, 256))
-    max_requests: int = _of("MAX_REQUESTS", 0, _number(0, 1e9))
-    max_requests_jitter: int = _of("MAX_REQUESTS_JITTER", 0, _number(0, 1e9))
-    graceful_timeout: int = _of("GRACEFUL_TIMEOUT", 25, _number(1, 3600))
-    worker_timeout: int = _of("WORKER_TIMEOUT", 30, _number(1, 3600))
-    keepalive: int = _of("KEEPALIVE", 75, _number(1, 3600))
+    environment: str = _of("ENVIRONMENT", "production", checks.text)
+    host: str = _of("HOST", "127.0.0.1", checks.text)
+    port: int = _of("PORT", 8000, checks.number(1, 65535))
+    metrics_host: str = _of("METRICS_HOST", "127.0.0.1", checks.text)
+    metrics_port: int = _of("METRICS_PORT", 9090, checks.number(1, 65535))
+    workers: int = _of("WEB_CONCURRENCY", max(2, min(4, os.cpu_count() or 2)), checks.number(1, 256))
+    max_requests: int = _of("MAX_REQUESTS", 0, checks.number(0, 1e9))
+    max_requests_jitter: int = _of("MAX_REQUESTS_JITTER", 0, checks.number(0, 1e9))
+    graceful_timeout: int = _of("GRACEFUL_TIMEOUT", 25, checks.number(1, 3600))
+    worker_timeout: int = _of("WORKER_TIMEOUT", 30, checks.number(1, 3600))
+    keepalive: int = _of("KEEPALIVE", 75, checks.number(1, 3600))
     """Must exceed the idle time-out of the load balancer in front."""
-    forwarded_allow_ips: str = _of("FORWARDED_ALLOW_IPS", "127.0.0.1")
+    forwarded_allow_ips: str = _of("FORWARDED_ALLOW_IPS", "127.0.0.1", checks.text)
     """Proxies whose X-Forwarded-For and X-Forwarded-Proto are believed: addresses with commas between, or `*`."""
-    metrics_directory: Path | None = _of("PROMETHEUS_MULTIPROC_DIR", None, Path)  # noqa: RUF009 -- makes a field
+    metrics_directory: Path | None = _of("PROMETHEUS_MULTIPROC_DIR", None, checks.directory)  # noqa: RUF009 -- makes a field
     """Directory of the workers' metric files; the default carries the service, the user and the port."""
-    max_series: int = _of("MAX_SERIES_PER_METRIC", 10_000, _number(1, 1e9))
-    allowed_metrics_ips: tuple[Network, ...] = _of("ALLOWED_METRICS_IPS", DEFAULT_NETWORKS, _networks)
+    max_series: int = _of("MAX_SERIES_PER_METRIC", 10_000, checks.number(1, 1e9))
+    allowed_metrics_ips: tuple[Network, ...] = _of("ALLOWED_METRICS_IPS", DEFAULT_NETWORKS, checks.networks)
     """Networks that may read /metrics on the application's port; empty serves it to nobody."""
-    log_level: str = _of("LOG_LEVEL", "INFO")
-    log_format: Literal["json", "console"] | None = _of("LOG_FORMAT", None, _one_of("json", "console"))
+    log_level: str = _of("LOG_LEVEL", "INFO", checks.levels)
+    log_format: Literal["json", "console"] | None = _of("LOG_FORMAT", None, checks.one_of("json", "console"))
     """None is console in development, else json."""
-    redaction_packs: tuple[RedactionPack | str, ...] = _of("REDACTION_PACKS", tuple(SHIPPED), _packs)
+    redaction_packs: tuple[RedactionPack | str, ...] = _of(
+        "REDACTION_PACKS", tuple(SHIPPED), checked_packs, _pack_names
+    )
     """Locales whose private names and numbers are redacted beside the international ones: names of shipped packs, by
     default all, or packs of the service's own, as an argument only. The variable has commas between, or `none`."""
-    redacted_keys: tuple[str, ...] = _of("REDACTED_KEYS", (), lambda text: checked_keys(_words(text)))
+    redacted_keys: tuple[str, ...] = _of("REDACTED_KEYS", (), checked_keys, checks.split)
     """More names of fields whose values are replaced at any depth; the variable has commas between."""
-    tracing_disabled: bool = _of("OTEL_SDK_DISABLED", default=False, read=_switch)
-    tracing: Literal["layer", "instrumentation", "none"] = _of("TRACING", "layer", _one_of(*TRACING))
+    tracing_disabled: bool = _of("OTEL_SDK_DISABLED", default=False, check=checks.switch)
+    tracing: Literal["layer", "instrumentation", "none"] = _of("TRACING", "layer", checks.one_of(*TRACING))
     """The maker of request spans: the layer of this package, opentelemetry-instrumentation-fastapi, or nobody. With
     `none` there are no spans at all."""
-    instrument_libraries: tuple[str, ...] = _of("INSTRUMENT_LIBRARIES", LIBRARIES, _words)
+    instrument_libraries: tuple[str, ...] = _of(
+        "INSTRUMENT_LIBRARIES", LIBRARIES, checks.any_of(*LIBRARIES), checks.split
+    )
     """Libraries that make spans below a request, if they and their instrumentations are installed, without those in
     OTEL_PYTHON_DISABLED_INSTRUMENTATIONS."""
     traces_exporter: Literal["otlp", "console", "none"] | None = _of(
-        "OTEL_TRACES_EXPORTER", None, _one_of("otlp", "console", "none")
+        "OTEL_TRACES_EXPORTER", None, checks.one_of("otlp", "console", "none")
     )
     """None is otlp where an endpoint is set, else none."""
-    otlp_endpoint: str | None = _of("OTEL_EXPORTER_OTLP_ENDPOINT", None)
-    otlp_timeout: float = _of("OTEL_EXPORTER_OTLP_TIMEOUT", 5.0, _number(0.1, 600, float))
-    sample_ratio: float = _of("OTEL_TRACES_SAMPLER_ARG", 0.1, _number(0, 1, float))
-    span_queue: int = _of("OTEL_BSP_MAX_QUEUE_SIZE", 2048, _number(1, 1e6))
-    span_batch: int = _of("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, _number(1, 1e6))
-    excluded_urls: str = _of("OTEL_PYTHON_FASTAPI_EXCLUDED_URLS", EXCLUDED_URLS)
+    otlp_endpoint: str | None = _of("OTEL_EXPORTER_OTLP_ENDPOINT", None, checks.text)
+    otlp_timeout: float = _of("OTEL_EXPORTER_OTLP_TIMEOUT", 5.0, checks.number(0.001, 600, float))
+    sample_ratio: float = _of("OTEL_TRACES_SAMPLER_ARG", 0.1, checks.number(0, 1, float))
+    span_queue: int = _of("OTEL_BSP_MAX_QUEUE_SIZE", 2048, checks.number(1, 1e6))
+    span_batch: int = _of("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, checks.number(1, 1e6))
+    excluded_urls: str = _of("OTEL_PYTHON_FASTAPI_EXCLUDED_URLS", EXCLUDED_URLS, checks.expressions)
     """Expressions of URLs without spans, with commas between."""
 
     def __post_init__(self) -> None:
-        """Raise OptionsError for a wrong word; values of arguments pass no parser."""
-        if self.tracing not in TRACING:
-            raise OptionsError(f"tracing={self.tracing!r}: want one of {', '.join(TRACING)}")
-        if isinstance(self.instrument_libraries, str) or not set(self.instrument_libraries) <= set(LIBRARIES):
-            raise OptionsError(
-                f"instrument_libraries={self.instrument_libraries!r}: want a tuple of any of {', '.join(LIBRARIES)}"
-            )
-        for name, checked in (("redaction_packs", checked_packs), ("redacted_keys", checked_keys)):
-            value = getattr(self, name)
-            try:
-                object.__setattr__(self, name, checked(value))
-            except PackError as error:
-                raise OptionsError(f"{name}={value!r}: {error}") from error
+        """Check every value and convert it to the option's type; raises OptionsError."""
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if value is not None or option.default is not None:
+                object.__setattr__(self, option.name, _checked(option, option.name, value))
 
     @classmethod
     def read(cls, given: Mapping[str, object], environment: Mapping[str, str] | None = None) -> "Options":
@@ -165,7 +130,7 @@ class Options:
         for name, option in known.items():
             text = environment.get(option.metadata["variable"])
             if name not in values and text:
-                values[name] = _parse(option.metadata["variable"], text, option.metadata["read"])
+                values[name] = _checked(option, option.metadata["variable"], text, option.metadata["read"])
         return cls(**cast("dict[str, Any]", values))
 
     @property
@@ -225,9 +190,11 @@ class Options:
         }
 
 
-def _parse(variable: str, text: str, read: Callable[[str], Any]) -> Any:
+def _checked(option: "Field[Any]", given_as: str, value: Any, read: Callable[[str], Any] | None = None) -> Any:
+    """Return the value in the option's type; raises OptionsError that names it as it was given."""
     try:
-        return read(text)
+        return option.metadata["check"](read(value) if read else value)
     except ValueError as error:
-        # An endpoint may carry a password; none of the variables with a parser does.
-        raise OptionsError(f"{variable}={text!r}: {error}") from error
+        # An endpoint may carry a password.
+        shown = "" if option.name == "otlp_endpoint" else f"={value!r}"
+        raise OptionsError(f"{given_as}{shown}: {error}") from error

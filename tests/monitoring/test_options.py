@@ -1,6 +1,7 @@
 """Options come from arguments, then from the environment, then from defaults; a wrong one is named."""
 
 import json
+import re
 from dataclasses import fields
 from ipaddress import ip_network
 from pathlib import Path
@@ -25,7 +26,7 @@ def test_an_argument_that_is_none_and_an_empty_variable_count_as_not_given() -> 
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
-        ("PORT", "http", r"PORT='http': invalid literal"),
+        ("PORT", "http", r"PORT='http': want a number from 1 to 65535"),
         ("PORT", "70000", r"PORT='70000': want a number from 1 to 65535"),
         ("OTEL_TRACES_SAMPLER_ARG", "1.5", r"OTEL_TRACES_SAMPLER_ARG='1.5': want a number from 0 to 1"),
         ("OTEL_TRACES_EXPORTER", "zipkin", r"OTEL_TRACES_EXPORTER='zipkin': want one of otlp, console, none"),
@@ -35,12 +36,76 @@ def test_an_argument_that_is_none_and_an_empty_variable_count_as_not_given() -> 
             r"REDACTION_PACKS='indonesia,atlantis': 'atlantis': want indonesia, or",
         ),
         ("REDACTED_KEYS", "room,--", r"REDACTED_KEYS='room,--': '--': want the name of a field"),
-        ("ALLOWED_METRICS_IPS", "10.0.0.0/8,here", r"ALLOWED_METRICS_IPS='10.0.0.0/8,here': 'here'"),
+        (
+            "ALLOWED_METRICS_IPS",
+            "10.0.0.0/8,here",
+            r"ALLOWED_METRICS_IPS='10.0.0.0/8,here': want addresses or networks such as 10.0.0.0/8, .*: 'here'",
+        ),
+        ("LOG_LEVEL", "LOUD", r"LOG_LEVEL='LOUD': want 'DEBUG', 'INFO', .*: 'LOUD' is no level"),
+        ("METRICS_NAMESPACE", "my-shop", r"METRICS_NAMESPACE='my-shop': want letters, digits and underscores"),
+        ("OTEL_SDK_DISABLED", "perhaps", r"OTEL_SDK_DISABLED='perhaps': want true or false"),
+        ("OTEL_PYTHON_FASTAPI_EXCLUDED_URLS", "a,(", r"EXCLUDED_URLS='a,\(': want regular expressions"),
     ],
 )
 def test_a_wrong_variable_is_named_with_its_value_and_what_is_wanted(variable: str, value: str, message: str) -> None:
     with pytest.raises(OptionsError, match=message):
         Options.read({}, {variable: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("service", " ", "want a name"),
+        ("version", 2, "want text"),
+        ("namespace", "my-shop", "want letters, digits and underscores, and no digit first"),
+        ("host", None, "want text"),
+        ("port", 0, "want a number from 1 to 65535"),
+        ("port", "x", "want a number from 1 to 65535"),
+        ("port", True, "want a number from 1 to 65535"),
+        ("port", 80.5, "want a number from 1 to 65535"),
+        ("workers", 0, "want a number from 1 to 256"),
+        ("max_requests", -1, "want a number from 0 to 1000000000"),
+        ("sample_ratio", 3, "want a number from 0 to 1"),
+        ("sample_ratio", float("nan"), "want a number from 0 to 1"),
+        ("metrics_directory", 7, "want the path of a directory"),
+        ("metrics_directory", "", "want the path of a directory"),
+        ("allowed_metrics_ips", ("10.0.0.0/8", 7), "want addresses or networks such as 10.0.0.0/8"),
+        ("allowed_metrics_ips", 7, "want addresses or networks such as 10.0.0.0/8"),
+        ("log_level", "LOUD", "want 'DEBUG', 'INFO'"),
+        ("log_format", "xml", "want one of json, console"),
+        ("tracing_disabled", 1, "want true or false"),
+        ("traces_exporter", "jaeger", "want one of otlp, console, none"),
+        ("instrument_libraries", 7, "want a tuple of any of asyncpg, httpx"),
+        ("excluded_urls", "(", "want regular expressions"),
+    ],
+)
+def test_a_wrong_argument_is_named_with_its_value_and_what_is_wanted(name: str, value: object, wanted: str) -> None:
+    with pytest.raises(OptionsError, match=re.escape(f"{name}={value!r}: {wanted}")):
+        Options(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "converted"),
+    [
+        ("port", "8100", 8100),
+        ("sample_ratio", 1, 1.0),
+        ("metrics_directory", "/run/metrics", Path("/run/metrics")),
+        ("allowed_metrics_ips", ("10.0.0.0/8", ip_network("::1")), (ip_network("10.0.0.0/8"), ip_network("::1"))),
+        ("allowed_metrics_ips", "127.0.0.1, 10.0.0.0/8", (ip_network("127.0.0.1"), ip_network("10.0.0.0/8"))),
+        ("allowed_metrics_ips", [], ()),
+        ("log_level", "info, app=debug", "INFO,app=DEBUG"),
+        ("tracing_disabled", "TRUE", True),
+        ("instrument_libraries", ["redis"], ("redis",)),
+    ],
+)
+def test_an_argument_is_converted_to_the_options_type(name: str, value: object, converted: object) -> None:
+    found = getattr(Options.read({name: value}, {}), name)
+    assert (found, type(found)) == (converted, type(converted))
+
+
+def test_a_wrong_endpoint_is_not_repeated() -> None:
+    with pytest.raises(OptionsError, match=r"^otlp_endpoint: want text$"):
+        Options(otlp_endpoint=b"http://user:secret@collector")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +206,7 @@ def test_the_sdk_can_be_switched_off(text: str, disabled: bool) -> None:  # noqa
         (
             {},
             {"INSTRUMENT_LIBRARIES": "redis,mysql"},
-            r"instrument_libraries=\('redis', 'mysql'\): want a tuple of any of",
+            "INSTRUMENT_LIBRARIES='redis,mysql': want a tuple of any of",
         ),
     ],
 )

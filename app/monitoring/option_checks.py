@@ -1,0 +1,139 @@
+"""One check for each kind of option, for arguments and texts of environment variables alike.
+
+A check returns the value in the option's type, and raises UnwantedError with the form that is wanted.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Any
+
+from .logs.levels import parse_levels
+
+Check = Callable[[Any], Any]
+Network = IPv4Network | IPv6Network
+SWITCHES = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+_NETWORKS = "want addresses or networks such as 10.0.0.0/8, with commas between or as a tuple"
+
+
+class UnwantedError(ValueError):
+    """A value is of another type or form; the message says what is wanted."""
+
+
+def number(least: float, most: float, kind: type[Any] = int) -> Check:
+    """Return a check for a number of `kind` from `least` to `most`."""
+    wanted = f"want a number from {least:.10g} to {most:.10g}"
+
+    def check(value: object) -> Any:
+        if isinstance(value, bool) or not isinstance(value, str | int | kind):
+            raise UnwantedError(wanted)
+        try:
+            converted = kind(value)
+        except (ValueError, OverflowError) as error:
+            raise UnwantedError(wanted) from error
+        if not least <= converted <= most:
+            raise UnwantedError(wanted)
+        return converted
+
+    return check
+
+
+def one_of(*words: str) -> Check:
+    """Return a check for one of `words`."""
+
+    def check(value: object) -> Any:
+        if value not in words:
+            raise UnwantedError(f"want one of {', '.join(words)}")
+        return value
+
+    return check
+
+
+def any_of(*words: str) -> Check:
+    """Return a check for a tuple of some of `words`."""
+
+    def check(value: object) -> tuple[Any, ...]:
+        wanted = f"want a tuple of any of {', '.join(words)}"
+        if isinstance(value, str) or not isinstance(value, Iterable):
+            raise UnwantedError(wanted)
+        chosen = tuple(value)
+        if any(word not in words for word in chosen):
+            raise UnwantedError(wanted)
+        return chosen
+
+    return check
+
+
+def text(value: object) -> str:
+    """Check a text, which may be empty."""
+    if not isinstance(value, str):
+        raise UnwantedError("want text")
+    return value
+
+
+def name(value: object) -> str:
+    """Check a text that is not blank."""
+    if not isinstance(value, str) or not value.strip():
+        raise UnwantedError("want a name")
+    return value
+
+
+def metric_prefix(value: object) -> str:
+    """Check the first word of metric names."""
+    if not isinstance(value, str) or not re.fullmatch("[a-zA-Z_][a-zA-Z0-9_]*", value):
+        raise UnwantedError("want letters, digits and underscores, and no digit first")
+    return value
+
+
+def levels(value: object) -> str:
+    """Check log levels, in the form of LOG_LEVEL."""
+    return str(parse_levels(text(value)))
+
+
+def expressions(value: object) -> str:
+    """Check regular expressions with commas between."""
+    for expression in text(value).split(","):
+        try:
+            re.compile(expression)
+        except re.error as error:
+            raise UnwantedError(f"want regular expressions with commas between: {error}") from error
+    return text(value)
+
+
+def directory(value: object) -> Path:
+    """Check the path of a directory, which need not exist."""
+    if not isinstance(value, str | Path) or not str(value):
+        raise UnwantedError("want the path of a directory")
+    return Path(value)
+
+
+def switch(value: object) -> bool:
+    """Check a bool or a word for one."""
+    found = value if isinstance(value, bool) else SWITCHES.get(str(value).strip().lower())
+    if found is None or not isinstance(value, bool | str):
+        raise UnwantedError("want true or false")
+    return found
+
+
+def networks(value: object) -> tuple[Network, ...]:
+    """Check networks: a text with commas between, or an iterable of texts and networks."""
+    parts = split(value) if isinstance(value, str) else value
+    if not isinstance(parts, Iterable) or isinstance(parts, bytes):
+        raise UnwantedError(_NETWORKS)
+    return tuple(map(_network, parts))
+
+
+def _network(part: object) -> Network:
+    if isinstance(part, IPv4Network | IPv6Network):
+        return part
+    try:
+        # As text: a number or an address object is no form that the documentation has.
+        return ip_network(text(part).strip())
+    except ValueError as error:
+        raise UnwantedError(f"{_NETWORKS}: {part!r}: {error}") from error
+
+
+def split(value: str) -> tuple[str, ...]:
+    """Return the words of a text with commas between."""
+    return tuple(part.strip() for part in value.split(",") if part.strip())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Unpack
 
 from .options import Options, SpanOptions
 from .redaction import configure as configure_redaction
+from .server.refusal import one_line_under_gunicorn
 from .traces.environment import exit_for_unknown_propagator
 
 if TYPE_CHECKING:
@@ -25,14 +26,15 @@ class Observability:
     """Metrics, logs, traces and process life of one service.
 
     `options` are the fields of `Options`; what is not given comes from the environment. Raises OptionsError for a wrong
-    value, TypeError for an unknown option.
+    value, TypeError for an unknown option. In gunicorn's configuration file OptionsError is SystemExit with one line.
     """
 
     _current: ClassVar["Observability | None"] = None
     _under_gunicorn: ClassVar[bool] = False
 
     def __init__(self, service: str | None = None, **options: Any) -> None:
-        self.options = Options.read({"service": service, **options})
+        with one_line_under_gunicorn():
+            self.options = Options.read({"service": service, **options})
         Observability._current = self
 
     @classmethod
@@ -94,15 +96,26 @@ class Observability:
         `app` is what gunicorn calls `wsgi_app`. `preload` names modules that the master imports once for all workers;
         SIGHUP does not load their code again. `collectors` are `module:function`, which the exporter calls every few
         seconds; by default those of the host. `settings` are gunicorn's own; a hook among them is called beside the
-        package's.
+        package's, and one with an option of the same meaning, such as `bind`, replaces the option. Raises OptionsError
+        for a setting that would switch the package off: `preload_app`, or a `worker_class` or `logger_class` that is
+        not made from the package's.
         """
+        with one_line_under_gunicorn():
+            return self._gunicorn(app, preload, collectors, settings)
+
+    def _gunicorn(
+        self, app: str, preload: Sequence[str], collectors: Sequence[str] | None, settings: dict[str, Any]
+    ) -> dict[str, Any]:
+        from .server.settings import merged  # noqa: PLC0415
+
+        self.options, rest = merged(self.options, app, settings)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self.options.directory)
         Observability._under_gunicorn = True
         exit_for_unknown_propagator()
         # Afterwards: importing the registry decides by the variable where values live.
         from .server.configuration import settings_of  # noqa: PLC0415
 
-        return settings_of(self.options, app, preload, collectors, settings)
+        return settings_of(self.options, app, preload, collectors, rest)
 
     def start_worker(self) -> "Observability":
         """Set up logs, the tracer provider and the slot of a worker that runs without gunicorn; return this object.

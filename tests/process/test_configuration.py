@@ -139,7 +139,7 @@ def test_a_start_takes_the_directory_first_and_starts_the_exporter_last() -> Non
     ]
     given = {name: (by_place, by_name) for name, by_place, by_name in found}
     assert given["take_ports_and_directory"][1] == {
-        "api": ["127.0.0.1", 8000],
+        "api": [["127.0.0.1", 8000]],
         "metrics": ["127.0.0.1", 9123],
         "directory": "/run/metrics",
     }

@@ -11,6 +11,7 @@ from ..metrics.registry import prepare
 from ..options import Options
 from ..traces.environment import check_options
 from . import master
+from .settings import addresses, check_class
 
 Hook = Callable[..., object]
 PACKAGE = __package__.rpartition(".")[0]
@@ -33,7 +34,11 @@ def settings_of(
     collectors: Sequence[str] | None,
     given: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the variables of gunicorn_conf.py: the package's settings and hooks, combined with those of `given`."""
+    """Return the variables of gunicorn_conf.py: the package's settings and hooks, combined with those of `given`.
+
+    `given` are the settings that `merged` has left. Raise OptionsError for a class that is not made from the package's.
+    """
+    _check_classes(given)
     logging.configure(**options.logging)
     ours: dict[str, Any] = {
         "wsgi_app": app,
@@ -54,11 +59,10 @@ def settings_of(
         "control_socket_disable": True,
     }
     given = dict(given)
-    bind = given.get("bind", options.bind)
     hooks = {
         "on_starting": _starting(
             options,
-            doctor.Situation.of_options(options, [bind] if isinstance(bind, str) else bind),
+            given.get("bind", [options.bind]),
             preload,
             [HOST_COLLECTOR] if collectors is None else collectors,
             given.pop("on_starting", None),
@@ -70,9 +74,20 @@ def settings_of(
     return ours | hooks
 
 
+def _check_classes(given: Mapping[str, Any]) -> None:
+    if "worker_class" in given:
+        from .worker import Worker  # noqa: PLC0415 -- gunicorn imports it when the configuration has been read
+
+        check_class("worker_class", given["worker_class"], Worker)
+    if "logger_class" in given:
+        from .logger import GunicornLogger  # noqa: PLC0415
+
+        check_class("logger_class", given["logger_class"], GunicornLogger)
+
+
 def _starting(
     options: Options,
-    situation: doctor.Situation,
+    bound: Sequence[str],
     preload: Sequence[str],
     collectors: Sequence[str],
     theirs: Hook | None,
@@ -85,9 +100,9 @@ def _starting(
         try:
             check_options(options)
             # Before the directory is claimed: locks on a network file system may not be granted.
-            doctor.enforce(doctor.examine_surroundings(situation))
+            doctor.enforce(doctor.examine_surroundings(doctor.Situation.of_options(options, bound)))
             master.take_ports_and_directory(
-                api=(options.host, options.port),
+                api=addresses(bound),
                 metrics=(options.metrics_host, options.metrics_port),
                 directory=options.directory,
             )

@@ -182,8 +182,8 @@ def account_for_killed(server: Any, timeout: float = 2.0) -> None:
         time.sleep(0.01)
 
 
-def take_ports_and_directory(*, api: Address, metrics: Address, directory: Path) -> None:
-    """Claim the metrics directory, check that the API's port is free, and bind the metrics port. Raise StartError."""
+def take_ports_and_directory(*, api: Sequence[Address], metrics: Address, directory: Path) -> None:
+    """Claim the metrics directory, check that the API's ports are free, and bind the metrics port. Raise StartError."""
     if "GUNICORN_PID" in os.environ:
         # Two masters would share one directory and one metrics port.
         raise StartError("SIGUSR2 is not supported: start a second service, or send SIGHUP to replace the workers")
@@ -192,7 +192,8 @@ def take_ports_and_directory(*, api: Address, metrics: Address, directory: Path)
         _resources.directory = directory
     except DirectoryError as error:
         raise StartError(str(error)) from error
-    _listen("PORT", api).close()
+    for address in api:
+        _listen("PORT", address).close()
     _resources.listener = _listen("METRICS_PORT", metrics)
 
 

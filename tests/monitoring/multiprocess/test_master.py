@@ -133,14 +133,14 @@ def test_a_worker_shares_its_note_with_the_master(shared: Path) -> None:
 def test_ports_and_directory_are_taken_and_held(held: Any, tmp_path: Path) -> None:
     api, metrics = free_port(), free_port()
     master.take_ports_and_directory(
-        api=("127.0.0.1", api), metrics=("127.0.0.1", metrics), directory=tmp_path / "metrics"
+        api=[("127.0.0.1", api)], metrics=("127.0.0.1", metrics), directory=tmp_path / "metrics"
     )
     assert held.listener.getsockname() == ("127.0.0.1", metrics)
     assert (tmp_path / "metrics" / "lock").exists()
     listen("127.0.0.1", api).close()
     with pytest.raises(StartError, match="another service counts there"):
         master.take_ports_and_directory(
-            api=("127.0.0.1", api), metrics=("127.0.0.1", free_port()), directory=tmp_path / "metrics"
+            api=[("127.0.0.1", api)], metrics=("127.0.0.1", free_port()), directory=tmp_path / "metrics"
         )
 
 
@@ -152,7 +152,7 @@ def test_a_taken_port_is_named(tmp_path: Path, name: str) -> None:
         said = re.escape(f"{name}={taken.getsockname()[1]}: Address already in use (127.0.0.1): want a free port")
         with pytest.raises(StartError, match=f"^{said}$"):
             master.take_ports_and_directory(
-                api=addresses["PORT"], metrics=addresses["METRICS_PORT"], directory=tmp_path
+                api=[addresses["PORT"]], metrics=addresses["METRICS_PORT"], directory=tmp_path
             )
 
 
@@ -174,7 +174,7 @@ def test_an_error_without_a_number_is_said_in_its_own_words(monkeypatch: pytest.
 def test_a_second_master_on_one_port_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GUNICORN_PID", "7")
     with pytest.raises(StartError, match="SIGUSR2 is not supported"):
-        master.take_ports_and_directory(api=("127.0.0.1", 1), metrics=("127.0.0.1", 2), directory=tmp_path)
+        master.take_ports_and_directory(api=[("127.0.0.1", 1)], metrics=("127.0.0.1", 2), directory=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,13 +1,14 @@
 """The functions that a call comes from."""
 
 import inspect
+from types import FrameType
 
 
-def is_called_from(module: str, function: str) -> bool:
-    """Return whether a function of that module and name is on the stack of this thread."""
+def caller(module: str, function: str) -> FrameType | None:
+    """Return the innermost frame on this thread's stack that runs `function` of `module`; None where there is none."""
     frame = inspect.currentframe()
     while frame is not None:
         if frame.f_code.co_name == function and frame.f_globals.get("__name__") == module:
-            return True
+            return frame
         frame = frame.f_back
-    return False
+    return None

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..callers import is_called_from
+from ..callers import caller
 from ..options import OptionsError
 
 # A method of gunicorn's application class, which runs while gunicorn reads the file, at the start and at SIGHUP.
@@ -20,6 +20,6 @@ def one_line_under_gunicorn() -> Iterator[None]:
     try:
         yield
     except OptionsError as error:
-        if is_called_from(*_READER):
+        if caller(*_READER) is not None:
             sys.exit(str(error))
         raise

@@ -103,8 +103,8 @@ def _refuse_shared_port(options: Options, bound: Sequence[Address]) -> None:
     for host, port in bound:
         if port == options.metrics_port and _meet(host, options.metrics_host):
             raise OptionsError(
-                f"METRICS_PORT={port}: want a port other than PORT={port}; "
-                f"HOST={host!r} and METRICS_HOST={options.metrics_host!r} share it"
+                f"METRICS_PORT={port}: want a port other than PORT={port} "
+                f"(HOST={host!r}, METRICS_HOST={options.metrics_host!r})"
             )
 
 

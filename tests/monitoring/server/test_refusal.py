@@ -27,7 +27,7 @@ WITH_SETTINGS = "globals().update(Observability('shop').gunicorn('shop:app', %s)
         (
             WITH_SETTINGS % "",
             {"PORT": "8100", "METRICS_PORT": "8100"},
-            "METRICS_PORT=8100: want a port other than PORT=8100; HOST='127.0.0.1' and METRICS_HOST='127.0.0.1' share it",
+            "METRICS_PORT=8100: want a port other than PORT=8100 (HOST='127.0.0.1', METRICS_HOST='127.0.0.1')",
         ),
     ],
 )

@@ -29,12 +29,19 @@ class Declared:
 
     def named(self, metric: MetricWrapperBase) -> str:
         """Return the metric's name, with the module that declares it where that is known."""
+        # No public accessor of the name exists.
+        return " ".join([metric._name, *(f"({module}.{name})" for module, name in self._declaring(metric))])  # noqa: SLF001
+
+    def modules(self, metric: MetricWrapperBase) -> list[str]:
+        """Return the module that declares the metric, where it is known."""
+        return [module for module, _ in self._declaring(metric)]
+
+    def _declaring(self, metric: MetricWrapperBase) -> list[tuple[str, str]]:
+        """Return the first place of the metric, or nothing."""
         places = self.places.get(id(metric), [])
         # A module that imports the metric has it too: the one that declares it has its name in its text.
         declaring = places if len(places) < 2 else [one for one in places if _mentions(one[0], metric)]  # noqa: PLR2004
-        found = (declaring or places)[:1]
-        # No public accessor of the name exists.
-        return " ".join([metric._name, *(f"({module}.{name})" for module, name in found)])  # noqa: SLF001
+        return (declaring or places)[:1]
 
     def named_registry(self, registry: CollectorRegistry) -> str:
         """Return where the registry is."""

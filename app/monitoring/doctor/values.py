@@ -28,12 +28,14 @@ class _Probe(Counter):
 def private_values(declared: Declared) -> Iterator[Finding]:
     """Find metrics whose values are not in the package's files: they were made too early."""
     by_class: dict[str, list[str]] = {}
+    modules: dict[str, list[str]] = {}
     for metric in declared.metrics:
         if isinstance(metric, Info | Enum):
             continue  # they have no values to share: see kinds.py
         foreign = next((value for value in _values(metric) if not isinstance(value, values.SharedValue)), None)
         if foreign is not None:
             by_class.setdefault(type(foreign).__name__, []).append(declared.named(metric))
+            modules.setdefault(type(foreign).__name__, []).extend(declared.modules(metric))
     for name, metrics in sorted(by_class.items()):
         if name == library.MutexValue.__name__:
             yield Finding(
@@ -47,9 +49,10 @@ def private_values(declared: Declared) -> Iterator[Finding]:
             yield Finding(
                 "early-metric",
                 "error",
-                f"made before this package was imported: {listed(metrics)}",
+                f"made before this package was set up: {listed(metrics)}",
                 "the library's own files outlive their worker: gauges of ended workers stay in the totals",
-                f"import {PACKAGE} before the modules that declare metrics, also in an __init__.py",
+                f"call start_worker(), or Observability(...).gunicorn() in gunicorn_conf.py, before importing "
+                f"{listed(modules[name]) or 'the modules that declare metrics'}, also in an __init__.py",
             )
 
 

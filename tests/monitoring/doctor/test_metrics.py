@@ -1,5 +1,9 @@
 """Findings about metrics: made too early, of a kind that is lost, or hidden."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from app.settings import ROOT
@@ -35,7 +39,34 @@ def test_a_metric_made_before_the_package_was_imported_is_named_with_its_module(
         environ={"PROMETHEUS_MULTIPROC_DIR": str(project.path / "metrics")},
     ).only("early-metric")
     assert "orders (own.ORDERS)" in line
-    assert "own.monitoring" in line
+    assert "before importing own, also in an __init__.py" in line
+
+
+def test_a_metric_made_before_start_worker_is_named_with_the_call_that_was_late(project: Project) -> None:
+    (project.path / "metrics").mkdir()
+    project.write("orders.py", COUNTER)
+    project.write(
+        "shop.py",
+        """
+        from app.monitoring import Observability
+        from fastapi import FastAPI
+        import orders
+        Observability("shop").start_worker()
+        from app.monitoring.doctor import examine
+        print(*examine(FastAPI()), sep="\\n")
+        """,
+    )
+    done = subprocess.run(
+        [sys.executable, "shop.py"],
+        cwd=project.path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PROMETHEUS_MULTIPROC_DIR": str(project.path / "metrics")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("error early-metric: made before this package was set up: orders (orders.ORDERS);")
+    assert "call start_worker(), or Observability(...).gunicorn() in gunicorn_conf.py, before importing orders" in line
 
 
 def test_early_metrics_of_every_kind_are_found(project: Project) -> None:

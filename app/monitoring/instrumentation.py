@@ -24,7 +24,7 @@ CANCEL_INTERVAL = 0.1
 SPAN_SHARE, MAX_SPAN_SECONDS = 0.12, 3.0
 
 
-def instrument(app: FastAPI, options: Options, spans: SpanOptions) -> FastAPI:
+def instrument(app: FastAPI, options: Options, spans: SpanOptions, *, under_gunicorn: bool) -> FastAPI:
     """Add the request layer, proxy headers, /metrics and a worker's background tasks to `app`."""
     prepare(options.namespace, options.max_series)
     instrumentator = Instrumentator()
@@ -53,6 +53,8 @@ def instrument(app: FastAPI, options: Options, spans: SpanOptions) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(started: FastAPI) -> AsyncIterator[Any]:
+        if not under_gunicorn and not standalone.is_worker():
+            doctor.warn_unstarted()
         async with _tasks(options.graceful_timeout), inner(started) as state:
             yield state
 

@@ -148,4 +148,4 @@ class Observability:
 
         if not Observability._under_gunicorn:  # whose master has set these rules for all its processes
             configure_redaction(self.options.redaction_packs, self.options.redacted_keys)
-        return instrument(app, self.options, spans)
+        return instrument(app, self.options, spans, under_gunicorn=Observability._under_gunicorn)

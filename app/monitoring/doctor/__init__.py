@@ -1,6 +1,6 @@
 """The package's examination of itself: at the start, and as `python -m <package> doctor module:app`."""
 
-from .examination import enforce, examine, examine_surroundings, refuse_start
+from .examination import enforce, examine, examine_surroundings, refuse_start, warn_unstarted
 from .finding import ExaminationError, Finding
 from .lifespan import examine_at_start
 from .situation import Situation
@@ -14,4 +14,5 @@ __all__ = [
     "examine_at_start",
     "examine_surroundings",
     "refuse_start",
+    "warn_unstarted",
 ]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import structlog
 from starlette.applications import Starlette
 
-from . import applications, declared, directory, kinds, notes, surroundings, values, versions
+from . import applications, declared, directory, kinds, notes, servers, surroundings, values, versions
 from .finding import ExaminationError, Finding
 from .situation import Situation
 
@@ -55,6 +55,11 @@ def enforce(findings: Sequence[Finding]) -> None:
             )
     if errors:
         raise ExaminationError(errors)
+
+
+def warn_unstarted() -> None:
+    """Log a warning, once, where this process is one of several workers and nothing of the package has set it up."""
+    enforce(list(servers.unstarted_worker()))
 
 
 def refuse_start(

@@ -86,8 +86,9 @@ def test_a_wrong_setting_is_refused(given: dict[str, object], message: str) -> N
         merged(Options(), "shop:app", given)
 
 
-def test_settings_that_change_nothing_are_no_fault() -> None:
-    given = {"preload_app": False, "wsgi_app": "shop:app"}
+@pytest.mark.parametrize("preload_app", [False, "false", "perhaps"])
+def test_settings_that_change_nothing_or_that_gunicorn_refuses_itself_are_no_fault(preload_app: object) -> None:
+    given = {"preload_app": preload_app, "wsgi_app": "shop:app"}
     assert merged(Options(), "shop:app", given) == (Options(), given)
 
 

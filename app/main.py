@@ -18,12 +18,11 @@ from app.cache.connection import RedisGate
 from app.database.migrate import migrate_when_reachable
 from app.database.pool import COMMAND_TIMEOUT, CONNECT_TIMEOUT, Database
 from app.metrics import metrics as agency_metrics
-from app.middleware.body_limit import BodyLimitMiddleware
+from app.middleware.middleware import add_layers
 from app.monitoring.instrumentation import end_tasks
 from app.observability import build_observability
 from app.settings import Settings, get_settings
 
-MAX_BODY_BYTES = 256 * 1024
 DATABASE_FALLBACK = "postgresql:///"
 REDIS_FALLBACK = "redis://localhost:6379/0"
 # Seconds that a worker waits for its first attempt to migrate: as long as connecting and one command may take.
@@ -104,6 +103,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for resource in (health, destinations, reviews, inquiries, assistant):
         app.include_router(resource.router)
     problems.install(app)
-    # The last one added is the outermost. Starlette takes no middleware once the lifespan runs, so all are here.
-    app.add_middleware(BodyLimitMiddleware, limit=MAX_BODY_BYTES)
+    # Starlette takes no middleware once the lifespan runs, so all are added here.
+    add_layers(app)
     return build_observability(settings).instrument(app)

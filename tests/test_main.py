@@ -13,7 +13,8 @@ from structlog.testing import capture_logs
 
 from app import __version__
 from app.api.dependencies import Services
-from app.main import MAX_BODY_BYTES, create_app
+from app.main import create_app
+from app.middleware.middleware import MAX_BODY_BYTES
 from app.monitoring import tracing
 from app.monitoring.instrumentation import end_tasks
 from app.monitoring.requests.layer import ObservingMiddleware

@@ -11,7 +11,8 @@ from fastapi import FastAPI, HTTPException
 from structlog.testing import capture_logs
 
 from app.api.problems import problem
-from app.main import MAX_BODY_BYTES, create_app
+from app.main import create_app
+from app.middleware.middleware import MAX_BODY_BYTES
 from app.settings import Settings
 from tests.conftest import Application, running
 

@@ -9,9 +9,11 @@ from typing import Any
 import httpx
 import pytest
 import structlog
+from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
@@ -19,9 +21,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
+from app.main import create_app
 from app.middleware.body_limit import BodyLimitMiddleware
+from app.middleware.middleware import MIDDLEWARE, add_layers
 from app.monitoring.redaction import sanitised_address
 from app.monitoring.requests.layer import ObservingMiddleware
+from app.settings import Settings
+from tests.fixtures import running
 
 SCOPE: Scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": ("198.51.100.7", 1)}
 
@@ -244,3 +250,39 @@ async def test_a_request_without_an_address_is_local() -> None:
     with capture_logs() as lines:
         await ObservingMiddleware(app)({**SCOPE, "client": None}, nothing, ignore)
     assert [line["client_ip"] for line in lines] == ["local"]
+
+
+def layers(app: Any) -> list[str]:
+    """The names of the classes around the router of `app`, from outside to inside."""
+    names = []
+    while hasattr(app, "app"):
+        names.append(type(app).__name__)
+        app = app.app
+    return names
+
+
+async def test_the_running_application_has_the_layers_in_the_order_of_the_docstring(
+    make_settings: Callable[..., Settings],
+) -> None:
+    app = create_app(make_settings())
+    async with running(app) as client:
+        await client.get("/health/live")
+    assert layers(app.middleware_stack)[:7] == [
+        "ObservingMiddleware",
+        "ServerErrorMiddleware",
+        "ExceptionTelemetryMiddleware",
+        "AppBodyLimitMiddleware",
+        "ProxyHeadersMiddleware",
+        *(getattr(layer.cls, "__name__", "") for layer in MIDDLEWARE),
+        "ExceptionMiddleware",
+    ]
+
+
+def test_the_first_layer_of_the_list_is_the_outermost(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Inner(BodyLimitMiddleware):
+        """Another layer."""
+
+    monkeypatch.setattr("app.middleware.middleware.MIDDLEWARE", (*MIDDLEWARE, Middleware(Inner, limit=1)))
+    app = FastAPI()
+    add_layers(app)
+    assert layers(app.build_middleware_stack())[3:5] == ["BodyLimitMiddleware", "Inner"]

@@ -11,6 +11,8 @@ import sys
 from typing import Any
 
 from app import embedded
+from app.monitoring.preload import preload
+from app.observability import build_observability
 from app.settings import SettingsError, load_settings
 
 # Until gunicorn has its own handlers, Ctrl-C ends a start without a traceback; what was started ends by its lifeline.
@@ -21,12 +23,6 @@ try:
     settings = load_settings()
 except SettingsError as error:
     sys.exit(str(error))
-
-# Before the first metric of the service is made: values go to this directory only from then on.
-os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(settings.metrics_directory)
-
-from app.monitoring.server import master
-from app.observability import build_observability
 
 # Imported by the master for all workers: these take three quarters of a worker's start. Code of the service is not
 # among them, so that SIGHUP loads it again.
@@ -49,7 +45,7 @@ def on_starting(server: Any) -> None:  # noqa: ARG001 -- the signature is gunico
         embedded.start_missing(
             settings.data_directory, database=settings.database_url is None, redis=settings.redis_url is None
         )
-        master.preload(*LIBRARIES)
+        preload(*LIBRARIES)
         os.environ.update(embedded.wait_until_ready())
     except embedded.EmbeddedError as error:
         sys.exit(str(error))

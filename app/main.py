@@ -19,7 +19,7 @@ from app.database.migrate import migrate_when_reachable
 from app.database.pool import COMMAND_TIMEOUT, CONNECT_TIMEOUT, Database
 from app.metrics import metrics as agency_metrics
 from app.middleware.middleware import add_layers
-from app.monitoring.instrumentation import end_tasks
+from app.monitoring.tasks import end_tasks
 from app.observability import build_observability
 from app.settings import Settings, get_settings
 
@@ -92,6 +92,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 def create_app(settings: Settings | None = None) -> FastAPI:
     """A new application; the settings are the environment's unless they are given."""
     settings = settings or get_settings()
+    observability = build_observability(settings)  # before the first metric
     app = FastAPI(
         title="BaliBlissed",
         version=__version__,
@@ -105,4 +106,4 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     # Starlette takes no middleware once the lifespan runs, so all are added here.
     add_layers(app)
-    return build_observability(settings).instrument(app)
+    return observability.instrument(app)

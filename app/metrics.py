@@ -6,12 +6,10 @@ from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from app.monitoring.metrics.registry import registry, use_namespace
+from app.monitoring import Observability
+from app.observability import NAMESPACE
 
-NAMESPACE = "baliblissed"
 AI_BUCKETS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60)
-
-use_namespace(NAMESPACE)
 
 
 @dataclass(frozen=True)
@@ -57,5 +55,5 @@ def build_metrics(registry: CollectorRegistry) -> Metrics:
 
 @cache
 def metrics() -> Metrics:
-    """Return the metrics of this process."""
-    return build_metrics(registry())
+    """Return the metrics of this process. Call it after `build_observability`, whose namespace and limit they have."""
+    return build_metrics(Observability.current().registry)

@@ -1,9 +1,10 @@
 """The service's observability, from its settings."""
 
 from app import __version__
-from app.metrics import NAMESPACE
 from app.monitoring import Observability
 from app.settings import Settings
+
+NAMESPACE = "baliblissed"
 
 
 def build_observability(settings: Settings) -> Observability:

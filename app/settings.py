@@ -19,7 +19,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from redis.asyncio.connection import parse_url as parse_redis_url
 
-from app.monitoring.logs.levels import parse_levels
+from app.monitoring.logging import parse_levels
 
 ROOT = Path(__file__).resolve().parent.parent
 Network = IPv4Network | IPv6Network

@@ -3,24 +3,62 @@
 import ast
 import importlib
 import inspect
+import os
+import subprocess
+import sys
 import textwrap
+from collections.abc import Mapping
+from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
+
+from app.monitoring import Options
 
 PACKAGE, INSTALLED = "app.monitoring", "prefork_observability"
-MODULES = ("", ".prometheus", ".logging", ".tracing")
+MODULES = (
+    "",
+    *(".prometheus", ".logging", ".tracing", ".redaction", ".health"),
+    *(".tasks", ".backoff", ".companion", ".preload", ".host"),
+)
+COMMANDS = ((".exporter",), ("", "doctor"))
+DEFAULTS_BY_MACHINE = {"workers": "2 to 4, by CPUs"}
+# Of the options that have no docstring of their own.
+MEANINGS = {
+    "version": "`service.version` of traces, the `version` field of log lines, and the label of `build_info`.",
+    "environment": "`deployment.environment.name` of traces; `development` logs to the console form.",
+    "host": "Address that the application listens on.",
+    "port": "Port of the application.",
+    "metrics_host": "Address that the metrics exporter listens on.",
+    "metrics_port": "Port of the metrics exporter.",
+    "workers": "Worker processes.",
+    "max_requests": "Requests after which a worker is replaced; 0 is never.",
+    "max_requests_jitter": "Random extra requests, so that workers are not replaced together.",
+    "graceful_timeout": "Seconds that a stopping worker has to finish.",
+    "worker_timeout": "Seconds without a heartbeat after which a worker is killed.",
+    "max_series": "Label sets that a metric may have before new ones go to the overflow series.",
+    "log_level": "The lowest level, then those of single loggers: `INFO,app.cache=DEBUG`.",
+    "tracing_disabled": "True switches tracing off.",
+    "otlp_endpoint": "The collector's gRPC address, such as `http://host:4317`.",
+    "otlp_timeout": "Seconds for one export.",
+    "sample_ratio": "Share of traces kept.",
+    "span_queue": "Spans that may wait for the exporter.",
+    "span_batch": "Spans sent at a time.",
+}
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "api.md"
 HEAD = """# Public names
 
-Made from `__all__` of the public modules by `python -m tests.api_reference`; a test fails when it differs.
+Made from `__all__` of the public modules and from the fields of `Options` by `python -m tests.api_reference`; a
+test fails when it differs.
 Names that are not here may change in any release.
 """
 
 
 def page() -> str:
     """Return the text of docs/api.md."""
-    return "\n".join([HEAD, *(_module(importlib.import_module(PACKAGE + name), INSTALLED + name) for name in MODULES)])
+    modules = [_module(importlib.import_module(PACKAGE + name), INSTALLED + name) for name in MODULES]
+    return "\n".join([HEAD, *modules, _commands()])
 
 
 def _module(module: ModuleType, name: str) -> str:
@@ -30,12 +68,75 @@ def _module(module: ModuleType, name: str) -> str:
 
 def _entry(name: str, found: Any) -> str:
     if not (inspect.isclass(found) or inspect.isroutine(found)):
-        return f"### {name}\n\nA constant of type `{type(found).__name__}`: {', '.join(f'`{one}`' for one in found)}.\n"
+        return f"### {name}\n\n{_value(found)}\n"
     lines = [f"### {name}\n", f"```python\n{_signature(name, found)}\n```\n", f"{_text(found)}\n"]
     if inspect.isclass(found) and not issubclass(found, Exception):
         lines += [f"- `{_signature(own, member)}`: {_first_line(member)}" for own, member in _methods(found)]
         lines += [""] * bool(_methods(found))
+    if found is Options:
+        lines.append(_options())
     return "\n".join(lines)
+
+
+def _value(found: Any) -> str:
+    if get_origin(found) is Literal:
+        return f"One of {', '.join(f'`{word!r}`' for word in get_args(found))}."
+    if get_origin(found) is not None:
+        return f"A name for the type `{str(found).replace('typing.', '').replace('collections.abc.', '')}`."
+    if isinstance(found, Mapping):
+        return f"A mapping with the keys {', '.join(f'`{key}`' for key in found)}."
+    return f"The constant `{found!r}`."
+
+
+def _options() -> str:
+    """The table of the options: what may be given as an argument or in the environment."""
+    meanings = MEANINGS | _docstrings(Options)
+    lines = ["### Fields of Options\n", "| option | variable | default | meaning |", "|---|---|---|---|"]
+    for option in fields(Options):
+        shown = DEFAULTS_BY_MACHINE.get(option.name) or _default(option.default)
+        accepted = option.metadata["read"].__doc__ or ""
+        meaning = meanings[option.name] + (f" Want {accepted}." if accepted.startswith("a number") else "")
+        lines.append(f"| `{option.name}` | `{option.metadata['variable']}` | {shown} | {meaning} |")
+    return "\n".join([*lines, ""])
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"`{','.join(str(one).removesuffix('/32') for one in value)}`" if value else ""
+    return "" if value in {None, ""} else f"`{value}`".replace("|", r"\|")
+
+
+def _docstrings(of: type) -> dict[str, str]:
+    """The strings below the fields of a class, each in one line."""
+    made = ast.parse(textwrap.dedent(inspect.getsource(of))).body[0]
+    assert isinstance(made, ast.ClassDef)
+    return {
+        field.target.id: " ".join(text.value.value.split())
+        for field, text in pairwise(made.body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }
+
+
+def _commands() -> str:
+    """What each command says of itself."""
+    return "\n".join(["## Commands\n", *(_help(*command) for command in COMMANDS)])
+
+
+def _help(module: str, *command: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", PACKAGE + module, *command, "--help"],
+        env={**os.environ, "COLUMNS": "110"},
+        cwd=PAGE.parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    title = " ".join(["python -m", INSTALLED + module, *command])
+    return f"### {title}\n\n```text\n{done.stdout.replace(PACKAGE, INSTALLED).rstrip()}\n```\n"
 
 
 def _methods(found: type) -> list[tuple[str, Any]]:

@@ -17,11 +17,14 @@ from app.database.migrate import migrate
 from app.database.pool import Database
 from app.embedded import EmbeddedServers
 from app.main import create_app
+from app.observability import NAMESPACE
 from app.settings import Settings
 from tests.fixtures import anyio_backend, exporter, maker, running, spans
 
 __all__ = ["anyio_backend", "exporter", "maker", "running", "spans"]
 
+# Tests make metrics without an application too, and look for them by the service's names.
+os.environ["METRICS_NAMESPACE"] = NAMESPACE
 ADMIN_KEY = "a key for the tests only"
 Application = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 

@@ -1,6 +1,7 @@
 """What the documents say is what the code does."""
 
 import ast
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -10,6 +11,12 @@ import pytest
 from app.settings import ROOT, Settings
 from tests import api_reference
 
+PACKAGE = api_reference.PACKAGE
+PUBLIC_MODULES = {PACKAGE + name for name in api_reference.MODULES}
+SERVICE = [
+    ROOT / "gunicorn_conf.py",
+    *(path for path in sorted((ROOT / "app").rglob("*.py")) if ROOT / "app" / "monitoring" not in path.parents),
+]
 DEFAULTS_BY_MACHINE = {"web_concurrency", "prometheus_multiproc_dir", "data_directory"}
 
 
@@ -37,16 +44,80 @@ def test_every_link_in_the_documents_leads_somewhere() -> None:
                 assert (document.parent / target).exists(), f"{document}: {target}"
 
 
-def _imports(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text())
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    return names | {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+def _imports(code: str) -> list[tuple[int, str, list[str]]]:
+    """Level, module and names of every import in `code`; names are empty for `import module`."""
+    nodes = list(ast.walk(ast.parse(code)))
+    whole: list[tuple[int, str, list[str]]] = [
+        (0, alias.name, []) for node in nodes if isinstance(node, ast.Import) for alias in node.names
+    ]
+    parts = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    return whole + [(node.level, node.module or "", [alias.name for alias in node.names]) for node in parts]
+
+
+def _leaving(code: str, depth: int) -> list[str]:
+    """The imports in `code` that leave the package; its module is `depth` folders deep in it."""
+    return [
+        "." * level + module
+        for level, module, _ in _imports(code)
+        if level > depth + 1 or (level == 0 and module.partition(".")[0] == "app")
+    ]
+
+
+def _private(code: str) -> list[str]:
+    """The imports in `code` of something in the package that is not public."""
+    found = []
+    for _, module, names in _imports(code):
+        # `from app.monitoring import logging` imports a module.
+        for name in [f"{module}.{one}" for one in names] or [module]:
+            if not (name + ".").startswith(f"{PACKAGE}."):
+                continue
+            home, _, member = name.rpartition(".")
+            declared = importlib.import_module(home).__all__ if home in PUBLIC_MODULES else ()
+            if name not in PUBLIC_MODULES and member not in declared:
+                found.append(name)
+    return found
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "app" / "monitoring").rglob("*.py")), ids=str)
-def test_monitoring_knows_nothing_of_the_packages_above_it(path: Path) -> None:
-    ours = {name for name in _imports(path) if name == "app" or name.startswith("app.")}
-    assert all(name.startswith("app.monitoring") for name in ours), ours
+def test_monitoring_imports_itself_relatively_and_nothing_above_it(path: Path) -> None:
+    depth = len(path.relative_to(ROOT / "app" / "monitoring").parts) - 1
+    assert _leaving(path.read_text(), depth) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "depth", "found"),
+    [
+        ("from ..settings import Settings", 0, ["..settings"]),
+        ("from ... import settings", 1, ["..."]),
+        ("from .. import logging", 1, []),
+        ("from app.monitoring import logging", 0, ["app.monitoring"]),
+        ("import app.monitoring.logging", 0, ["app.monitoring.logging"]),
+        ("import apparent", 0, []),
+    ],
+)
+def test_an_import_that_leaves_the_package_is_found(code: str, depth: int, found: list[str]) -> None:
+    assert _leaving(code, depth) == found
+
+
+@pytest.mark.parametrize("path", SERVICE, ids=str)
+def test_the_service_imports_public_names_of_the_package_only(path: Path) -> None:
+    assert _private(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("from app.monitoring import Observability, logging", []),
+        ("from app.monitoring.logging import get_logger", []),
+        ("import app.monitoring.health", []),
+        ("from app.monitoring import instrumentation", ["app.monitoring.instrumentation"]),
+        ("from app.monitoring.logging import Writer", ["app.monitoring.logging.Writer"]),
+        ("from app.monitoring.server.master import StartError", ["app.monitoring.server.master.StartError"]),
+        ("import app.monitoring.metrics.registry", ["app.monitoring.metrics.registry"]),
+    ],
+)
+def test_an_import_of_a_private_name_is_found(code: str, found: list[str]) -> None:
+    assert _private(code) == found
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "app").rglob("*.py")), ids=str)

@@ -16,8 +16,8 @@ from app.api.dependencies import Services
 from app.main import create_app
 from app.middleware.middleware import MAX_BODY_BYTES
 from app.monitoring import tracing
-from app.monitoring.instrumentation import end_tasks
 from app.monitoring.requests.layer import ObservingMiddleware
+from app.monitoring.tasks import end_tasks
 from app.settings import Settings, get_settings
 from tests.conftest import Application, running
 

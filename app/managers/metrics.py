@@ -2,8 +2,7 @@
 
 from functools import cache
 
-from app.monitoring.metrics.catalogue import Catalogue
-from app.monitoring.metrics.host import HostMetrics, memory
+from app.monitoring.host import Catalogue, HostMetrics, memory
 
 __all__ = ["MetricsManager", "collect", "memory"]
 

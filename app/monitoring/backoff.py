@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable
 
+__all__ = ["Backoff"]
+
 
 class Backoff:
     """The delay before each restart: `first` seconds, doubled after each short run, at most `longest`.

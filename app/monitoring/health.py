@@ -10,6 +10,8 @@ from typing import Any, Literal
 import structlog
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
+__all__ = ["CachedCheck", "Check", "CheckFailed", "Details", "run_checks", "timestamp"]
+
 Details = Mapping[str, Any]
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("health")
 GRACE = 0.1

@@ -17,8 +17,8 @@ from .options import Options, SpanOptions
 from .prometheus import Instrumentator
 from .requests.placement import observe, traced_elsewhere
 from .server import standalone
+from .tasks import end_tasks
 
-CANCEL_INTERVAL = 0.1
 # Time for sending the last spans: a share of graceful_timeout, with a maximum in seconds. The worker drains requests
 # for 0.7 of it (server/worker.py); the application's own shutdown has the rest.
 SPAN_SHARE, MAX_SPAN_SECONDS = 0.12, 3.0
@@ -91,12 +91,3 @@ async def _tasks(graceful_timeout: float) -> AsyncIterator[None]:
     finally:
         await end_tasks(tasks)
         await asyncio.to_thread(tracing.shutdown, min(MAX_SPAN_SECONDS, SPAN_SHARE * graceful_timeout))
-
-
-async def end_tasks(tasks: "list[asyncio.Task[None]]") -> None:
-    """Cancel `tasks` until they have ended: a library may swallow a cancellation as its time-out."""
-    pending = set(tasks)
-    while pending:
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=CANCEL_INTERVAL)

@@ -31,7 +31,7 @@ from .logs.writer import Writer
 from .redaction import RedactionPack
 from .redaction import configure as configure_redaction
 
-__all__ = ["TrustedLogger", "adopt_loguru", "configure", "get_logger"]
+__all__ = ["Levels", "TrustedLogger", "adopt_loguru", "configure", "get_logger", "parse_levels"]
 
 Renderer = Literal["json", "console"]
 Write = Callable[[bytes], object]

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from app.metrics import NAMESPACE, build_metrics
+from app.metrics import build_metrics
+from app.observability import NAMESPACE
 from app.settings import ROOT
 from tests.dashboards.boards import BOARDS, DIRECTORY, Board, panels, targets, variables
 from tests.dashboards.lint import complaints

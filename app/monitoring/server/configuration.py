@@ -9,6 +9,7 @@ from .. import doctor, logging, tracing
 from ..metrics import process
 from ..metrics.registry import prepare
 from ..options import Options
+from ..preload import preload as import_before_forks
 from ..traces.environment import check_options
 from . import master
 from .settings import addresses, check_class
@@ -24,7 +25,7 @@ PRELOADED = (
     f"{PACKAGE}.instrumentation",
     f"{PACKAGE}.health",
 )
-HOST_COLLECTOR = f"{PACKAGE}.metrics.host:collect"
+HOST_COLLECTOR = f"{PACKAGE}.host:collect"
 
 
 def settings_of(
@@ -114,7 +115,7 @@ def _starting(
         if preload and options.traced:
             # Before the modules that import functions of these libraries; each worker's provider gets their spans.
             tracing.instrument_libraries(options.instrument_libraries)
-        master.preload(*PRELOADED, *preload)
+        import_before_forks(*PRELOADED, *preload)
         master.start_exporter(collectors, options.logging, options.max_series)
 
     return on_starting

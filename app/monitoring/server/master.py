@@ -6,8 +6,6 @@ Called from the hooks of gunicorn_conf.py, which must never raise: an exception 
 import contextlib
 import errno
 import functools
-import gc
-import importlib
 import itertools
 import json
 import mmap
@@ -206,17 +204,6 @@ def _listen(name: str, address: Address) -> socket.socket:
             raise StartError(f"{host}={address[0]!r}: want an address of this machine") from error
         reason = os.strerror(error.errno) if error.errno else error
         raise StartError(f"{name}={address[1]}: {reason} ({address[0]}): want a free port") from error
-
-
-def preload(*modules: str) -> None:
-    """Import modules before the forks, then freeze the garbage collector so that their pages stay shared.
-
-    Modules only: the application, its connections and channels are created after the fork.
-    """
-    for module in modules:
-        importlib.import_module(module)
-    gc.collect()
-    gc.freeze()
 
 
 def start_exporter(collectors: Sequence[str], log: Mapping[str, Any], max_series: int = MAX_SERIES_PER_METRIC) -> None:

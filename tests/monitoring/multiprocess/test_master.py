@@ -1,6 +1,5 @@
 """State and metrics of the master, by hook."""
 
-import gc
 import mmap
 import os
 import re
@@ -176,15 +175,6 @@ def test_a_second_master_on_one_port_is_refused(monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(StartError, match="SIGUSR2 is not supported"):
         master.take_ports_and_directory(api=[("127.0.0.1", 1)], metrics=("127.0.0.1", 2), directory=tmp_path)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_modules_are_loaded_and_their_objects_left_alone_by_the_collector() -> None:
-    before = gc.get_freeze_count()
-    try:
-        master.preload("app.monitoring.metrics.event_loop", "json")
-        assert gc.get_freeze_count() > before
-    finally:
-        gc.unfreeze()
 
 
 def test_without_a_port_there_is_no_exporter(held: Any) -> None:

@@ -1,6 +1,6 @@
 """Every environment variable of the service: typed, validated, documented.
 
-Nothing else reads the environment, but for two names of others: prometheus-client's directory and gunicorn's hand-over.
+The package app.monitoring reads the variables of options that app/observability.py does not set, and OpenTelemetry's.
 `python -m app.settings` checks the values without starting anything.
 """
 

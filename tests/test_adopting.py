@@ -1,4 +1,4 @@
-"""Each step of docs/adopting.md, run with the built wheel."""
+"""The listings of docs/adopting.md, run with the built wheel."""
 
 import os
 import re
@@ -148,7 +148,12 @@ def test_dashboards_and_rules_are_made_and_accepted(shop: Shop) -> None:
     require("promtool")
     environment = {**shop.environment, "OUTPUT": str(shop.directory)}
     done = subprocess.run(
-        ["/bin/sh", "-euc", GENERATE], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        ["/bin/sh", "-euc", GENERATE.replace(".venv/bin/python", sys.executable)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list((shop.directory / "dashboards").iterdir())) == 2

@@ -322,5 +322,5 @@ async def test_the_sampler_of_another_provider_decides_itself(
 @pytest.mark.parametrize(("flags", "excluded", "kept"), [("02", "", 2), ("03", "", 3), ("03", "/trips", 2)])
 async def test_that_the_trace_id_is_random_is_passed_on(clock: Clock, flags: str, excluded: str, kept: int) -> None:
     records, handler = Records(ratio=0.0, excluded_urls=excluded), Handler(clock, 200, 0.0)
-    await Maker("ours").observe(records, handler, (b"traceparent", f"00-{TRACE}-{CALLER}-{flags}".encode()))
+    await Maker("layer").observe(records, handler, (b"traceparent", f"00-{TRACE}-{CALLER}-{flags}".encode()))
     assert handler.current.trace_flags == kept

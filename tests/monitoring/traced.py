@@ -1,13 +1,13 @@
 """The two makers of request spans behind one interface, and all that differs between them.
 
-| difference | ours | instrumentation |
+| difference | layer | instrumentation |
 |---|---|---|
 | server.port of a Host header without a port | absent | of the server's socket |
 | client.port | absent | of the client |
 | http.request.method_original | at most 64 characters | whole where the instrumentation itself sets it |
 | trace flag `random` of a caller | passed on | not passed on |
 | error.type of a sampled request that raises | the exception | the status |
-| error.type, attributes and times of one kept for its end | the same: the span is ours | |
+| error.type, attributes and times of one kept for its end | the same: the layer makes the span | |
 """
 
 from typing import Any, Literal
@@ -35,10 +35,10 @@ from app.monitoring.traces.request_span import RequestTracer
 from tests.middleware.applications import TELEMETRY, Records
 from tests.middleware.wire import Wire
 
-Name = Literal["ours", "instrumentation"]
-MAKERS: tuple[Name, ...] = ("ours", "instrumentation")
+Name = Literal["layer", "instrumentation"]
+MAKERS: tuple[Name, ...] = ("layer", "instrumentation")
 ATTRIBUTES: dict[Name, dict[str, Any]] = {
-    "ours": {},
+    "layer": {},
     "instrumentation": {"server.port": 8000, "client.port": 40_000},
 }
 
@@ -78,13 +78,13 @@ class Maker:
     ) -> list[dict[str, Any]]:
         """Run one request of /trips/7 through `handler`; return the lines that are logged."""
         provider = provider or records.provider
-        kind = RequestTracer if self.name == "ours" else InstrumentedTracer
+        kind = RequestTracer if self.name == "layer" else InstrumentedTracer
         tracer = kind(provider, parse_excluded_urls(records.excluded_urls), records.slow, late=late)
         layer = {**records.layer(), "tracer": tracer}
         wire = Wire("/trips/7", headers=headers, **scope)
         with capture_logs() as lines:
             try:
-                if self.name == "ours":
+                if self.name == "layer":
                     await wire.run(ObservingMiddleware(handler, **layer))
                 else:
                     await self._run_instrumented(wire, Endpoint(handler), layer, provider, records.excluded_urls)

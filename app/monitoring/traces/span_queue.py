@@ -54,7 +54,7 @@ class BoundedSpanProcessor(SpanProcessor):
             self._dropped["shutdown" if self._closed else "queue_full"].inc()
 
     def delivered(self, spans: int, result: SpanExportResult) -> None:
-        """Release the places of spans that the exporter has finished with."""
+        """Subtract `spans`, which the exporter has finished with, from the queue's length."""
         with self._lock:
             if not self._held:
                 return  # given up already

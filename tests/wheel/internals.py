@@ -10,6 +10,8 @@ from pathlib import Path
 
 # A namedtuple's, and public in spite of their form.
 PUBLIC = {"_replace", "_asdict", "_fields"}
+# Internals of objects that another library hands over: their own library is imported nowhere.
+HANDED_OVER = {"instance._connection": "asyncpg"}
 
 
 @dataclass
@@ -29,6 +31,7 @@ def uses(module: Path) -> Uses:
         if isinstance(node, ast.Attribute):
             if _private(node.attr) and node.attr not in own and not _is_self(node.value):
                 found.internals.add(ast.unparse(node))
+                found.libraries |= {library for text, library in HANDED_OVER.items() if text == ast.unparse(node)}
             continue
         names = _imported(node)
         if names and any(_private(part) for name in names for part in name.split(".")):

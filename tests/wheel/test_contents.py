@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.wheel.environment import PACKAGE, ROOT, Environment
-from tests.wheel.internals import uses
+from tests.wheel.internals import HANDED_OVER, uses
 
 SOURCE = ROOT / "app" / "monitoring"
 
@@ -59,7 +59,8 @@ def test_each_library_whose_internals_are_used_has_an_upper_bound(requirements: 
     bounds = {str(canonicalize_name(one.name)): bounded(one) for one in requirements}
     modules = {path: uses(path) for path in SOURCE.rglob("*.py")}
     touched = {library for used in modules.values() if used.internals for library in used.libraries}
-    assert {"prometheus-client", "fastapi"} <= touched
+    assert {"prometheus-client", "fastapi", "asyncpg"} <= touched
+    assert HANDED_OVER.keys() <= {text for used in modules.values() for text in used.internals}
     assert {library for library in touched - {"orjson"} if not bounds.get(library)} == set()
 
 

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import ROOT
+from app.monitoring import observability
 from tests.monitoring.multiprocess import simulated
 from tests.monitoring.multiprocess.simulated import Scene
 
+# The repository, or what holds these tests where only the package is installed.
+ROOT = Path(__file__).resolve().parents[3]
+DIRECTORY = Path(str(observability.__file__)).parent
 PLAIN = "from fastapi import FastAPI\napp = FastAPI()\n"
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.settings import ROOT
-from tests.monitoring.doctor.conftest import PLAIN, Doctor, Project
+from tests.monitoring.doctor.conftest import DIRECTORY, PLAIN, ROOT, Doctor, Project
 from tests.process.service import wait_for
 from tests.processes import started
 
@@ -20,11 +19,6 @@ def test_an_application_without_findings_passes(doctor: Doctor) -> None:
     outcome = doctor()
     assert outcome.lines == ["0 findings"], outcome.errors
     assert outcome.status == 0
-
-
-def test_the_service_itself_passes(project: Project) -> None:
-    outcome = project.run("doctor", "app.main:create_app()")
-    assert outcome.lines == ["0 findings"], outcome.errors
 
 
 def test_an_error_is_one_line_and_status_1(doctor: Doctor) -> None:
@@ -153,7 +147,7 @@ def test_the_directory_of_a_running_service_is_left_alone(doctor: Doctor, projec
 def test_the_command_runs_under_another_name_of_the_package(project: Project, tmp_path: Path) -> None:
     site = tmp_path / "site"
     site.mkdir()
-    (site / "prefork_observability").symlink_to(ROOT / "app" / "monitoring")
+    (site / "prefork_observability").symlink_to(DIRECTORY)
     project.write("shop.py", DEFECT)
     outcome = project.run("doctor", "shop:app", package="prefork_observability", root=site)
     outcome.only("forbidden-label")

@@ -1,4 +1,4 @@
-"""docs/doctor.md has the findings that the code makes."""
+"""docs/doctor.md has the findings that the code makes, and the service has none."""
 
 import ast
 import re
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from app.monitoring import doctor
 from app.settings import ROOT
+from tests.monitoring.doctor.conftest import Project
 
 
 def in_code() -> set[tuple[str, str]]:
@@ -31,3 +32,8 @@ def test_the_functions_in_the_document_are_public() -> None:
     document = (ROOT / "docs" / "doctor.md").read_text()
     named = set(re.findall(r"doctor\.(\w+)\(", document))
     assert named == {name for name in doctor.__all__ if name[0].islower()}
+
+
+def test_the_service_itself_passes(project: Project) -> None:
+    outcome = project.run("doctor", "app.main:create_app()")
+    assert outcome.lines == ["0 findings"], outcome.errors

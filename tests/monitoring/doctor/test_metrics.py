@@ -6,8 +6,7 @@ import sys
 
 import pytest
 
-from app.settings import ROOT
-from tests.monitoring.doctor.conftest import PLAIN, Doctor, Project
+from tests.monitoring.doctor.conftest import DIRECTORY, PLAIN, Doctor, Project
 
 COUNTER = "from prometheus_client import Counter\nORDERS = Counter('orders', 'Orders.')\n"
 
@@ -15,7 +14,7 @@ COUNTER = "from prometheus_client import Counter\nORDERS = Counter('orders', 'Or
 def early(project: Project, source: str = COUNTER) -> None:
     """Have the package that holds ours declare metrics in its __init__.py, as a package with a copy of it may."""
     project.write("own/__init__.py", source)
-    (project.path / "own" / "monitoring").symlink_to(ROOT / "app" / "monitoring")
+    (project.path / "own" / "monitoring").symlink_to(DIRECTORY)
     project.write("own/main.py", PLAIN)
 
 

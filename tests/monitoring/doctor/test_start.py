@@ -15,10 +15,9 @@ from fastapi import FastAPI
 from app.monitoring.doctor import ExaminationError, Finding, Situation, enforce, examine
 from app.monitoring.doctor.examination import BOOT_ERROR
 from app.monitoring.multiprocess import values
-from app.settings import ROOT
 from loadtest.programs import free_port
 from tests.monitoring.conftest import Configure
-from tests.monitoring.doctor.conftest import PLAIN, Project
+from tests.monitoring.doctor.conftest import PLAIN, ROOT, Project
 from tests.monitoring.multiprocess.simulated import Scene
 from tests.process.service import wait_for
 from tests.processes import started

@@ -11,9 +11,8 @@ from contextlib import contextmanager
 import pytest
 
 from app.monitoring.doctor import notes
-from app.settings import ROOT
 from loadtest.programs import free_port
-from tests.monitoring.doctor.conftest import Project
+from tests.monitoring.doctor.conftest import ROOT, Project
 from tests.process.service import wait_for
 from tests.processes import started
 

@@ -1,4 +1,4 @@
-"""What the handlers work with, and the forms of input that several of them share."""
+"""Dependencies of the handlers: the services, and input types that several handlers share."""
 
 import base64
 import binascii
@@ -93,10 +93,10 @@ def _is_position(position: list[Any], kinds: tuple[type, ...]) -> bool:
 
 
 async def require_admin(services: ServicesDep, x_api_key: Annotated[str | None, Header()] = None) -> None:
-    """Let staff through: X-API-Key must be ADMIN_API_KEY. Where that is unset, nobody passes."""
+    """Raise 401 unless X-API-Key is ADMIN_API_KEY. If that is unset, every request is refused."""
     key = services.settings.admin_api_key
     given = (x_api_key or "").encode()
-    # Compared also where there is no key, and in constant time: the answer's delay says nothing about the key.
+    # Compared in constant time, even without a key: the response time must not reveal anything about the key.
     fits = hmac.compare_digest(given, (key.get_secret_value() if key else "").encode())
     if not (key and fits):
         raise HTTPException(401, "This needs a valid X-API-Key.", {"WWW-Authenticate": "ApiKey"})

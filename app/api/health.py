@@ -82,7 +82,7 @@ def _checks(services: Services) -> list[Check]:
 
 
 def ai_probe(concierge: Concierge) -> CachedCheck | None:
-    """The question whether the AI upstream is there; None where there is none to ask."""
+    """Return the check of the AI upstream, None if no upstream is configured."""
     upstream = concierge.upstream
     if upstream is None:
         return None

@@ -74,7 +74,7 @@ class SharedRepository(AsyncAbstractRepository):
         self._gauge.labels(name).set(STATE_VALUES[state])
 
     async def inc_failures(self, name: str, failure_count: int) -> None:
-        """Count a failure for everybody, and open the circuit where others' failures have filled the measure.
+        """Count a failure for everybody, and open the circuit once failures across all workers reach the threshold.
 
         purgatory compares the threshold with the count at the start of the request: failures that overlap would
         each be the first.
@@ -128,10 +128,10 @@ class _UnitOfWork(AsyncAbstractUnitOfWork):
         self.contexts: SharedRepository = contexts
 
     async def commit(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: each change is written at once."""
 
     async def rollback(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: each change is written at once."""
 
 
 class CircuitBreaker:

@@ -159,7 +159,7 @@ class Concierge:
 
 
 async def _finish(work: Awaitable[Completion]) -> Completion:
-    """Await `work` to its end even if the caller goes away: a client that hangs up says nothing of the upstream."""
+    """Await `work` to its end even if the caller is cancelled: a disconnected client is no failure of the upstream."""
     task = asyncio.ensure_future(work)
     # Retrieve the exception: if the caller was cancelled, asyncio would report it as never retrieved.
     task.add_done_callback(lambda done: done.cancelled() or done.exception())

@@ -18,8 +18,8 @@ COMMAND_TIMEOUT = 3.0
 CONNECT_TIMEOUT = 2.0
 FIRST_RETRY_DELAY, LONGEST_RETRY_DELAY = 0.1, 5.0
 
-# What says that the server, not the statement, is the trouble. An InterfaceError is asyncpg's own word for a
-# connection that has closed under it.
+# Errors of the connection or the server, not of the statement. asyncpg raises InterfaceError for a connection that was
+# closed during its use.
 AWAY = (
     OSError,
     TimeoutError,

@@ -73,7 +73,7 @@ def _started(reference: str, directory: Path, writer: int) -> "subprocess.Popen[
     return subprocess.Popen(
         [sys.executable, "-m", f"{__package__}.inspection", reference, str(directory), str(writer)],
         stdin=subprocess.DEVNULL,
-        # Whatever the application prints at its import is no finding.
+        # Standard output is for findings: redirect what the application prints at its import.
         stdout=sys.stderr.fileno(),
         env=environment,
         pass_fds=[writer],

@@ -1,7 +1,7 @@
 """The metrics and registries of this process, and the modules that hold them.
 
-Metrics know no module, so each imported module's global names are looked through, once for one examination. Only
-types are compared: `isinstance` asks an object for its class, which makes a lazy object load what it stands for.
+A metric does not record its module, so the global names of all imported modules are searched, once an examination. Only
+types are compared: `isinstance` reads an object's `__class__`, which makes a lazy object load its target.
 """
 
 import inspect

@@ -22,7 +22,7 @@ def untrusted_proxies(situation: Situation) -> Iterator[Finding]:
 
 
 def tracing_without_collector(situation: Situation) -> Iterator[Finding]:
-    """Find spans that nobody receives, and a collector that receives none."""
+    """Find an endpoint although tracing is off, and a request for tracing without an endpoint."""
     if situation.tracing_disabled and situation.endpoint:
         yield Finding(
             "tracing-disabled",

@@ -107,12 +107,12 @@ _USER = _table(
     """user id, userid, user name, username, enduser id, customer id, guest id, member id, user ids, enduser name"""
 )
 _TRACE = _table("trace id, span id, parent span id, parent id, traceid, spanid")
-# What of a text or a name this engine has written, and no name: [email]
+# The words of replacements such as [email], which are no names.
 _MARKS = word_set("email phone card ssn jwt key")
 # Written in capitals: HTTPCookie is two words, and so is accessToken.
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _NO_WORD = re.compile(r"[\W_]+")
-# A name that is longer says no more than its end.
+# Of a longer name only the end is read.
 MAX_KEY_LENGTH = 128
 
 
@@ -217,5 +217,5 @@ def _secret_phrase(words: tuple[str, ...]) -> tuple[str, ...] | None:
     return None
 
 
-# A name that was read by other tables says something else.
+# The cached meaning of a name depends on the tables.
 forget = _field.cache_clear

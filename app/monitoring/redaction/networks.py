@@ -1,6 +1,6 @@
 """Public addresses in running text, cut to their networks as client addresses are.
 
-Private and loopback addresses, and hosts of URLs, tell where the service's parts are, not who its guests are, and stay.
+Private and loopback addresses and hosts of URLs stay: they belong to the service's own infrastructure.
 """
 
 import ipaddress

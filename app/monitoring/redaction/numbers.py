@@ -1,7 +1,7 @@
-"""Phone numbers, payment cards, US SSN and the forms of packs: private numbers among all the others.
+"""Detection of private numbers in text: phone numbers, payment cards, US SSN and the forms of packs.
 
-One pattern finds where a longer number begins; what it is, is seen from there. Each look reads a bounded number of
-characters, so the whole takes time in proportion to the text.
+One pattern finds the start of each number of seven digits or more; the forms are matched from there. Each match reads
+a bounded number of characters, so the time is linear in the length of the text.
 """
 
 import itertools
@@ -14,9 +14,9 @@ from .keys import word_set
 from .packs import NumberForm, RedactionPack
 
 Found = tuple[int, str] | None
-"""Where a number ends, and what is written in its place."""
+"""The end of a number, and its replacement."""
 
-# What people write between digits, and a plus where a URL has it for a blank. Other makes of these are folded first.
+# Separators between digits, and a plus, which stands for a blank in a URL. Their Unicode variants are folded first.
 _BETWEEN = r"(?:[ \t.()\-]{0,3}|\+)"
 _START = re.compile(r"[\d+(](?<![\d%]\d)(?<!\d\.\d)(?=(?:[ \t.()\-+/_]{0,3}\d){6})")
 _ZEROS = (

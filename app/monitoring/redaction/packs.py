@@ -30,13 +30,13 @@ class NumberForm:
     replacement: str
     """A word in brackets, such as "[nik]"."""
     check: Callable[[str], bool] | None = None
-    """A function of a module that says of the digits alone whether they are one."""
+    """A module-level function that returns True if the digits, without separators, are such a number."""
     groups: tuple[tuple[int, ...], ...] = ()
     """The sizes of the groups in which it is written; empty for any."""
     labels: tuple[str, ...] = ()
-    """Words that say what the number behind them is: then neither `check` nor `groups` are asked."""
+    """Words before a number that identify it: `check` and `groups` do not apply to such a number."""
     unmistakable: bool = False
-    """Look for it before dates, amounts and IP addresses: its punctuation alone tells what it is."""
+    """Match it before dates, amounts and IP addresses: its punctuation alone identifies it."""
 
     def __post_init__(self) -> None:
         _compiled(self.pattern, self.replacement)

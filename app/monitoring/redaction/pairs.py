@@ -1,7 +1,7 @@
-"""Private values behind their names in running text: password=..., "token": "...", Cookie: ..., --secret ..., <pin>...
+"""Redaction of named values in running text: password=..., "token": "...", Cookie: ..., --secret ..., <pin>...
 
-The names are found by one pattern that reads each of them once; where a value ends is then seen from its first
-character. Text that a value covers is not read again, so the whole is one pass.
+One pattern finds the names and reads each of them once; the first character of a value decides where it ends. The
+text of a value is not searched again, so the text is read in one pass.
 """
 
 import re
@@ -74,7 +74,9 @@ def _field_of(match: re.Match[str], text: str, *, is_error: bool) -> Field | Non
         return None
     found = field(name)
     if before in ("\\", "%") and (found.kind is Kind.PLAIN or len(found.words) > 1):
-        name = _ESCAPE.sub("", name) if before == "\\" else name[2:]  # an escape's letters are none of the name's
+        name = (
+            _ESCAPE.sub("", name) if before == "\\" else name[2:]
+        )  # the letters of an escape are not part of the name
         found = field(name)
     if found.kind is Kind.PLAIN and _is_private_here(found.words, match, text, is_error=is_error):
         return Field(Kind.SECRET, Extent.WORD, found.words)

@@ -1,4 +1,4 @@
-"""Mappings, sequences and objects: what a field's name says goes first, then the form of every text in it.
+"""Redaction of mappings, sequences and objects: by the field's name first, then by the form of each text.
 
 A structure is copied within bounds: eight levels, a few thousand items, and a quarter of a million characters.
 """
@@ -20,13 +20,12 @@ from .text import MAX_TEXT_LENGTH, redact_text
 MAX_DEPTH = 8
 MAX_ITEMS = 4096
 MAX_CHARACTERS = 262_144
-# Below this a number under the plural of a private name says how many there are.
+# Below this, a number under the plural of a private name is a count.
 _COUNTS_END = 10**9
 _CARDS_BEGIN, _CARDS_END = 10**14, 10**16
 _TRACE = re.compile(r"[0-9a-f]{16}(?:[0-9a-f]{16})?")
 # Their text holds nothing but digits and signs.
 _NEVER_PRIVATE = (dt.date, dt.time, dt.timedelta, uuid.UUID)
-_SCALARS = frozenset({str, bool, int, float})
 _TRACEBACKS = frozenset({"exception", "stack"})
 
 
@@ -196,5 +195,5 @@ _BY_KIND: dict[Kind, Callable[[_Copy, Any, int], Any]] = {
     Kind.USER: _Copy.user,
 }
 
-# Rules of other names and forms say something else.
+# The cached rules depend on the tables of names and on the packs.
 forget = _rule.cache_clear

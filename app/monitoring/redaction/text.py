@@ -9,9 +9,9 @@ from .networks import redact_networks
 from .numbers import numbers
 from .pairs import redact_pairs
 
-# A longer text is cut: what it costs to look through one value is bounded, whoever wrote it.
+# A longer text is cut, which bounds the time for one value.
 MAX_TEXT_LENGTH = 16_384
-# What is left of a secret that the cut went through is within so many characters of the end.
+# Characters before a cut that are dropped too: they may be part of a secret.
 _MARGIN = 512
 # Without any of these a text holds nothing private: signs, digits, a long word, the name of a scheme.
 _SUSPECT = re.compile(r"[@%=:>+\d]|[\w-]{12}|(?i:earer|asic)[ \t+]|--|[\"'],")
@@ -65,7 +65,7 @@ def _settled(text: str) -> str:
 def scrub(text: str, layer: int = 0) -> str:
     """Return `text` without private data, of any length and with any characters. Takes linear time.
 
-    What stands behind a private name goes first: it may have any form, also one that is half of another.
+    Values after private names are replaced first: they may have any form, and may contain a part of another.
     """
     if "-----BEGIN" in text or "://" in text:
         text = redact_urls_and_keys(text)

@@ -12,7 +12,7 @@ _OPENERS = frozenset("([{")
 # How far a call such as Secret('...') is followed; a bracket that opens the value is followed to its end.
 _MAX_CALL_LENGTH = 512
 _BRACKET = re.compile(r"[()\[\]{}]|\"(?>(?:[^\"\\]|\\.)*)\"?|'(?>(?:[^'\\]|\\.)*)'?", re.DOTALL)
-# A delimiter ends a word where it is one: a comma inside a password is none.
+# A delimiter ends a word only if a blank, the end or another name follows: a password may contain a comma.
 _WORD = re.compile(
     r"""(?>(?:[^\s\x00-\x1f\x7f-\x9f&;"'<>`|\\,()\]}]
         | ,(?!\s|$|["'\\]|[\w.\-]{1,64}[=:])
@@ -32,7 +32,7 @@ _NETWORKS = re.compile(rf"{_NETWORK}(?>(?:,[ ]?{_NETWORK})*)")
 _PHRASE = re.compile(r"(?>(?:[^\s;|\"'<>&{}\\`]|[ \t](?![ \t]|[\w.\-]{1,32}=)|\\(?![nr\"'\\]))+)")
 _DIGEST = re.compile("(?i:digest|aws4-hmac-sha256)[ ]")
 _SCHEME = re.compile(r"(?i:(bearer|basic|token|apikey|negotiate)[ \t]{1,4})")
-# What a value may say without telling anything.
+# Values that are not private under any name.
 _EMPTY = word_set("none null nil true false undefined str int bool bytes string field required missing invalid empty")
 _SAYS_NOTHING = re.compile(rf"(?i:{'|'.join(sorted(_EMPTY))})(?=[\s,;()\[\]{{}}\"'&<]|\Z)")
 _SMALL_NUMBER = re.compile(r"\d{1,9}(?:\.\d{1,3})?%?")

@@ -106,9 +106,9 @@ class InstrumentedSpan(RequestSpan):
     __slots__ = ()
 
     def fail(self, error: BaseException) -> None:
-        """Record the error now, unless the instrumentation has: it ends its span with the answer to it.
+        """Record the error unless the instrumentation has done so, which ends its span with the response to it.
 
-        Only an error of the application's own handler for errors passes the instrumentation by.
+        The instrumentation does not see an error that the application's own error handler raises.
         """
         super().fail(error)
         recorded = any(event.name == "exception" for event in getattr(self.made, "events", ()))

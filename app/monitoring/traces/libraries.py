@@ -27,13 +27,13 @@ _of_sqlalchemy: WeakSet[Any] = WeakSet()
 
 
 def disabled_instrumentations() -> frozenset[str]:
-    """Return the names in OTEL_PYTHON_DISABLED_INSTRUMENTATIONS; all that this package knows for `*`."""
+    """Return the names in OTEL_PYTHON_DISABLED_INSTRUMENTATIONS; all supported ones for `*`."""
     names = frozenset(name.strip() for name in os.environ.get(DISABLED, "").split(","))
     return names | {*INSTRUMENTED, "fastapi"} if "*" in names else names
 
 
 def instrument_libraries(libraries: Collection[str] | None = None) -> None:
-    """Have the installed ones of `libraries` make spans, once in a process; None is all that this package knows.
+    """Instrument the installed ones of `libraries`, once in a process; None means all supported ones.
 
     Those in OTEL_PYTHON_DISABLED_INSTRUMENTATIONS are left out. Call it before the application is imported: `from
     sqlalchemy.ext.asyncio import create_async_engine` keeps the function as it is then.

@@ -95,7 +95,7 @@ class RequestTracer:
         self._excluded = excluded
         self._slow = slow
         self._late = late and self._known_ids  # other samplers and ID generators cannot be forced
-        # OTEL_PROPAGATORS may name others; none of them is asked for a request without `traceparent` otherwise.
+        # Without other propagators in OTEL_PROPAGATORS, a request without `traceparent` needs no extraction.
         self._usual_headers = {name.encode() for name in get_global_textmap().fields} == _TRACE_HEADERS
 
     def begin(self, scope: Scope, traceparent: bytes | None) -> RequestSpan:

@@ -94,7 +94,7 @@ def _options() -> str:
     lines = ["### Fields of Options\n", "| option | variable | default | meaning |", "|---|---|---|---|"]
     for option in fields(Options):
         shown = DEFAULTS_BY_MACHINE.get(option.name) or _default(option.default)
-        accepted = option.metadata["read"].__doc__ or ""
+        accepted = option.metadata["check"].__doc__ or ""
         meaning = meanings[option.name] + (f" Want {accepted}." if accepted.startswith("a number") else "")
         lines.append(f"| `{option.name}` | `{option.metadata['variable']}` | {shown} | {meaning} |")
     return "\n".join([*lines, ""])

@@ -23,7 +23,8 @@ class UnwantedError(ValueError):
 
 def number(least: float, most: float, kind: type[Any] = int) -> Check:
     """Return a check for a number of `kind` from `least` to `most`."""
-    wanted = f"want a number from {least:.10g} to {most:.10g}"
+    accepted = f"a number from {least:.10g} to {most:.10g}"
+    wanted = f"want {accepted}"
 
     def check(value: object) -> Any:
         if isinstance(value, bool) or not isinstance(value, str | int | kind):
@@ -36,6 +37,7 @@ def number(least: float, most: float, kind: type[Any] = int) -> Check:
             raise UnwantedError(wanted)
         return converted
 
+    check.__doc__ = accepted
     return check
 
 

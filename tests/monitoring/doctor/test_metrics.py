@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.monitoring.doctor.conftest import DIRECTORY, PLAIN, Doctor, Project
+from tests.monitoring.doctor.conftest import DIRECTORY, PLAIN, ROOT, Doctor, Project
 
 COUNTER = "from prometheus_client import Counter\nORDERS = Counter('orders', 'Orders.')\n"
 

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 import pytest
 
 from app.monitoring.callers import caller
-from app.settings import ROOT
 from loadtest.programs import free_port
-from tests.monitoring.doctor.conftest import Project
+from tests.monitoring.doctor.conftest import ROOT, Project
 from tests.process.service import wait_for
 from tests.processes import started
 

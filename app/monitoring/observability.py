@@ -56,10 +56,11 @@ class Observability:
 
         return self._make(Counter, name, documentation, labels)
 
-    def gauge(
-        self, name: str, documentation: str, labels: Sequence[str] = (), *, mode: str = "livemostrecent"
-    ) -> "Gauge":
-        """Make a gauge; `mode` is prometheus-client's `multiprocess_mode`. Raises as `counter`."""
+    def gauge(self, name: str, documentation: str, labels: Sequence[str] = (), *, mode: str = "livesum") -> "Gauge":
+        """Make a gauge, by default the sum over living processes. Raises as `counter`.
+
+        `mode` is prometheus-client's `multiprocess_mode`. With `mostrecent` and `livemostrecent` only `set` works.
+        """
         from prometheus_client import Gauge  # noqa: PLC0415
 
         return self._make(Gauge, name, documentation, labels, multiprocess_mode=mode)

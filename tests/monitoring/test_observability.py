@@ -16,6 +16,7 @@ from app.monitoring.metrics.registry import CardinalityError, current_namespace,
 from app.monitoring.redaction import configure as configure_redaction
 from app.monitoring.redaction import redact_text
 from app.monitoring.server import master
+from tests.monitoring.multiprocess import simulated
 
 FREE = "an_observability_test"
 
@@ -67,6 +68,21 @@ def test_metrics_are_bounded_and_carry_the_namespace(observability: Observabilit
     assert metric not in REGISTRY._collector_to_names
     with pytest.raises(CardinalityError, match="user_id"):
         getattr(observability, kind)(f"{FREE}_forbidden", "A test.", ["user_id"])
+
+
+def test_a_gauge_counts_up_and_down_and_is_the_sum_of_living_workers(observability: Observability) -> None:
+    with simulated.scene() as scene:
+        for steps in (1, 2):
+            with scene.worker().at_work():
+                gauge = observability.gauge(f"{FREE}_open_carts", "A test.")
+                registry().unregister(gauge)
+                gauge.set(10 * steps)
+                gauge.inc(steps)
+                gauge.dec(1)
+                with gauge.track_inprogress():
+                    pass
+        found = scene.samples()
+    assert found == {simulated.series(gauge._name): 10 + 21}
 
 
 def test_metrics_under_another_namespace_are_refused_once_there_are_some(observability: Observability) -> None:

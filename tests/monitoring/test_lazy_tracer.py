@@ -59,6 +59,27 @@ async def test_the_lifespan_makes_the_tracer() -> None:
     assert make.calls == 1
 
 
+async def test_a_tracer_that_cannot_be_made_is_logged_once_and_requests_and_lifespan_go_on() -> None:
+    def make() -> Any:
+        raise ValueError("no such exporter")
+
+    reached = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        reached.append(scope["type"])
+        if scope["type"] == "http":
+            await ANSWER(scope, receive, send)
+
+    layer = ObservingMiddleware(app, tracer=make)
+    with capture_logs() as lines:
+        await layer({"type": "lifespan"}, Wire().receive, Wire().send)
+        await Wire().run(layer)
+        await Wire().run(layer)
+    (line,) = [line for line in lines if line["event"] == "tracer_not_made"]
+    assert (line["log_level"], line["exc_info"]) == ("error", True)
+    assert (reached, layer.tracer) == (["lifespan", "http", "http"], None)
+
+
 @pytest.mark.parametrize(("app", "kind"), [(ANSWER, "http"), (talk, "websocket")])
 async def test_without_a_tracer_requests_have_no_ids_of_a_trace(app: Any, kind: str) -> None:
     make = Make(None)

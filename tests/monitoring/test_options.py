@@ -35,6 +35,8 @@ def test_an_argument_that_is_none_and_an_empty_variable_count_as_not_given() -> 
             "indonesia,atlantis",
             r"REDACTION_PACKS='indonesia,atlantis': 'atlantis': want indonesia, or",
         ),
+        ("OTEL_PYTHON_FASTAPI_EXCLUDED_URLS", "/a,(", r"EXCLUDED_URLS='/a,\(': '\(': missing \), .*: want regular"),
+        ("OTEL_PYTHON_FASTAPI_EXCLUDED_URLS", "/a,", r"EXCLUDED_URLS='/a,': an empty expression matches every URL"),
         ("REDACTED_KEYS", "room,--", r"REDACTED_KEYS='room,--': '--': want the name of a field"),
         (
             "ALLOWED_METRICS_IPS",
@@ -202,6 +204,11 @@ def test_the_sdk_can_be_switched_off(text: str, disabled: bool) -> None:  # noqa
     [
         ({"tracing": "spans"}, {}, "tracing='spans': want one of layer, instrumentation, none"),
         ({}, {"TRACING": "spans"}, "TRACING='spans': want one of layer, instrumentation, none"),
+        (
+            {"excluded_urls": "("},
+            {},
+            r"excluded_urls='\(': '\(': missing \), .*: want regular",
+        ),
         ({"instrument_libraries": "redis"}, {}, "instrument_libraries='redis': want a tuple of any of asyncpg, httpx"),
         (
             {},

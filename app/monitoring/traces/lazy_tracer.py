@@ -3,9 +3,12 @@
 from collections.abc import Callable
 from typing import Any, cast
 
+import structlog
 from starlette.types import Scope
 
 from .request_span import RequestSpan, RequestTracer
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger("tracing")
 
 MakeTracer = Callable[[], RequestTracer | None]
 
@@ -14,6 +17,7 @@ class LazyTracer:
     """Stand for a tracer until the first call, which makes it and passes it to `replace`.
 
     Later requests use what `replace` was given, so laziness costs them nothing. Without a tracer, spans are None.
+    An exception of `make` is logged once: without spans the service still answers.
     """
 
     def __init__(self, make: MakeTracer, replace: Callable[[RequestTracer | None], None]) -> None:
@@ -25,7 +29,10 @@ class LazyTracer:
         """Return the tracer, made by the first call."""
         make, self._make = self._make, None
         if make is not None:
-            self._made = make()
+            try:
+                self._made = make()
+            except Exception:  # a server may take one in the lifespan for an application without a lifespan
+                log.exception("tracer_not_made", effect="requests have no spans")
             self._replace(self._made)
         return self._made
 

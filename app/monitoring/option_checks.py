@@ -94,13 +94,18 @@ def levels(value: object) -> str:
 
 
 def expressions(value: object) -> str:
-    """Check regular expressions with commas between."""
-    for expression in text(value).split(","):
+    """Check regular expressions with commas between. An empty one would match everything."""
+    given = text(value)
+    for expression in given.split(",") if given else ():
         try:
-            re.compile(expression)
+            re.compile(expression.strip())
         except re.error as error:
-            raise UnwantedError(f"want regular expressions with commas between: {error}") from error
-    return text(value)
+            raise UnwantedError(
+                f"{expression.strip()!r}: {error}: want regular expressions with commas between"
+            ) from error
+        if not expression.strip():
+            raise UnwantedError("an empty expression matches every URL: want regular expressions with commas between")
+    return given
 
 
 def directory(value: object) -> Path:

@@ -78,7 +78,7 @@ def test_a_wrong_variable_is_named_with_its_value_and_what_is_wanted(variable: s
         ("tracing_disabled", 1, "want true or false"),
         ("traces_exporter", "jaeger", "want one of otlp, console, none"),
         ("instrument_libraries", 7, "want a tuple of any of asyncpg, httpx"),
-        ("excluded_urls", "(", "want regular expressions"),
+        ("excluded_urls", "(", "'(': missing ), unterminated subpattern at position 0: want regular expressions"),
     ],
 )
 def test_a_wrong_argument_is_named_with_its_value_and_what_is_wanted(name: str, value: object, wanted: str) -> None:

@@ -8,10 +8,21 @@ from .situation import Situation
 
 
 def untrusted_proxies(situation: Situation) -> Iterator[Finding]:
-    """Find an address that proxies can reach while none but this machine's is trusted."""
+    """Find an address that proxies can reach while none but this machine's is trusted, and unix sockets without `*`."""
     open_to = [address for address in situation.bind if not _is_local(address)]
-    trusted = (situation.forwarded_allow_ips or "127.0.0.1").split(",")
-    if open_to and all(_is_loopback(host.strip()) for host in trusted):
+    sockets = [address for address in situation.bind if address.startswith("unix:")]
+    trusted = situation.forwarded_allow_ips or "127.0.0.1"
+    # A peer on a unix socket has no address that could be listed, and uvicorn reads `*` only where it stands alone.
+    if sockets and trusted != "*":
+        yield Finding(
+            "untrusted-proxies",
+            "warning",
+            f"the service listens on {listed(sockets)} and ignores X-Forwarded-* there: a peer has no address to trust",
+            "behind a proxy requests have no client address, and the scheme http",
+            "FORWARDED_ALLOW_IPS=*, with a proxy that sets X-Forwarded-For itself and passes none on; or ignore this"
+            " where there is no proxy",
+        )
+    if open_to and all(_is_loopback(host.strip()) for host in trusted.split(",")):
         yield Finding(
             "untrusted-proxies",
             "warning",

@@ -32,7 +32,7 @@ def test_an_address_for_others_with_no_proxy_trusted_is_found(address: str) -> N
     assert examined(bind=(address,), forwarded_allow_ips="*") == []
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:8000", "[::1]:80", "localhost:80", "unix:/run/shop.sock", "fd://3"])
+@pytest.mark.parametrize("address", ["127.0.0.1:8000", "[::1]:80", "localhost:80", "fd://3"])
 def test_an_address_of_this_machine_is_none(address: str) -> None:
     assert examined(bind=(address,)) == []
 
@@ -79,7 +79,19 @@ def test_the_master_takes_the_options_of_the_service(tmp_path: Path) -> None:
     situation = Situation.of_options(options, [options.bind])
     assert (situation.workers, situation.directory) == (3, tmp_path)
     assert codes(examine_surroundings(situation)) == ["untrusted-proxies", "tracing-disabled"]
-    assert codes(examine_surroundings(Situation.of_options(options, ["unix:/run/shop.sock"]))) == ["tracing-disabled"]
+    assert codes(examine_surroundings(Situation.of_options(options, ["127.0.0.1:80"]))) == ["tracing-disabled"]
+
+
+def test_a_unix_socket_is_found_unless_every_peer_is_trusted() -> None:
+    for trusted in (None, "127.0.0.1", "10.0.0.0/8", "*, 10.0.0.1"):
+        found = examine_surroundings(
+            Situation(bind=("unix:/run/shop.sock",), forwarded_allow_ips=trusted, tracing_disabled=True)
+        )
+        (finding,) = found
+        assert (finding.code, finding.severity) == ("untrusted-proxies", "warning")
+        assert "unix:/run/shop.sock" in finding.what
+        assert finding.instead.startswith("FORWARDED_ALLOW_IPS=*, ")
+    assert examined(bind=("unix:/run/shop.sock",), forwarded_allow_ips="*") == []
 
 
 def test_the_command_reads_the_configuration_of_the_environment(doctor: Doctor) -> None:

@@ -22,7 +22,7 @@ DEFAULT_NETWORKS: tuple[Network, ...] = (
 )
 EXCLUDED_URLS = "^https?://[^/]+/(health|metrics)(/|[?]|$)"
 ENVIRONMENT_OF_DEVELOPERS = "development"
-NO_PACKS = "none"
+NONE = "none"
 TRACING = ("layer", "instrumentation", "none")
 LIBRARIES = ("asyncpg", "httpx", "redis", "sqlalchemy")
 
@@ -43,8 +43,8 @@ class SpanOptions(TypedDict, total=False):
     sanitize_fields: list[str]
 
 
-def _pack_names(text: str) -> tuple[str, ...]:
-    return () if text.strip() == NO_PACKS else checks.split(text)
+def _names(text: str) -> tuple[str, ...]:
+    return () if text.strip() == NONE else checks.split(text)
 
 
 def _of(variable: str, default: Any, check: checks.Check, read: Callable[[str], Any] | None = None) -> Any:
@@ -84,7 +84,7 @@ class Options:
     log_format: Literal["json", "console"] | None = _of("LOG_FORMAT", None, checks.one_of("json", "console"))
     """None is console in development, else json."""
     redaction_packs: tuple[RedactionPack | str, ...] = _of(
-        "REDACTION_PACKS", tuple(SHIPPED), checked_packs, _pack_names
+        "REDACTION_PACKS", tuple(SHIPPED), checked_packs, _names
     )
     """Locales whose private names and numbers are redacted beside the international ones: names of shipped packs, by
     default all, or packs of the service's own, as an argument only. The variable has commas between, or `none`."""
@@ -95,10 +95,10 @@ class Options:
     """The maker of request spans: the layer of this package, opentelemetry-instrumentation-fastapi, or nobody. With
     `none` there are no spans at all."""
     instrument_libraries: tuple[str, ...] = _of(
-        "INSTRUMENT_LIBRARIES", LIBRARIES, checks.any_of(*LIBRARIES), checks.split
+        "INSTRUMENT_LIBRARIES", LIBRARIES, checks.any_of(*LIBRARIES), _names
     )
     """Libraries that make spans below a request, if they and their instrumentations are installed, without those in
-    OTEL_PYTHON_DISABLED_INSTRUMENTATIONS."""
+    OTEL_PYTHON_DISABLED_INSTRUMENTATIONS. The variable has commas between, or `none`."""
     traces_exporter: Literal["otlp", "console", "none"] | None = _of(
         "OTEL_TRACES_EXPORTER", None, checks.one_of("otlp", "console", "none")
     )

@@ -226,6 +226,7 @@ def test_a_wrong_choice_of_spans_is_refused(
 
 def test_the_libraries_are_read_with_commas_between() -> None:
     assert Options.read({}, {"INSTRUMENT_LIBRARIES": "redis, httpx"}).instrument_libraries == ("redis", "httpx")
+    assert Options.read({}, {"INSTRUMENT_LIBRARIES": "none"}).instrument_libraries == ()
     assert set(Options().instrument_libraries) == set(INSTRUMENTED)
 
 

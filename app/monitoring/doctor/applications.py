@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from inspect import unwrap
-from types import CodeType
 from typing import Any
 
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -11,10 +9,8 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Match, Mount
 
 from .declared import PACKAGE, Declared, collectors
+from .expositions import exposes, is_ours, module_of
 from .finding import Finding, listed
-
-_LIBRARIES = ("prometheus_client", "prometheus_fastapi_instrumentator")
-_EXPOSING = frozenset({"MultiProcessCollector", "generate_latest"})
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ def foreign_collectors(declared: Declared) -> Iterator[Finding]:
 def foreign_expositions(app: Starlette) -> Iterator[Finding]:
     """Find routes of others that expose metrics."""
     for leaf in leaves(app.routes):
-        if _exposes(leaf.endpoint):
+        if exposes(leaf.endpoint):
             yield Finding(
                 "foreign-exposition",
                 "error",
@@ -70,16 +66,16 @@ def shadowed_paths(app: Starlette, paths: Sequence[str]) -> Iterator[Finding]:
 
     A route with the same path is found in any order, a catch-all only where the package's own comes after it.
     """
-    ours = {leaf.path for leaf in leaves(app.routes) if _is_ours(leaf.endpoint)}
+    ours = {leaf.path for leaf in leaves(app.routes) if is_ours(leaf.endpoint)}
     for path in sorted(ours.union(paths)):
         reached = False
         for route in app.routes:
             found = list(leaves([route]))
-            if any(leaf.path == path and _is_ours(leaf.endpoint) for leaf in found):
+            if any(leaf.path == path and is_ours(leaf.endpoint) for leaf in found):
                 reached = True
                 continue
             same = [leaf for leaf in found if leaf.path == path]
-            if any(map(_exposes, (leaf.endpoint for leaf in same or found))):
+            if any(map(exposes, (leaf.endpoint for leaf in same or found))):
                 continue  # a finding of its own
             if same or (not reached and _matches(route, path)):
                 names = listed(_named(leaf.endpoint) for leaf in same or found)
@@ -118,30 +114,5 @@ def _matches(route: BaseRoute, path: str) -> bool:
     return route.matches(scope)[0] is Match.FULL
 
 
-def _module(endpoint: Any) -> str:
-    return str(getattr(endpoint, "__module__", None) or type(endpoint).__module__)
-
-
-def _is_ours(endpoint: Any) -> bool:
-    return _module(endpoint).startswith(f"{PACKAGE}.")
-
-
 def _named(endpoint: Any) -> str:
-    return f"{_module(endpoint)}.{getattr(endpoint, '__qualname__', type(endpoint).__qualname__)}"
-
-
-def _exposes(endpoint: Any) -> bool:
-    """Return whether an endpoint is an exposition of prometheus_client, or calls it."""
-    if _is_ours(endpoint):
-        return False
-    if _module(endpoint).partition(".")[0] in _LIBRARIES:
-        return True
-    code = getattr(unwrap(endpoint), "__code__", None) if callable(endpoint) else None
-    return code is not None and not _EXPOSING.isdisjoint(_names(code))
-
-
-def _names(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names(constant)
+    return f"{module_of(endpoint)}.{getattr(endpoint, '__qualname__', type(endpoint).__qualname__)}"

@@ -83,6 +83,16 @@ def test_an_exposition_of_others_is_found(doctor: Doctor, exposed: str) -> None:
     assert outcome.status == 1
 
 
+def test_an_exposition_in_a_helper_is_found(doctor: Doctor) -> None:
+    outcome = doctor(
+        f"{PLAIN}import prometheus_client\nfrom fastapi import Response\n"
+        "def text(): return prometheus_client.generate_latest()\n"
+        "def page(): return Response(text())\n"
+        "app.add_api_route('/of', page)\n"
+    )
+    assert "/of is an exposition by shop.page" in outcome.only("foreign-exposition")
+
+
 @pytest.mark.parametrize(
     "added",
     [

@@ -89,15 +89,21 @@ def shadowed_paths(app: Starlette, paths: Sequence[str]) -> Iterator[Finding]:
                 break
 
 
-def leaves(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[Leaf]:
-    """Yield the routes that answer, with those of included routers and mounted applications."""
+def leaves(routes: Sequence[BaseRoute], prefix: str = "", around: frozenset[int] = frozenset()) -> Iterator[Leaf]:
+    """Yield the routes that answer, with those of included routers and mounted applications.
+
+    `around` has the ids of the lists that `routes` is in: an application may be mounted in itself.
+    """
+    if id(routes) in around:
+        return
+    around |= {id(routes)}
     for route in routes:
         included = getattr(route, "effective_candidates", None)
         if included is not None:  # FastAPI keeps an included router as one route; its paths have the prefix already
-            yield from leaves(included(), prefix)
+            yield from leaves(included(), prefix, around)
         elif isinstance(route, Mount):
             yield Leaf(prefix + route.path, route.app)
-            yield from leaves(route.routes or (), prefix + route.path)
+            yield from leaves(route.routes or (), prefix + route.path, around)
         elif hasattr(route, "endpoint"):
             yield Leaf(prefix + str(getattr(route, "path", "")), route.endpoint)
 
@@ -105,7 +111,7 @@ def leaves(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[Leaf]:
 def _applications(app: Starlette) -> Iterator[tuple[str, Starlette]]:
     yield "", app
     for leaf in leaves(app.routes):
-        if isinstance(leaf.endpoint, Starlette):
+        if isinstance(leaf.endpoint, Starlette) and leaf.endpoint is not app:
             yield leaf.path, leaf.endpoint
 
 

@@ -57,7 +57,7 @@ def _inspected(reference: str, directory: Path) -> dict[str, Any]:
         with _ending(process):
             line = pipe.readline()
             if not line:
-                return {"error": f"{reference} cannot be imported: its process ended with status {process.wait()}"}
+                return {"error": f"{reference} was not examined: its process ended with status {process.wait()}"}
             result: dict[str, Any] = json.loads(line)
             # Its own end comes first: exit hooks of the application may remove files.
             with contextlib.suppress(subprocess.TimeoutExpired):

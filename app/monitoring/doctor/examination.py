@@ -6,7 +6,9 @@ not end the service, and what is wrong with the configuration is logged once and
 
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import ParamSpec
 
 import structlog
 from starlette.applications import Starlette
@@ -15,6 +17,7 @@ from . import applications, declared, directory, kinds, notes, servers, surround
 from .finding import ExaminationError, Finding
 from .situation import Situation
 
+P = ParamSpec("P")
 MAX_WRAPPERS = 20
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("doctor")
 BOOT_ERROR = 3  # gunicorn ends the service when a worker ends with it, and starts another one after any other status
@@ -27,7 +30,7 @@ def examine(app: object, situation: Situation | None = None) -> list[Finding]:
     wrapped in ASGI middlewares that keep it as `app`. Nothing is left in the metrics.
     """
     situation = situation or Situation.from_environment()
-    return _sorted(_of_application(unwrapped(app), situation))
+    return _sorted(_of_application(app, situation))
 
 
 def examine_surroundings(situation: Situation | None = None) -> list[Finding]:
@@ -35,11 +38,11 @@ def examine_surroundings(situation: Situation | None = None) -> list[Finding]:
     situation = situation or Situation.from_environment()
     return _sorted(
         [
-            *directory.unset_directory(situation),
-            *directory.unfit_directory(situation),
-            *surroundings.untrusted_proxies(situation),
-            *surroundings.tracing_without_collector(situation),
-            *versions.untested_versions(versions.requirements()),
+            *_checked(directory.unset_directory, situation),
+            *_checked(directory.unfit_directory, situation),
+            *_checked(surroundings.untrusted_proxies, situation),
+            *_checked(surroundings.tracing_without_collector, situation),
+            *_checked(versions.untested_versions),
         ]
     )
 
@@ -100,19 +103,46 @@ def unwrapped(app: object) -> Starlette | None:
     return None
 
 
-def _of_application(app: Starlette | None, situation: Situation) -> Iterator[Finding]:
-    found = declared.find()
+def _of_application(app: object, situation: Situation) -> Iterator[Finding]:
+    found, starlette = declared.Declared(), None
+    try:
+        found = declared.find()
+    except Exception as error:  # noqa: BLE001 -- see _checked
+        yield _failed(declared.find, error)
     if situation.directory is not None:  # with one process and no directory the library works as it always does
-        yield from values.value_class()
-        yield from values.private_values(found)
-        yield from kinds.lost_kinds(found)
-        yield from kinds.lost_functions(found)
-    yield from kinds.hidden_metrics(found)
-    yield from applications.foreign_collectors(found)
-    if app is not None:
-        yield from applications.second_instrumentators(app)
-        yield from applications.foreign_expositions(app)
-        yield from applications.shadowed_paths(app, situation.paths)
+        yield from _checked(values.value_class)
+        yield from _checked(values.private_values, found)
+        yield from _checked(kinds.lost_kinds, found)
+        yield from _checked(kinds.lost_functions, found)
+    yield from _checked(kinds.hidden_metrics, found)
+    yield from _checked(applications.foreign_collectors, found)
+    try:
+        starlette = unwrapped(app)
+    except Exception as error:  # noqa: BLE001 -- see _checked
+        yield _failed(unwrapped, error)
+    if starlette is not None:
+        yield from _checked(applications.second_instrumentators, starlette)
+        yield from _checked(applications.foreign_expositions, starlette)
+        yield from _checked(applications.shadowed_paths, starlette, situation.paths)
+
+
+def _checked(check: Callable[P, Iterable[Finding]], *arguments: P.args, **more: P.kwargs) -> Iterator[Finding]:
+    """Yield the findings of a check, and one more where it fails: an odd object must not end the service."""
+    try:
+        yield from check(*arguments, **more)
+    except Exception as error:  # noqa: BLE001 -- of objects and routes that belong to others
+        yield _failed(check, error)
+
+
+def _failed(check: Callable[..., object], error: Exception) -> Finding:
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    return Finding(
+        "check-failed",
+        "warning",
+        f"the check {check.__name__} ended with {type(error).__name__} in {frame.f_code.co_filename}:{line}",
+        "its findings may be missing",
+        "mend the object or route that raises it; where it is in this package, report it",
+    )
 
 
 def _sorted(findings: Iterable[Finding]) -> list[Finding]:

@@ -29,10 +29,10 @@ def requirements(project: Path = PROJECT) -> list[str]:
         return []
 
 
-def untested_versions(wanted: Iterable[str]) -> Iterator[Finding]:
-    """Find installed libraries outside their bounds. A library that is not installed is not used."""
+def untested_versions(wanted: Iterable[str] | None = None) -> Iterator[Finding]:
+    """Find installed libraries outside their bounds, the package's own. A library that is not installed is not used."""
     seen: set[str] = set()
-    for text in wanted:
+    for text in requirements() if wanted is None else wanted:
         requirement = Requirement(text)
         if requirement.name in seen:
             continue

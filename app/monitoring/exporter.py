@@ -155,8 +155,11 @@ def _load(reference: str) -> Collect:
     module, _, name = reference.partition(":")
     try:
         loaded: Collect = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise argparse.ArgumentTypeError(f"{reference!r}: {error}: want module:function") from error
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise argparse.ArgumentTypeError(f"{reference!r}: {reason}: want module:function") from error
+    if not callable(loaded):
+        raise argparse.ArgumentTypeError(f"{reference!r} is not a function: want module:function")
     return loaded
 
 
@@ -190,6 +193,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default=MAX_SERIES_PER_METRIC,
         help=f"label sets a metric may have over all processes (default {MAX_SERIES_PER_METRIC})",
     )
+    parser.add_argument("--check", action="store_true", help="import the functions of --collect, and end")
     parser.add_argument("--end-with-stdin", action="store_true", help="end when standard input closes")
     return parser.parse_args(argv)
 
@@ -220,6 +224,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(f"PROMETHEUS_MULTIPROC_DIR={str(shared or '')!r}: want the directory of the metric files")
     try:
         collectors = [_load(reference) for reference in arguments.collect]
+        if arguments.check:
+            return 0
         listener = (
             socket.socket(fileno=arguments.fd) if arguments.fd is not None else listen(arguments.host, arguments.port)
         )

@@ -12,6 +12,7 @@ from ..options import Options
 from ..preload import preload as import_before_forks
 from ..traces.environment import check_options
 from . import master
+from .collectors import HOST_COLLECTOR, check_collectors
 from .settings import addresses, check_class
 
 Hook = Callable[..., object]
@@ -25,7 +26,6 @@ PRELOADED = (
     f"{PACKAGE}.instrumentation",
     f"{PACKAGE}.health",
 )
-HOST_COLLECTOR = f"{PACKAGE}.host:collect"
 
 
 def settings_of(
@@ -100,6 +100,7 @@ def _starting(
         prepare(options.namespace, options.max_series)  # every worker inherits limit and namespace
         try:
             check_options(options)
+            check_collectors(collectors)
             # Before the directory is claimed: locks on a network file system may not be granted.
             doctor.enforce(doctor.examine_surroundings(doctor.Situation.of_options(options, bound)))
             master.take_ports_and_directory(

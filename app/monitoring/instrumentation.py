@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import FastAPI
+from starlette.applications import Starlette
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from . import doctor, tracing
@@ -19,13 +20,16 @@ from .requests.placement import observe, traced_elsewhere
 from .server import standalone
 from .tasks import end_tasks
 
+App = TypeVar("App", bound=Starlette)
 # Time for sending the last spans: a share of graceful_timeout, with a maximum in seconds. The worker drains requests
 # for 0.7 of it (server/worker.py); the application's own shutdown has the rest.
 SPAN_SHARE, MAX_SPAN_SECONDS = 0.12, 3.0
 
 
-def instrument(app: FastAPI, options: Options, spans: SpanOptions, *, under_gunicorn: bool) -> FastAPI:
+def instrument(app: App, options: Options, spans: SpanOptions, *, under_gunicorn: bool) -> App:
     """Add the request layer, proxy headers, /metrics and a worker's background tasks to `app`."""
+    if not isinstance(app, Starlette):
+        raise TypeError(f"instrument({type(app).__qualname__}): want a FastAPI or Starlette application")
     prepare(options.namespace, options.max_series)
     instrumentator = Instrumentator()
     instrumented = _instrument_spans(app, options, spans)
@@ -44,7 +48,8 @@ def instrument(app: FastAPI, options: Options, spans: SpanOptions, *, under_guni
     )
     app.state.instrumentator = instrumentator
     # FastAPI's own telemetry would create a second span, which contains the query.
-    app._telemetry.update({"tracing": False, "metrics": False, "logs": False})  # noqa: SLF001 -- else the constructor's
+    if isinstance(app, FastAPI):
+        app._telemetry.update({"tracing": False, "metrics": False, "logs": False})  # noqa: SLF001 -- else the constructor's
     instrumentator.expose_to(app, options.allowed_metrics_ips)
     # First in the list: a route of the application that matches all paths would shadow it.
     app.router.routes.insert(0, app.router.routes.pop())
@@ -52,7 +57,7 @@ def instrument(app: FastAPI, options: Options, spans: SpanOptions, *, under_guni
     inner = app.router.lifespan_context
 
     @contextlib.asynccontextmanager
-    async def lifespan(started: FastAPI) -> AsyncIterator[Any]:
+    async def lifespan(started: App) -> AsyncIterator[Any]:
         if not under_gunicorn and not standalone.is_worker():
             doctor.warn_unstarted()
         async with _tasks(options.graceful_timeout), inner(started) as state:
@@ -64,12 +69,14 @@ def instrument(app: FastAPI, options: Options, spans: SpanOptions, *, under_guni
     return app
 
 
-def _instrument_spans(app: FastAPI, options: Options, spans: SpanOptions) -> bool:
+def _instrument_spans(app: Starlette, options: Options, spans: SpanOptions) -> bool:
     """Instrument `app` with opentelemetry-instrumentation-fastapi if the options ask for it. Return whether it is."""
     if spans and options.tracing != "instrumentation":
         raise TypeError(f"{', '.join(spans)}: want tracing='instrumentation', not {options.tracing!r}")
     if options.tracing != "instrumentation" or not options.traced or traced_elsewhere(app) is not None:
         return False
+    if not isinstance(app, FastAPI):
+        raise TypeError("tracing='instrumentation': want a FastAPI application, or tracing='layer' for Starlette")
     # An extra of the package.
     from .traces.instrumented import ProxiedClient, instrument_fastapi  # noqa: PLC0415
 

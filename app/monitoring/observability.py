@@ -13,12 +13,13 @@ from .server.refusal import one_line_under_gunicorn
 from .traces.environment import exit_for_unknown_propagator
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
     from prometheus_client import Counter, Gauge, Histogram, Summary
     from prometheus_client.metrics import MetricWrapperBase
+    from starlette.applications import Starlette
 
     from .metrics.registry import BoundedRegistry
 
+App = TypeVar("App", bound="Starlette")
 Made = TypeVar("Made", bound="MetricWrapperBase")
 
 
@@ -138,11 +139,12 @@ class Observability:
             start(self.options)
         return self
 
-    def instrument(self, app: "FastAPI", **spans: Unpack[SpanOptions]) -> "FastAPI":
+    def instrument(self, app: App, **spans: Unpack[SpanOptions]) -> App:
         """Observe `app`: the request layer, proxy headers, /metrics, and the tasks of a worker beside its lifespan.
 
         Call it once, at the end of a factory or after a module-level application was made. `spans` are hooks and
-        headers for `tracing="instrumentation"`. Raises RuntimeError where the application has already started.
+        headers for `tracing="instrumentation"`, which needs FastAPI. Raises RuntimeError where the application has
+        already started, TypeError for one that is neither FastAPI nor Starlette.
         """
         exit_for_unknown_propagator()
         from .instrumentation import instrument  # noqa: PLC0415

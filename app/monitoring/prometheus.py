@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from fastapi import FastAPI, Request
 from prometheus_fastapi_instrumentator import Instrumentator as LibraryInstrumentator
 from prometheus_fastapi_instrumentator import metrics
+from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -118,7 +119,7 @@ class Instrumentator(LibraryInstrumentator):
         """Raise TypeError: the library's endpoint has no access control."""
         raise TypeError("expose() has no access control and covers one worker only: use expose_to(app, networks)")
 
-    def expose_to(self, app: FastAPI, networks: Sequence[IPv4Network | IPv6Network]) -> None:
+    def expose_to(self, app: Starlette, networks: Sequence[IPv4Network | IPv6Network]) -> None:
         """Serve /metrics on the application's port to socket peers in `networks`; other peers get 403.
 
         The response is the metrics port's. The library's `expose` aggregates with its own collector and has no access
@@ -133,7 +134,10 @@ class Instrumentator(LibraryInstrumentator):
             )
             return Response(body, headers={"content-type": content_type})
 
-        app.add_api_route("/metrics", metrics_endpoint, include_in_schema=False)
+        if isinstance(app, FastAPI):
+            app.add_api_route("/metrics", metrics_endpoint, include_in_schema=False)
+        else:
+            app.add_route("/metrics", metrics_endpoint)
 
 
 def allows(networks: Sequence[IPv4Network | IPv6Network], peer: Sequence[Any] | None, headers: Any) -> bool:

@@ -10,6 +10,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from prometheus_client import REGISTRY
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 
 from app.monitoring import Observability, logging
 from app.monitoring.metrics.registry import CardinalityError, current_namespace, registry
@@ -41,7 +45,7 @@ def made() -> Iterator[list[Any]]:
 
 
 @asynccontextmanager
-async def client_of(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+async def client_of(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
@@ -179,6 +183,36 @@ def test_an_instrumented_application_is_redacted_by_its_options_unless_gunicorns
         )
     finally:
         configure_redaction()
+
+
+async def test_an_application_of_starlette_is_observed_too(observability: Observability) -> None:
+    async def things(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(request.path_params["name"])
+
+    app = Starlette(routes=[Route("/things/{name}", things)])
+    assert observability.instrument(app) is app
+    before = count("/things/{name}")
+    async with client_of(app) as client:
+        answer = await client.get("/things/kite")
+        exposed = await client.get("/metrics")
+    assert (answer.text, answer.headers.get("x-request-id") is not None) == ("kite", True)
+    assert exposed.status_code == 200
+    assert count("/things/{name}") == before + 1
+
+
+def count(handler: str) -> float:
+    return (
+        registry().get_sample_value("http_requests_total", {"method": "GET", "status": "200", "handler": handler})
+        or 0.0
+    )
+
+
+def test_other_applications_are_refused_with_a_line(observability: Observability) -> None:
+    with pytest.raises(TypeError, match=r"instrument\(function\): want a FastAPI or Starlette application"):
+        observability.instrument(client_of)  # type: ignore[type-var]
+    other = Observability("shop", namespace=current_namespace(), tracing="instrumentation")
+    with pytest.raises(TypeError, match="tracing='instrumentation': want a FastAPI application"):
+        other.instrument(Starlette())
 
 
 async def test_an_application_that_has_started_is_refused(observability: Observability) -> None:

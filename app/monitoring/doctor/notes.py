@@ -18,8 +18,8 @@ from pathlib import Path
 # Refusals within this time belong to the same start.
 REFUSAL_SECONDS = 10.0
 _CHECKSUM, _TIME = struct.Struct("I"), struct.Struct("d")
-# Offsets: the checksum of the warnings that were logged last, the time of the last refusal.
-_WARNINGS, _REFUSAL = 0, _TIME.size
+# Offsets: the checksum of the warnings that were logged last, the times of the last refusal and the last failed boot.
+_WARNINGS, _REFUSAL, _FAILURE = 0, _TIME.size, 2 * _TIME.size
 
 
 def _shared_memory() -> int:
@@ -52,12 +52,21 @@ def is_new_warning(text: str) -> bool:
 
 def is_first_refusal() -> bool:
     """Note a refusal, and return whether no process has noted one in the last seconds."""
+    return _is_first(_REFUSAL)
+
+
+def is_first_failure() -> bool:
+    """Note a boot that has failed, for any reason, and return whether no process has noted one in the last seconds."""
+    return _is_first(_FAILURE)
+
+
+def _is_first(offset: int) -> bool:
     now = time.monotonic()  # of the machine, not of the process
     with _locked():
-        noted = os.pread(_descriptor, _TIME.size, _REFUSAL)
-        if noted and 0 <= now - _TIME.unpack(noted)[0] < REFUSAL_SECONDS:
+        noted = os.pread(_descriptor, _TIME.size, offset)
+        if len(noted) == _TIME.size and 0 <= now - _TIME.unpack(noted)[0] < REFUSAL_SECONDS:
             return False
-        os.pwrite(_descriptor, _TIME.pack(now), _REFUSAL)
+        os.pwrite(_descriptor, _TIME.pack(now), offset)
         return True
 
 

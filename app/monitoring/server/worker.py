@@ -21,6 +21,7 @@ from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
 from .. import doctor
+from ..doctor import notes
 from ..logging import adopt_server_loggers
 from ..logs.writer import flush
 from .master import MAX_REQUESTS, STOPPED
@@ -115,10 +116,29 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         """Boot and serve. A worker that fails to boot ends the service, unless it has been told to stop meanwhile."""
         try:
             super().init_process()
-        except BaseException:
+        except BaseException as error:
+            if not self._leaving and self._ends_service(error) and not notes.is_first_failure():
+                self._await_stop()
             if self._leaving:
                 sys.exit(0)
             raise
+
+    def _ends_service(self, error: BaseException) -> bool:
+        """Return whether gunicorn ends the service when this worker ends with `error`."""
+        if isinstance(error, SystemExit):
+            return error.code in {Arbiter.WORKER_BOOT_ERROR, Arbiter.APP_LOAD_ERROR}
+        return isinstance(error, Exception) and not self.booted
+
+    def _await_stop(self) -> None:
+        """Wait for the stop signal of a master that ends the service because another worker has failed to boot.
+
+        Should it reap a second such worker meanwhile, it would end with a traceback.
+        """
+        deadline = time.monotonic() + notes.REFUSAL_SECONDS
+        while time.monotonic() < deadline and not self._leaving:
+            time.sleep(0.01)
+        if self._leaving:
+            self._note_exit(STOPPED)
 
     def load_wsgi(self) -> None:
         """Load the application, and end the service where its numbers would be wrong."""

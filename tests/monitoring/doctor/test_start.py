@@ -104,6 +104,32 @@ def test_workers_refuse_a_start_with_one_line_and_end_the_service(project: Proje
     assert len(booted) <= WORKERS
 
 
+FAILS = """
+import contextlib, os, pathlib, time
+@contextlib.asynccontextmanager
+async def failing(_):
+    pathlib.Path(f"boot-{os.getpid()}").touch()
+    while len(list(pathlib.Path().glob("boot-*"))) < 4:
+        time.sleep(0.01)
+    raise RuntimeError("no database")
+    yield
+"""
+
+
+@pytest.mark.parametrize(
+    "place", ["app.router.lifespan_context = failing", "import asyncio; asyncio.run(failing(1).__aenter__())"]
+)
+def test_workers_that_fail_to_boot_at_one_time_end_the_service_without_a_traceback_of_the_master(
+    project: Project, place: str
+) -> None:
+    with gunicorn(project, f"{FAILS}{place}\n") as process:
+        assert process.wait(30) == BOOT_ERROR
+    # The lifespan of each worker, or the import of the first one.
+    assert "RuntimeError: no database" in "\n".join(output(project))
+    assert [event for event in events(project) if event["event"] == "uncaught_exception"] == []
+    assert "HaltServer" not in "\n".join(output(project))
+
+
 def test_a_reload_with_an_error_ends_the_service_too(project: Project) -> None:
     with gunicorn(project) as process:
         wait_for(lambda: serving(project) == WORKERS, "the workers")

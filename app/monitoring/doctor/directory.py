@@ -15,6 +15,10 @@ OTHER_PROCESSES = 2  # the master and the exporter
 NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "gpfs", "beegfs"}
 )
+# File systems of the kernel's own objects, in which nobody can make a file; root may "write" there all the same.
+PSEUDO_FILE_SYSTEMS = frozenset(
+    {"proc", "sysfs", "cgroup", "cgroup2", "debugfs", "tracefs", "securityfs", "configfs", "devpts", "bpf", "nsfs"}
+)
 
 
 def unset_directory(situation: Situation) -> Iterator[Finding]:
@@ -35,16 +39,16 @@ def unfit_directory(situation: Situation, mounts: Path = MOUNTS) -> Iterator[Fin
         return
     named = f"{DIRECTORY}={str(situation.directory)!r}"
     path = _existing(situation.directory)
-    if not path.is_dir() or not os.access(path, os.W_OK | os.X_OK):
+    kind = file_system(path, mounts)
+    if not path.is_dir() or not os.access(path, os.W_OK | os.X_OK) or kind in PSEUDO_FILE_SYSTEMS:
         yield Finding(
             "directory-not-writable",
             "error",
-            f"{named} cannot be written to",
+            f"{named} cannot be written to" + f" (file system {kind})" * (kind in PSEUDO_FILE_SYSTEMS),
             "no metric is stored",
             "a directory that the service's user owns",
         )
         return
-    kind = file_system(path, mounts)
     if kind in NETWORK_FILE_SYSTEMS or kind.startswith(("nfs", "fuse.")):
         yield Finding(
             "directory-on-network",
@@ -55,7 +59,9 @@ def unfit_directory(situation: Situation, mounts: Path = MOUNTS) -> Iterator[Fin
         )
     room = os.statvfs(path)
     free, wanted = room.f_bavail * room.f_frsize, MIN_FREE_BYTES_PER_PROCESS * (situation.workers + OTHER_PROCESSES)
-    if free < wanted:
+    if (
+        room.f_blocks and free < wanted
+    ):  # 0 of 0 blocks is a file system without a limit or a count, such as tmpfs of size=0
         yield Finding(
             "directory-nearly-full",
             "warning",

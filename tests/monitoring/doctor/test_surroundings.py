@@ -1,5 +1,6 @@
 """Findings about configuration, metrics directory and versions."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -109,6 +110,22 @@ def test_a_directory_that_cannot_be_written_to_is_found(doctor: Doctor, project:
     outcome.only("directory-not-writable")
     assert outcome.status == 1
     assert examined(directory=Path("/proc/self")) == ["directory-not-writable"]
+
+
+@pytest.mark.parametrize("path", ["/proc/x", "/sys/x"])
+def test_a_directory_of_the_kernels_own_objects_cannot_be_written_to(path: str) -> None:
+    (finding,) = unfit_directory(Situation(directory=Path(path)))
+    assert (finding.code, finding.severity) == ("directory-not-writable", "error")
+    assert finding.what.startswith(f"PROMETHEUS_MULTIPROC_DIR='{path}' cannot be written to (file system ")
+
+
+def test_a_file_system_that_counts_no_blocks_is_not_taken_for_a_full_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    none = list(os.statvfs(tmp_path))
+    none[2:5] = [0, 0, 0]
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(none))
+    assert list(unfit_directory(Situation(directory=tmp_path))) == []
 
 
 def test_a_directory_that_is_to_be_made_is_none(tmp_path: Path) -> None:

@@ -83,9 +83,7 @@ class Options:
     log_level: str = _of("LOG_LEVEL", "INFO", checks.levels)
     log_format: Literal["json", "console"] | None = _of("LOG_FORMAT", None, checks.one_of("json", "console"))
     """None is console in development, else json."""
-    redaction_packs: tuple[RedactionPack | str, ...] = _of(
-        "REDACTION_PACKS", tuple(SHIPPED), checked_packs, _names
-    )
+    redaction_packs: tuple[RedactionPack | str, ...] = _of("REDACTION_PACKS", tuple(SHIPPED), checked_packs, _names)
     """Locales whose private names and numbers are redacted beside the international ones: names of shipped packs, by
     default all, or packs of the service's own, as an argument only. The variable has commas between, or `none`."""
     redacted_keys: tuple[str, ...] = _of("REDACTED_KEYS", (), checked_keys, checks.split)
@@ -94,9 +92,7 @@ class Options:
     tracing: Literal["layer", "instrumentation", "none"] = _of("TRACING", "layer", checks.one_of(*TRACING))
     """The maker of request spans: the layer of this package, opentelemetry-instrumentation-fastapi, or nobody. With
     `none` there are no spans at all."""
-    instrument_libraries: tuple[str, ...] = _of(
-        "INSTRUMENT_LIBRARIES", LIBRARIES, checks.any_of(*LIBRARIES), _names
-    )
+    instrument_libraries: tuple[str, ...] = _of("INSTRUMENT_LIBRARIES", LIBRARIES, checks.any_of(*LIBRARIES), _names)
     """Libraries that make spans below a request, if they and their instrumentations are installed, without those in
     OTEL_PYTHON_DISABLED_INSTRUMENTATIONS. The variable has commas between, or `none`."""
     traces_exporter: Literal["otlp", "console", "none"] | None = _of(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ..multiprocess.values import DIRECTORY
 from .master import EXPORTER, StartError
 
-HOST_COLLECTOR = f"{__package__.rpartition('.')[0]}.metrics.host:collect"
+HOST_COLLECTOR = f"{__package__.rpartition('.')[0]}.host:collect"
 
 
 def check_collectors(collectors: Sequence[str]) -> None:

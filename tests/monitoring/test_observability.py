@@ -19,7 +19,7 @@ from app.monitoring import Observability, logging
 from app.monitoring.metrics.registry import CardinalityError, current_namespace, registry
 from app.monitoring.redaction import configure as configure_redaction
 from app.monitoring.redaction import redact_text
-from app.monitoring.server import master
+from app.monitoring.server import configuration, master
 from tests.monitoring.multiprocess import simulated
 
 FREE = "an_observability_test"
@@ -101,8 +101,9 @@ def test_hooks_of_the_service_are_called_beside_the_packages(
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
     monkeypatch.setattr(logging, "configure", lambda **_: None)
     calls: list[str] = []
-    for name in ("take_ports_and_directory", "note_build", "preload", "start_exporter", "after_exit", "stop_exporter"):
+    for name in ("take_ports_and_directory", "note_build", "start_exporter", "after_exit", "stop_exporter"):
         monkeypatch.setattr(master, name, lambda *_, name=name, **__: calls.append(name))
+    monkeypatch.setattr(configuration, "import_before_forks", lambda *_: calls.append("preload"))
     settings = observability.gunicorn(
         "shop.main:app",
         on_starting=lambda _server: calls.append("own start"),

@@ -28,9 +28,12 @@ print(json.dumps(given))
 START = """
 import json
 import gunicorn_conf
+from app.monitoring.server import configuration, master
 given = []
 for module, *names in (
-    (gunicorn_conf.master, "take_ports_and_directory", "note_build", "preload", "start_exporter"),
+    (master, "take_ports_and_directory", "note_build", "start_exporter"),
+    (configuration, "import_before_forks"),
+    (gunicorn_conf, "preload"),
     (gunicorn_conf.embedded, "start_missing", "wait_until_ready"),
 ):
     for name in names:
@@ -134,7 +137,7 @@ def test_a_start_takes_the_directory_first_and_starts_the_exporter_last() -> Non
         "start_missing",
         "preload",
         "wait_until_ready",
-        "preload",
+        "import_before_forks",
         "start_exporter",
     ]
     given = {name: (by_place, by_name) for name, by_place, by_name in found}

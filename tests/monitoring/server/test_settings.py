@@ -9,7 +9,7 @@ from gunicorn.workers.sync import SyncWorker
 from app.monitoring import Observability, Options, OptionsError, doctor, logging
 from app.monitoring.doctor import Situation
 from app.monitoring.metrics.registry import current_namespace, registry
-from app.monitoring.server import master
+from app.monitoring.server import configuration, master
 from app.monitoring.server.logger import GunicornLogger
 from app.monitoring.server.settings import addresses, check_class, merged
 from app.monitoring.server.worker import Worker
@@ -156,8 +156,9 @@ def test_settings_reach_gunicorn_the_application_and_the_doctor(
         return []
 
     monkeypatch.setattr(doctor, "examine_surroundings", examine_surroundings)
-    for name in ("note_build", "preload", "start_exporter"):
+    for name in ("note_build", "start_exporter"):
         monkeypatch.setattr(master, name, lambda *_: None)
+    monkeypatch.setattr(configuration, "import_before_forks", lambda *_: None)
     monkeypatch.setattr(
         master,
         "take_ports_and_directory",

@@ -123,7 +123,7 @@ def test_workers_that_fail_to_boot_at_one_time_end_the_service_without_a_traceba
     project: Project, place: str
 ) -> None:
     with gunicorn(project, f"{FAILS}{place}\n") as process:
-        assert process.wait(30) == BOOT_ERROR
+        assert process.wait(30) == BOOT_ERROR, "\n".join(output(project))
     # The lifespan of each worker, or the import of the first one.
     assert "RuntimeError: no database" in "\n".join(output(project))
     assert [event for event in events(project) if event["event"] == "uncaught_exception"] == []

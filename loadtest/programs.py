@@ -2,19 +2,34 @@
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import secrets
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from inspect import isawaitable
 from pathlib import Path
+from typing import IO
 
 POLL = 0.1
-_returned_ports: set[int] = set()
+MIN_PORT, MAX_PORT, BLOCK = 10_000, 32_768, 64
+
+
+@dataclass
+class _Ports:
+    """Ports of this process that were not returned yet, and the open files whose locks keep its blocks."""
+
+    left: Iterator[int] = field(default_factory=lambda: iter(()))
+    locks: list[IO[str]] = field(default_factory=list)
+
+
+_ports = _Ports()
 
 
 class ProgramError(Exception):
@@ -72,20 +87,33 @@ def find(*names: str) -> str:
 
 
 def free_port() -> int:
-    """Return a port of the loopback that nothing listens on and that was not returned before.
+    """Return a port of the loopback that nothing listens on and that was not returned before, by any running process.
 
     It is below the range from which the kernel takes the ports of clients and of port 0, so none of them can take it
-    before the server that it is meant for. The processes of a parallel test run have disjoint ports.
+    before the server that it is meant for. Test runs beside each other have disjoint ports: each process locks blocks
+    of them.
     """
-    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     while True:
-        port = secrets.choice(range(10_000 + process, 32_768, processes))
-        if port in _returned_ports:
-            continue
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            _returned_ports.add(port)
-            return port
+        for port in _ports.left:
+            with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+                return port
+        _lock_block()
+
+
+def _lock_block() -> None:
+    directory = Path(tempfile.gettempdir()) / f"free-ports-{os.getuid()}"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    while True:
+        first = secrets.choice(range(MIN_PORT, MAX_PORT - BLOCK, BLOCK))
+        lock = (directory / str(first)).open("a")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+        else:
+            _ports.locks.append(lock)
+            _ports.left = iter(range(first, first + BLOCK))
+            return
 
 
 async def until(reached: Callable[[], object], patience: float, programs: Sequence[Program] = ()) -> bool:

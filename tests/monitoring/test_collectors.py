@@ -10,8 +10,8 @@ import pytest
 
 from app.monitoring.server.collectors import HOST_COLLECTOR, check_collectors
 from app.monitoring.server.master import StartError
-from app.settings import ROOT
 from loadtest.programs import free_port
+from tests.process.service import ROOT
 
 CONFIGURATION = """
 from app.monitoring import Observability

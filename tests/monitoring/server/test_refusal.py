@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.monitoring import Observability, OptionsError
-from app.settings import ROOT
+from tests.process.service import ROOT
 
 WITH_OPTIONS = "globals().update(Observability('shop', %s).gunicorn('shop:app'))"
 WITH_SETTINGS = "globals().update(Observability('shop').gunicorn('shop:app', %s))"

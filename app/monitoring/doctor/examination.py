@@ -5,7 +5,6 @@ not end the service, and what is wrong with the configuration is logged once and
 """
 
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import ParamSpec
@@ -65,23 +64,16 @@ def warn_unstarted() -> None:
     enforce(list(servers.unstarted_worker()))
 
 
-def refuse_start(
-    app: object, situation: Situation | None = None, *, is_stopping: Callable[[], bool] = lambda: False
-) -> None:
+def refuse_start(app: object, situation: Situation | None = None) -> None:
     """Examine `app` in a gunicorn worker that has loaded it; with errors, write them once and end the service.
 
-    Raises SystemExit. Call it before the lifespan: Starlette would log a traceback. `is_stopping` returns whether the
-    master has told the worker to stop.
+    Raises SystemExit. Call it before the lifespan: Starlette would log a traceback. The worker waits if another one has
+    failed already: a master that reaps a second one with this status ends with a traceback.
     """
     try:
         enforce(examine(app, situation))
     except ExaminationError as error:
-        if not write_refusal(error):
-            # The master is about to end the service with this worker. Should it reap a second worker with this status
-            # meanwhile, it would end with a traceback.
-            deadline = time.monotonic() + notes.REFUSAL_SECONDS
-            while time.monotonic() < deadline and not is_stopping():
-                time.sleep(0.01)
+        write_refusal(error)
         raise SystemExit(BOOT_ERROR) from None
 
 

@@ -143,7 +143,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]
     def load_wsgi(self) -> None:
         """Load the application, and end the service where its numbers would be wrong."""
         super().load_wsgi()
-        doctor.refuse_start(self.wsgi, is_stopping=lambda: self._leaving)
+        doctor.refuse_start(self.wsgi)
 
     def _leave(self, *_: object) -> None:
         """Stop at the next opportunity: the end of the boot, or the heartbeat.

@@ -1,4 +1,4 @@
-"""What Prometheus says of its alerts while a scenario runs."""
+"""The states of Prometheus's alerts while a scenario runs."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""What the clients themselves have counted: one line a request, written by loadtest/locustfile.py.
+"""The clients' own counts: one line a request, written by loadtest/locustfile.py.
 
 The campaign holds this against the service's own figures. The times are exact, while Locust's percentiles are rounded.
 """

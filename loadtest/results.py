@@ -1,4 +1,4 @@
-"""What a campaign leaves behind: summary.json for programs, junit.xml for CI, report.html for people."""
+"""The files of a campaign: summary.json for programs, junit.xml for CI, report.html for people."""
 
 import json
 from collections.abc import Mapping, Sequence

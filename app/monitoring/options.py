@@ -32,7 +32,7 @@ class OptionsError(ValueError):
 
 
 class SpanOptions(TypedDict, total=False):
-    """What `Observability.instrument` passes to opentelemetry-instrumentation-fastapi; see its documentation."""
+    """Arguments of `Observability.instrument` for opentelemetry-instrumentation-fastapi; see its documentation."""
 
     server_request_hook: "ServerRequestHook"
     client_request_hook: "ClientRequestHook"

@@ -1,4 +1,4 @@
-"""What the benchmarks' commands have in common: their arguments, their exit status, and the JSON they leave."""
+"""Common parts of the benchmarks' commands: their arguments, their exit status, and the JSON they leave."""
 
 import argparse
 import json

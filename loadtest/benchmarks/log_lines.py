@@ -1,4 +1,4 @@
-"""What an access-log line costs, and how many a second reach the reader of a pipe: ours beside structlog's recipe.
+"""Cost of an access-log line, and lines a second that reach the reader of a pipe: ours beside structlog's recipe.
 
     python -m loadtest.benchmarks.log_lines     build/bench/log_lines.json
 

@@ -1,4 +1,4 @@
-"""What observability costs a request: bare FastAPI, the naive assembly and ours, in one run.
+"""Cost of observability for a request: bare FastAPI, the naive assembly and ours, in one run.
 
     python -m loadtest.benchmarks.overhead     build/bench/overhead.json, overhead.svg
 

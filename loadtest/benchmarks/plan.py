@@ -1,4 +1,4 @@
-"""Which cases are measured how often. It follows from the sizes alone, so two runs measure the same."""
+"""The cases and the number of their measurements. It follows from the sizes alone, so two runs measure the same."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What redaction costs: microseconds of CPU for an event, and how that grows with hostile texts.
+"""Cost of redaction: microseconds of CPU for an event, and its growth with hostile texts.
 
 python -m loadtest.benchmarks.redaction     build/bench/redaction.json
 """

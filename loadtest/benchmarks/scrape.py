@@ -1,4 +1,4 @@
-"""What a scrape costs: our Aggregate beside prometheus-client's MultiProcessCollector on the same files.
+"""Cost of a scrape: our Aggregate beside prometheus-client's MultiProcessCollector on the same files.
 
 `python -m loadtest.benchmarks.scrape [--quick | --full]` leaves build/bench/scrape.json and a chart, scrape.svg.
 """

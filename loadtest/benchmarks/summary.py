@@ -1,4 +1,4 @@
-"""What the scrape benchmark prints, and what it says of the design's budgets: met, or missed."""
+"""The printed summary of the scrape benchmark, with the design's budgets met or missed."""
 
 from collections.abc import Iterable, Sequence
 

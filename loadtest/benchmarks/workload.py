@@ -1,4 +1,4 @@
-"""What the processes of the benchmarks count: the same metrics and, for one seed, the same numbers."""
+"""The metrics that the benchmarks' processes count: the same metrics and, for one seed, the same numbers."""
 
 import os
 import random

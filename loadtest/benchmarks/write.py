@@ -1,4 +1,4 @@
-"""What counting costs: our value class beside the library's two, through the same Counter, Histogram and Gauge.
+"""Cost of counting: our value class beside the library's two, through the same Counter, Histogram and Gauge.
 
 `python -m loadtest.benchmarks.write [--quick]` leaves build/bench/write.json.
 """

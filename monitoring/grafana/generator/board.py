@@ -1,4 +1,4 @@
-"""What all dashboards share: identity, variables, links to one another, rows of panels."""
+"""Common parts of all dashboards: identity, variables, links to one another, rows of panels."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What the caches save, and whether the metrics themselves stay bounded."""
+"""The dashboard of the caches, and of the bounds on the metrics themselves."""
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 

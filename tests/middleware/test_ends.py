@@ -117,18 +117,51 @@ async def test_a_request_is_over_with_its_last_message_and_not_before(
     assert seen == over
 
 
-async def test_the_server_has_the_last_message_before_it_is_counted() -> None:
+@pytest.mark.parametrize(
+    ("messages", "counted"),
+    [
+        ((START, LAST), [False, True]),
+        (({**START, "headers": []}, {**LAST, "body": b""}), [False, True]),
+        ((HINT, START, LAST), [False, False, True]),
+        ((START, PART, {**LAST, "body": b""}), [False, False, False]),
+        ((START, {**LAST, "body": b"another length"}), [False, False]),
+        ((WITH_TRAILERS, LAST), [False, False]),
+        ((UNAVAILABLE, LAST), [False, False]),
+    ],
+    ids=["one part", "no content", "after a hint", "stream", "another length than announced", "trailers", "5xx"],
+)
+async def test_an_answer_of_one_part_is_counted_before_the_server_has_it_and_others_after(
+    messages: tuple[Message, ...], counted: list[bool]
+) -> None:
     records, wire = Records(), Wire()
-    counted = []
+    seen = []
     pass_on = wire.send
 
     async def send(message: Message) -> None:
-        counted.append(bool(records.requests()))
+        seen.append(bool(records.requests()))
         await pass_on(message)
 
     wire.send = send  # type: ignore[method-assign]
-    await wire.run(ObservingMiddleware(sends(START, LAST), **records.layer()))
-    assert counted == [False, False]
+    await wire.run(ObservingMiddleware(sends(*messages), **records.layer()))
+    assert seen == counted
+    assert sum(records.requests().values()) == 1
+
+
+async def test_a_part_that_the_server_refuses_for_its_length_makes_it_500() -> None:
+    error = RuntimeError("Response content longer than Content-Length")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async def refuse(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                raise error
+            await send(message)
+
+        await ObservingMiddleware(sends(START, {**LAST, "body": b"longer"}), **records.layer())(scope, receive, refuse)
+
+    records = Records()
+    with pytest.raises(RuntimeError, match="longer than"):
+        await Wire().run(app)
+    assert records.requests() == {("GET", "500", "none"): 1}
 
 
 async def test_a_failure_before_the_answer_is_answered_and_raised() -> None:
@@ -291,13 +324,18 @@ async def test_a_client_that_goes_away_in_mid_stream_is_499_at_once_and_not_afte
 
 
 @pytest.mark.parametrize(
-    ("handler", "messages"), [(stream, 4), (lambda _request: whole(), 2), (lambda _request: file(), 2)]
+    ("handler", "messages", "too_late"),
+    [(stream, 4, 4), (lambda _request: whole(), 2, 1), (lambda _request: file(), 2, 1)],
 )
-async def test_a_server_that_raises_because_the_client_has_gone_makes_it_499(handler: Any, messages: int) -> None:
-    for breaks_at in range(messages):
+async def test_a_server_that_raises_because_the_client_has_gone_makes_it_499(
+    handler: Any, messages: int, too_late: int
+) -> None:
+    for breaks_at in range(too_late):
         wire = Wire(spec="2.4", breaks_at=breaks_at)
         assert await end(handled_by(handler), wire) == (["request"], 499, None)
-    assert await end(handled_by(handler), Wire(spec="2.4", breaks_at=messages)) == (["request"], 200, None)
+    # An answer of one part is counted when it is handed over.
+    for breaks_at in range(too_late, messages + 1):
+        assert await end(handled_by(handler), Wire(spec="2.4", breaks_at=breaks_at)) == (["request"], 200, None)
 
 
 async def whole() -> Response:

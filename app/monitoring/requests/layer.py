@@ -101,7 +101,19 @@ class ObservingMiddleware:
 class _Exchange(Entry):
     """One request and its response."""
 
-    __slots__ = ("_done", "_ended", "_gone", "_ids", "_layer", "_sent", "_started", "_trailers", "complete", "status")
+    __slots__ = (
+        "_done",
+        "_ended",
+        "_gone",
+        "_ids",
+        "_layer",
+        "_sent",
+        "_started",
+        "_trailers",
+        "_whole",
+        "complete",
+        "status",
+    )
 
     def __init__(self, layer: ObservingMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
         self._started = time.perf_counter()
@@ -112,7 +124,7 @@ class _Exchange(Entry):
         self._received = self.status = self._sent = 0
         self._ended = 0.0
         self._ids: dict[str, str] | None = None
-        self.complete = self._trailers = self._gone = self._done = False
+        self.complete = self._trailers = self._gone = self._done = self._whole = False
 
     async def receive(self) -> Message:
         """Forward a message of the request. A disconnect ends it."""
@@ -122,24 +134,35 @@ class _Exchange(Entry):
         return message
 
     async def send(self, message: Message) -> None:
-        """Forward a message of the response. The last one ends the request."""
+        """Forward a message of the response. The last one ends the request.
+
+        A response of one part is counted before it is handed over: a client that has it never finds it uncounted, and
+        a worker that is killed right after it loses nothing. The last part of a stream is handed over when the client
+        has read what is before it, which belongs to the duration. A part of another length than announced is refused
+        by the server.
+        """
         kind = message["type"]
+        last = kind == "http.response.body" and not message.get("more_body")
         if kind == "http.response.start":
             self._begin(message)
+        elif last and self._whole and self.status < FAILED and len(message.get("body", b"")) == self._sent:
+            self.complete = True
+            self.finish(self.status)
         try:
             await self._send(message)
         except OSError:  # a disconnected client, from ASGI 2.4 on
+            self._gone = True
             self.leave()
             raise
-        if kind == "http.response.body":
-            if message.get("more_body"):
-                return
+        if last:
             self.complete = True
             if self.status >= FAILED:
                 # Starlette raises an exception after it has responded to it: wait for it, but stop the clock.
                 self._ended = time.perf_counter()
             elif not self._trailers:
                 self.finish(self.status)
+        elif kind == "http.response.body":
+            self._whole = False
         elif kind == "http.response.pathsend" or (
             kind == "http.response.trailers" and not message.get("more_trailers")
         ):
@@ -157,6 +180,7 @@ class _Exchange(Entry):
         message["headers"] = headers
         self.status = int(message["status"])
         self._trailers = message.get("trailers", False)
+        self._whole = not self._trailers  # until a first part says that more will follow
         if self._layer.traced_elsewhere:
             self._ids = _current_ids()
 
@@ -248,7 +272,7 @@ class _WatchedExchange(_Exchange):
         for function in metrics.instrumentations:
             try:
                 function(info)
-            except Exception:  # noqa: BLE001 -- the response is sent already
+            except Exception:  # noqa: BLE001 -- the request is counted, and its response stands
                 log.exception("instrumentation_failed", function=getattr(function, "__qualname__", repr(function)))
         return handler
 

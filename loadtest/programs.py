@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import isawaitable
 from pathlib import Path
-from typing import IO
 
 POLL = 0.1
 MIN_PORT, MAX_PORT, BLOCK = 10_000, 32_768, 64
@@ -23,10 +22,10 @@ MIN_PORT, MAX_PORT, BLOCK = 10_000, 32_768, 64
 
 @dataclass
 class _Ports:
-    """Ports of this process that were not returned yet, and the open files whose locks keep its blocks."""
+    """Ports of this process that were not returned yet, and the descriptors whose locks keep its blocks."""
 
     left: Iterator[int] = field(default_factory=lambda: iter(()))
-    locks: list[IO[str]] = field(default_factory=list)
+    locks: list[int] = field(default_factory=list)
 
 
 _ports = _Ports()
@@ -105,11 +104,12 @@ def _lock_block() -> None:
     directory.mkdir(mode=0o700, exist_ok=True)
     while True:
         first = secrets.choice(range(MIN_PORT, MAX_PORT - BLOCK, BLOCK))
-        lock = (directory / str(first)).open("a")
+        # A descriptor and not a file object: it stays open until the process ends, and nothing warns of that.
+        lock = os.open(directory / str(first), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            lock.close()
+            os.close(lock)
         else:
             _ports.locks.append(lock)
             _ports.left = iter(range(first, first + BLOCK))

@@ -19,6 +19,7 @@ from app.embedded import EmbeddedServers
 from app.main import create_app
 from app.observability import NAMESPACE
 from app.settings import Settings
+from tests import coverage_forks  # noqa: F401 -- for its effect
 from tests.fixtures import anyio_backend, exporter, maker, running, spans
 
 __all__ = ["anyio_backend", "exporter", "maker", "running", "spans"]

@@ -2,6 +2,7 @@
 
 SET_UP = """
 import asyncio, atexit, json, logging, os, random, sys, threading
+import tests.coverage_forks
 from app.monitoring.logs.writer import MAX_BYTES, MAX_LINES, flush
 from app.monitoring.logging import configure, get_logger
 configure(renderer="json", level="INFO", service="test", version="1", environment="test")

@@ -27,6 +27,24 @@ __all__ = ["anyio_backend", "exporter", "maker", "running", "spans"]
 # Tests make metrics without an application too, and look for them by the service's names.
 os.environ["METRICS_NAMESPACE"] = NAMESPACE
 ADMIN_KEY = "a key for the tests only"
+# Set by coverage for the programs that a measured process starts.
+COVERAGE_OF_PROGRAMS = "COVERAGE_PROCESS_CONFIG"
+# The tests whose programs are measured too: together they run what no test runs in its own process. Measuring takes
+# half as much CPU time again, most of it at the start of a program.
+MEASURED = {
+    "monitoring/doctor/test_applications.py",
+    "monitoring/doctor/test_command.py",
+    "monitoring/doctor/test_start.py",
+    "monitoring/doctor/test_start_without_gunicorn.py",
+    "monitoring/multiprocess/test_companion.py",
+    "monitoring/multiprocess/test_exporter.py",
+    "monitoring/test_log_hooks.py",
+    "monitoring/test_log_loguru.py",
+    "process/test_exits.py",
+    "process/test_start.py",
+    "process/test_standalone.py",
+    "test_embedded.py",
+}
 Application = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 
@@ -38,6 +56,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the slow directories first: a slow file that is dealt out last keeps one process busy and the others idle."""
     here = Path(__file__).parent
     items.sort(key=lambda item: item.path.relative_to(here).parts[0] not in SLOW)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Leave the programs that a test starts unmeasured, unless its file is one of MEASURED."""
+    measuring = os.environ.get(COVERAGE_OF_PROGRAMS)
+    if measuring is None or str(item.path.relative_to(Path(__file__).parent)) in MEASURED:
+        return (yield)
+    del os.environ[COVERAGE_OF_PROGRAMS]
+    try:
+        return (yield)
+    finally:
+        os.environ[COVERAGE_OF_PROGRAMS] = measuring
 
 
 @pytest.fixture(scope="session", autouse=True)

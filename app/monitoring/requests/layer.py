@@ -180,7 +180,8 @@ class _Exchange(Entry):
         message["headers"] = headers
         self.status = int(message["status"])
         self._trailers = message.get("trailers", False)
-        self._whole = not self._trailers  # until a first part says that more will follow
+        # Until a first part says that more will follow.
+        self._whole = not self._trailers and not (self._span is not None and self._span.ends_with_response)
         if self._layer.traced_elsewhere:
             self._ids = _current_ids()
 

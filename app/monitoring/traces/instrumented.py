@@ -104,6 +104,7 @@ class InstrumentedSpan(RequestSpan):
     """The instrumentation's span of one request, as the layer sees it."""
 
     __slots__ = ()
+    ends_with_response = True
 
     def fail(self, error: BaseException) -> None:
         """Record the error unless the instrumentation has done so, which ends its span with the response to it.

@@ -7,7 +7,7 @@ children find their parent, and calls downstream are told whether the trace is k
 import random
 import re
 import time
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from opentelemetry import context as contexts
 from opentelemetry import trace
@@ -62,6 +62,8 @@ class RequestSpan(LazySpan):
     error: BaseException | None
     reason: str | None
     """Why the span is kept although it was not sampled."""
+    ends_with_response: ClassVar[bool] = False
+    """Whether something else ends the span when the server has the response."""
 
     def labels(self) -> dict[str, str]:
         """Return the ids as labels of an exemplar."""

@@ -27,7 +27,7 @@ class Observability:
     """Metrics, logs, traces and process life of one service.
 
     `options` are the fields of `Options`; what is not given comes from the environment. Raises OptionsError for a wrong
-    value, TypeError for an unknown option. In gunicorn's configuration file OptionsError is SystemExit with one line.
+    value and for an unknown option. In gunicorn's configuration file it is SystemExit with one line.
     """
 
     _current: ClassVar["Observability | None"] = None
@@ -99,8 +99,8 @@ class Observability:
         SIGHUP does not load their code again. `collectors` are `module:function`, which the exporter calls every few
         seconds; by default those of the host. `settings` are gunicorn's own; a hook among them is called beside the
         package's, and one with an option of the same meaning, such as `bind`, replaces the option. Raises OptionsError
-        for a setting that would switch the package off: `preload_app`, or a `worker_class` or `logger_class` that is
-        not made from the package's.
+        for an unknown setting, and for one that would switch the package off: `preload_app`, or a `worker_class` or
+        `logger_class` that is not made from the package's.
         """
         with one_line_under_gunicorn():
             return self._gunicorn(app, preload, collectors, settings)

@@ -4,7 +4,8 @@ A check returns the value in the option's type, and raises UnwantedError with th
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,13 @@ _NETWORKS = "want addresses or networks such as 10.0.0.0/8, with commas between 
 
 class UnwantedError(ValueError):
     """A value is of another type or form; the message says what is wanted."""
+
+
+def unknown(name: str, value: object, known: Collection[str], kind: str) -> str:
+    """Return the message about a name that is not known, with up to three that are close to it."""
+    close = get_close_matches(name, known)
+    hint = f"; the closest {'are' if len(close) > 1 else 'is'} {', '.join(close)}" if close else ""
+    return f"{name}={value!r}: no such {kind}{hint}"
 
 
 def number(least: float, most: float, kind: type[Any] = int) -> Check:

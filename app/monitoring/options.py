@@ -116,11 +116,11 @@ class Options:
 
     @classmethod
     def read(cls, given: Mapping[str, object], environment: Mapping[str, str] | None = None) -> "Options":
-        """Return the options of `given` and `environment`; raises OptionsError, and TypeError for an unknown name."""
+        """Return the options of `given` and `environment`; raises OptionsError, also for an unknown name."""
         known = {option.name: option for option in fields(cls)}
         for name in given:
             if name not in known:
-                raise TypeError(f"{name}={given[name]!r}: Observability has no such option; it has {', '.join(known)}")
+                raise OptionsError(checks.unknown(name, given[name], known, "option of Observability"))
         values = {name: value for name, value in given.items() if value is not None}
         environment = os.environ if environment is None else environment
         for name, option in known.items():

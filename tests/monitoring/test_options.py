@@ -144,9 +144,17 @@ def test_all_shipped_packs_are_on_unless_others_are_named(
     assert json.loads(json.dumps(logging)) == logging
 
 
-def test_an_unknown_option_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"prot=1: Observability has no such option; it has service, version"):
-        Options.read({"prot": 1}, {})
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("prot", "; the closest is port"),
+        ("timeout", "; the closest are otlp_timeout, worker_timeout, graceful_timeout"),
+        ("bind", ""),
+    ],
+)
+def test_an_unknown_option_is_refused_with_the_closest_names(name: str, hint: str) -> None:
+    with pytest.raises(OptionsError, match=f"^{name}=1: no such option of Observability{hint}$"):
+        Options.read({name: 1}, {})
 
 
 def test_every_option_has_a_variable_of_its_own() -> None:

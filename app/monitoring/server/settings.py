@@ -4,7 +4,7 @@ Constraint: imported before PROMETHEUS_MULTIPROC_DIR is set, so nothing here may
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -28,8 +28,9 @@ def merged(options: Options, app: str, given: Mapping[str, Any]) -> tuple[Option
     """Return the options with the settings of the same meaning in them, and the other settings.
 
     A `bind` of one address of TCP becomes `host` and `port`. Of several, the first address of TCP does, and the setting
-    stays. Raise OptionsError for a wrong value, and for a setting that would switch the package off.
+    stays. Raise OptionsError for a wrong value, an unknown setting, and one that would switch the package off.
     """
+    _refuse_unknown(given)
     rest = dict(given)
     for setting, option in OPTIONS.items():
         if setting in rest:
@@ -51,6 +52,18 @@ def merged(options: Options, app: str, given: Mapping[str, Any]) -> tuple[Option
         )
     _refuse_shared_port(options, addresses(rest.get("bind", [options.bind])))
     return options, rest
+
+
+def _refuse_unknown(given: Mapping[str, Any]) -> None:
+    """Raise OptionsError for a name that gunicorn would ignore."""
+    from gunicorn.config import make_settings  # noqa: PLC0415 -- an extra of the package
+
+    known = make_settings()
+    for name, value in given.items():
+        if name not in known and name in {option.name for option in fields(Options)}:
+            raise OptionsError(f"{name}={value!r}: no such setting of gunicorn; it is an option of Observability")
+        if name not in known:
+            raise OptionsError(checks.unknown(name, value, known, "setting of gunicorn"))
 
 
 def check_class(setting: str, given: Any, ours: type[Any]) -> None:

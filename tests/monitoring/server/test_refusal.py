@@ -18,6 +18,8 @@ WITH_SETTINGS = "globals().update(Observability('shop').gunicorn('shop:app', %s)
     ("configuration", "environment", "line"),
     [
         (WITH_OPTIONS % "port=0", {}, "port=0: want a number from 1 to 65535"),
+        (WITH_OPTIONS % "prot=8100", {}, "prot=8100: no such option of Observability; the closest is port"),
+        (WITH_SETTINGS % "backlogg=4", {}, "backlogg=4: no such setting of gunicorn; the closest is backlog"),
         (WITH_OPTIONS % "", {"PORT": "abc"}, "PORT='abc': want a number from 1 to 65535"),
         (
             WITH_SETTINGS % "worker_class='sync'",

@@ -79,6 +79,8 @@ def test_only_addresses_of_tcp_are_checked_for_being_free() -> None:
             "preload_app=True: want False, since each worker makes the application; give libraries",
         ),
         ({"preload_app": "true"}, "preload_app='true': want False"),
+        ({"wokers": 4}, "wokers=4: no such setting of gunicorn; the closest are workers, "),
+        ({"port": 8100}, "port=8100: no such setting of gunicorn; it is an option of Observability"),
     ],
 )
 def test_a_wrong_setting_is_refused(given: dict[str, object], message: str) -> None:

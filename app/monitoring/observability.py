@@ -117,7 +117,7 @@ class Observability:
         # Afterwards: importing the registry decides by the variable where values live.
         from .server.configuration import settings_of  # noqa: PLC0415
 
-        return settings_of(self.options, app, preload, collectors, rest)
+        return settings_of(self, app, preload, collectors, rest)
 
     def start_worker(self) -> "Observability":
         """Set up logs, the tracer provider and the slot of a worker that runs without gunicorn; return this object.

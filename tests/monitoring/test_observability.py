@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -21,6 +20,7 @@ from app.monitoring.redaction import configure as configure_redaction
 from app.monitoring.redaction import redact_text
 from app.monitoring.server import configuration, master
 from tests.monitoring.multiprocess import simulated
+from tests.monitoring.server.masters import master_with
 
 FREE = "an_observability_test"
 
@@ -109,11 +109,11 @@ def test_hooks_of_the_service_are_called_beside_the_packages(
         on_starting=lambda _server: calls.append("own start"),
         child_exit=lambda _server, _worker: calls.append("own child_exit"),
         on_exit=lambda _server: calls.append("own end"),
-        post_worker_init=print,
+        post_worker_init=len,  # gunicorn wants one parameter
         timeout=77,
     )
-    assert (settings["wsgi_app"], settings["timeout"], settings["post_worker_init"]) == ("shop.main:app", 77, print)
-    server = SimpleNamespace(WORKERS={})
+    assert (settings["wsgi_app"], settings["timeout"], settings["post_worker_init"]) == ("shop.main:app", 77, len)
+    server = master_with(settings)
     settings["on_starting"](server)
     settings["child_exit"](server, None)
     settings["on_exit"](server)

@@ -27,6 +27,8 @@ print(json.dumps(given))
 """
 START = """
 import json
+from types import SimpleNamespace
+from gunicorn.config import Config
 import gunicorn_conf
 from app.monitoring.server import configuration, master
 given = []
@@ -38,7 +40,10 @@ for module, *names in (
 ):
     for name in names:
         setattr(module, name, lambda *given_, name=name, **by_name: given.append([name, given_, by_name]) or {})
-gunicorn_conf.on_starting(None)
+cfg = Config()
+for name in cfg.settings.keys() & vars(gunicorn_conf).keys():
+    cfg.set(name, getattr(gunicorn_conf, name))
+gunicorn_conf.on_starting(SimpleNamespace(cfg=cfg))
 print(json.dumps(given, default=str))
 """
 CONFIGURATION = """

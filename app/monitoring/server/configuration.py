@@ -1,14 +1,15 @@
 """gunicorn's settings and hooks, composed with those of the service."""
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from .. import doctor, logging, tracing
 from ..metrics import process
 from ..metrics.registry import prepare
-from ..options import Options
+from ..options import Options, OptionsError
 from ..preload import preload as import_before_forks
 from ..traces.environment import check_options
 from . import master
@@ -28,8 +29,14 @@ PRELOADED = (
 )
 
 
+class Configured(Protocol):
+    """The object whose options are those of the service."""
+
+    options: Options
+
+
 def settings_of(
-    options: Options,
+    observability: Configured,
     app: str,
     preload: Sequence[str],
     collectors: Sequence[str] | None,
@@ -40,6 +47,7 @@ def settings_of(
     `given` are the settings that `merged` has left. Raise OptionsError for a class that is not made from the package's.
     """
     _check_classes(given)
+    options = observability.options
     logging.configure(**options.logging)
     ours: dict[str, Any] = {
         "wsgi_app": app,
@@ -62,12 +70,13 @@ def settings_of(
     given = dict(given)
     hooks = {
         "on_starting": _starting(
-            options,
-            given.get("bind", [options.bind]),
+            observability,
+            app,
             preload,
             [HOST_COLLECTOR] if collectors is None else collectors,
             given.pop("on_starting", None),
         ),
+        "nworkers_changed": _configured(observability, app),
         **_hooks(options),
     }
     for name, value in given.items():
@@ -87,8 +96,8 @@ def _check_classes(given: Mapping[str, Any]) -> None:
 
 
 def _starting(
-    options: Options,
-    bound: Sequence[str],
+    observability: Configured,
+    app: str,
     preload: Sequence[str],
     collectors: Sequence[str],
     theirs: Hook | None,
@@ -97,6 +106,7 @@ def _starting(
 
     def on_starting(server: Any) -> None:
         """Claim ports and directory and start the exporter; exit with a one-line error before any worker runs."""
+        options, bound = _final(observability, app, server)
         prepare(options.namespace, options.max_series)  # every worker inherits limit and namespace
         try:
             check_options(options)
@@ -122,24 +132,38 @@ def _starting(
     return on_starting
 
 
+def _configured(observability: Configured, app: str) -> Hook:
+    def nworkers_changed(server: Any, new: int, old: int | None) -> None:  # noqa: ARG001 -- the signature is gunicorn's
+        """Run in the master whenever it has read its configuration, also at SIGHUP, and before `preload_app` counts."""
+        _final(observability, app, server)
+
+    return nworkers_changed
+
+
+def _final(observability: Configured, app: str, server: Any) -> tuple[Options, list[str]]:
+    """Give `observability` the options that gunicorn runs with; return them and the addresses. Exit if one is wrong."""
+    # Imports gunicorn's worker, which a process that only reads the settings does not need.
+    from .replaced import final_options  # noqa: PLC0415
+
+    try:
+        observability.options, bound = final_options(observability.options, app, server.cfg)
+    except OptionsError as error:
+        sys.exit(str(error))
+    return observability.options, bound
+
+
 def _compose(name: str, ours: Hook, theirs: Hook) -> Hook:
     """Return a hook that calls the package's, then the service's. For on_exit in the reverse order."""
     # An exception in a hook would end the service.
     theirs = master.never_raises(theirs)
-    if name == "on_exit":
+    first, second = (theirs, ours) if name == "on_exit" else (ours, theirs)
 
-        def on_exit(server: Any) -> None:
-            theirs(server)
-            ours(server)
+    @functools.wraps(ours)  # gunicorn checks the number of a hook's parameters
+    def hook(*arguments: Any) -> None:
+        first(*arguments)
+        second(*arguments)
 
-        return on_exit
-
-    # gunicorn checks the number of a hook's parameters.
-    def worker_hook(server: Any, worker: Any) -> None:
-        ours(server, worker)
-        theirs(server, worker)
-
-    return worker_hook
+    return hook
 
 
 def _hooks(options: Options) -> dict[str, Hook]:

@@ -13,6 +13,7 @@ from app.monitoring.server import configuration, master
 from app.monitoring.server.logger import GunicornLogger
 from app.monitoring.server.settings import addresses, check_class, merged
 from app.monitoring.server.worker import Worker
+from tests.monitoring.server.masters import master_with
 
 OURS = "app.monitoring.server.worker.Worker"
 
@@ -176,7 +177,7 @@ def test_settings_reach_gunicorn_the_application_and_the_doctor(
         "worker_class": OwnWorker,
     }
     assert Observability.current().options.forwarded_allow_ips == "10.0.0.7", "the proxy middleware takes it from there"
-    settings["on_starting"](None)
+    settings["on_starting"](master_with(settings))
     situation, claimed = seen
     assert isinstance(situation, Situation)
     assert (situation.bind, situation.workers, situation.forwarded_allow_ips) == (("0.0.0.0:8100",), 8, "10.0.0.7")

@@ -1,0 +1,28 @@
+"""gunicorn's settings as they are at last.
+
+The command line, GUNICORN_CMD_ARGS and lines of the configuration file behind `.gunicorn(...)` replace what that call
+has returned. They are known to the hooks only, as the server's `cfg`.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from ..options import Options
+from .logger import GunicornLogger
+from .settings import OPTIONS, check_class, merged
+from .worker import Worker
+
+
+def final_options(options: Options, app: str, cfg: Any) -> tuple[Options, list[str]]:
+    """Return the options with gunicorn's final settings in them, and the addresses it binds.
+
+    The metrics directory stays the one that PROMETHEUS_MULTIPROC_DIR names since the configuration file was read. Raise
+    OptionsError for a wrong value, and for a setting that would switch the package off.
+    """
+    given = {name: setting.get() for name, setting in cfg.settings.items()}
+    check_class("worker_class", given["worker_class"], Worker)
+    check_class("logger_class", given["logger_class"], GunicornLogger)
+    values = {name: given[name] for name in (*OPTIONS, "bind", "preload_app")}
+    values["forwarded_allow_ips"] = ",".join(given["forwarded_allow_ips"])
+    final, _ = merged(options, app, values)
+    return replace(final, metrics_directory=options.directory), given["bind"]

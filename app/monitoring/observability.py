@@ -125,18 +125,21 @@ class Observability:
         Call it before the first metric, in the module that `uvicorn --workers N` or `fastapi run --workers N` imports.
         PROMETHEUS_MULTIPROC_DIR must be set. Does nothing under gunicorn, whose hooks have done it, and nothing the
         second time. Raises OptionsError where the directory is not set or another service counts there; exits with one
-        line for a variable of OpenTelemetry that cannot be honoured.
+        line for a variable of OpenTelemetry that cannot be honoured, and where the doctor refuses the surroundings.
         """
         if not Observability._under_gunicorn:
-            if self.options.metrics_directory is not None:
-                os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self.options.metrics_directory)
-                # Before the first metric, whose file is made in it.
-                self.options.metrics_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             exit_for_unknown_propagator()
-            self.registry  # noqa: B018 -- its limit and its namespace hold from here on
-            from .server.standalone import start  # noqa: PLC0415
+            directory = self.options.metrics_directory
+            if directory is not None:
+                os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+            from .server import standalone  # noqa: PLC0415
 
-            start(self.options)
+            warnings = standalone.examine_surroundings(self.options)
+            if directory is not None:
+                # Before the first metric, whose file is made in it.
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.registry  # noqa: B018 -- its limit and its namespace hold from here on
+            standalone.start(self.options, warnings)
         return self
 
     def instrument(self, app: App, **spans: Unpack[SpanOptions]) -> App:

@@ -55,7 +55,7 @@ class Situation:
 
     @classmethod
     def of_options(cls, options: Options, bind: Sequence[str]) -> Self:
-        """Return the situation of a gunicorn master with these options, that listens on `bind`."""
+        """Return the situation of a service with these options, that listens on `bind`."""
         environment = cls.from_environment()
         return cls(
             workers=options.workers,

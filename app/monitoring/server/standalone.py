@@ -5,33 +5,55 @@ Later workers find the claim and leave the existing totals.
 """
 
 import fcntl
-import itertools
 import multiprocessing
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
 import psutil
 
-from .. import logging, tracing
+from .. import doctor, logging, tracing
 from ..companion import close_in_children
 from ..doctor import notes
+from ..doctor.examination import BOOT_ERROR, write_refusal
 from ..metrics import process
 from ..metrics.catalogue import catalogue
 from ..multiprocess import slots
 from ..multiprocess.directory import DirectoryError, claim
 from ..options import Options, OptionsError
 from ..traces.environment import check_options
+from .uvicorn_command import configured_workers, situation
 
 OWNER, OWNER_LOCK, NOTES = "owner", "owner.lock", "doctor.notes"
 # Files kept open until this process ends: their locks mark the slots in use.
 _slot_locks: list[IO[str]] = []
 
 
-def start(options: Options) -> None:
-    """Set up this worker. Raise OptionsError if the metrics directory is unset or claimed by another service."""
+def examine_surroundings(options: Options) -> list[doctor.Finding]:
+    """Return the warnings about the surroundings; with errors, write them and exit with the status of a failed boot.
+
+    A worker that replaces another one returns none: what is wrong with the disk by then must not end the service. Call
+    it before the directory is made: locks on a network file system may not be granted.
+    """
+    directory = options.metrics_directory
+    if directory is None or _owner(directory) == _manager():
+        return []
+    findings = doctor.examine_surroundings(situation(options))
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors:
+        write_refusal(doctor.ExaminationError(errors))
+        sys.exit(BOOT_ERROR)
+    return findings
+
+
+def start(options: Options, warnings: Sequence[doctor.Finding] = ()) -> None:
+    """Set up this worker; the first one of a process manager logs `warnings`.
+
+    Raise OptionsError if the metrics directory is unset or claimed by another service.
+    """
     if _slot_locks:
         return
     logging.configure(**options.logging)
@@ -40,7 +62,7 @@ def start(options: Options) -> None:
         raise OptionsError("PROMETHEUS_MULTIPROC_DIR='': want a directory that the workers and the exporter share")
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _claim_for_manager(directory)
+        _claim_for_manager(directory, warnings)
         notes.share(directory / NOTES)
         process.set_worker_slot(_lock_slot(directory))
     except DirectoryError as error:
@@ -83,12 +105,20 @@ def _runs(manager: str) -> bool:
         return False
 
 
-def _claim_for_manager(directory: Path) -> None:
-    """Empty `directory` unless a worker of the same manager has done so. Raise DirectoryError."""
+def _owner(directory: Path) -> str:
+    """Return the manager whose workers count in `directory`, empty if nobody can tell."""
+    try:
+        return (directory / OWNER).read_text()
+    except OSError:
+        return ""
+
+
+def _claim_for_manager(directory: Path, warnings: Sequence[doctor.Finding]) -> None:
+    """Empty `directory` and log `warnings` unless a worker of the same manager has done so. Raise DirectoryError."""
     manager, owner = _manager(), directory / OWNER
     with (directory / OWNER_LOCK).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        last = owner.read_text() if owner.exists() else ""
+        last = _owner(directory)
         if last == manager:
             return
         if _runs(last):
@@ -100,6 +130,7 @@ def _claim_for_manager(directory: Path) -> None:
         claim(directory).close()
         (directory / NOTES).unlink(missing_ok=True)
         owner.write_text(manager)
+        doctor.enforce(warnings)
 
 
 def _lock_slot(directory: Path) -> int:
@@ -108,16 +139,3 @@ def _lock_slot(directory: Path) -> int:
     slot, file = slots.claim(directory, os.getpid(), os.getppid())
     _slot_locks.append(close_in_children(file))
     return slot
-
-
-def configured_workers() -> int:
-    """Return the number of workers of the process manager's command; 0 if it does not say."""
-    parent = multiprocessing.parent_process()
-    if parent is None or parent.pid is None:
-        words, otherwise = sys.argv, "1"
-    else:
-        words, otherwise = psutil.Process(parent.pid).cmdline(), "0"
-    given = itertools.chain.from_iterable(word.split("=", 1) for word in words)
-    named = next((number for option, number in itertools.pairwise(given) if option == "--workers"), None)
-    number = named or os.environ.get("WEB_CONCURRENCY") or otherwise
-    return int(number) if number.isdecimal() else 0

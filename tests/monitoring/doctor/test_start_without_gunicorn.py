@@ -38,17 +38,23 @@ DUBIOUS = "from prometheus_client import Info\nBUILD = Info('build', 'B')\n"
 
 
 @contextmanager
-def uvicorn(project: Project, source: str, workers: int) -> Iterator["subprocess.Popen[bytes]"]:
+def uvicorn(
+    project: Project, source: str, workers: int, *arguments: str, **variables: str
+) -> Iterator["subprocess.Popen[bytes]"]:
     project.write("shop.py", BEFORE + source + "observability.instrument(app)\n")
     with (
         (project.path / "output").open("wb") as output,
         started(
-            [sys.executable, "-m", "uvicorn", "shop:app", "--port", str(free_port()), "--workers", str(workers)],
+            [
+                *(sys.executable, "-m", "uvicorn", "shop:app", "--port", str(free_port()), "--workers", str(workers)),
+                *arguments,
+            ],
             cwd=project.path,
             env={
                 **os.environ,
                 "PYTHONPATH": str(ROOT),
                 "PROMETHEUS_MULTIPROC_DIR": str(project.path / "metrics"),
+                **variables,
             },
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -91,6 +97,49 @@ def test_a_warning_is_logged_once_at_each_start(project: Project) -> None:
         (finding,) = [event for event in events(project) if event["event"] == "doctor_finding"]
         assert finding["code"] == "lost-kind"
         assert (project.path / "lifespan").exists()
+
+
+@pytest.mark.parametrize("workers", [1, WORKERS])
+def test_surroundings_end_the_start_before_the_directory_is_made(project: Project, workers: int) -> None:
+    with uvicorn(project, "", workers, PROMETHEUS_MULTIPROC_DIR="/proc/metrics") as process:
+        status = process.wait(30)
+    assert status == (STARTUP_FAILURE if workers == 1 else 0)
+    refusals = [line for line in lines(project) if line.startswith("error ")]
+    # Without a directory the workers have no notes in common.
+    assert 1 <= len(refusals) <= workers
+    (refusal,) = set(refusals)
+    assert refusal.startswith("error directory-not-writable: PROMETHEUS_MULTIPROC_DIR='/proc/metrics' ")
+    assert "Traceback" not in " ".join(lines(project))
+    assert not (project.path / "lifespan").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "listens"),
+    [(["--host", "127.0.0.1", "--host=0.0.0.0"], "0.0.0.0:"), (["--uds=shop.sock"], "unix:shop.sock")],
+)
+def test_warnings_about_the_surroundings_are_logged_once_for_all_workers(
+    project: Project, arguments: list[str], listens: str
+) -> None:
+    with uvicorn(project, DUBIOUS, WORKERS, *arguments) as process:
+        wait_for(lambda: serving(project) == WORKERS, "the workers")
+        (first, *_) = [
+            event["worker"] for event in events(project) if event["event"] == "Application startup complete."
+        ]
+        os.kill(int(str(first)), signal.SIGKILL)
+        wait_for(lambda: serving(project) == WORKERS + 1, "its successor")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    found = [event for event in events(project) if event["event"] == "doctor_finding"]
+    assert [finding["code"] for finding in found] == ["untrusted-proxies", "lost-kind"]
+    assert listens in str(found[0]["what"])
+
+
+def test_trust_in_proxies_on_the_command_line_counts(project: Project) -> None:
+    with uvicorn(project, "", 1, "--host", "0.0.0.0", "--forwarded-allow-ips", "10.0.0.7") as process:  # noqa: S104
+        wait_for(lambda: serving(project) == 1, "the process")
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+    assert [event for event in events(project) if event["event"] == "doctor_finding"] == []
 
 
 def test_a_process_without_start_worker_is_not_examined(project: Project) -> None:

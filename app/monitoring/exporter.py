@@ -24,6 +24,7 @@ from .companion import when_owner_ends
 from .logging import configure, get_logger
 from .metrics.catalogue import Catalogue, account, catalogue
 from .metrics.process import ProcessMetrics
+from .metrics.registry import NAMESPACE_VARIABLE, current_namespace
 from .multiprocess import directory, slots, values
 from .multiprocess.aggregate import Aggregate
 from .multiprocess.aggregate import directory as shared_directory
@@ -204,6 +205,16 @@ def _redaction() -> dict[str, Any]:
     return Options.read({}, variables).redaction
 
 
+def _warn_without_namespace() -> None:
+    """Log that the exporter's metrics may have another namespace than the service's, which it is not told."""
+    if not os.environ.get(NAMESPACE_VARIABLE):
+        log.warning(
+            "namespace_not_set",
+            what=f"{NAMESPACE_VARIABLE} is not set; the package's own metrics are {current_namespace()}_*",
+            instead=f"{NAMESPACE_VARIABLE}=<the namespace of the service>",
+        )
+
+
 def _refuse(message: str) -> int:
     sys.stderr.write(f"{message}\n")
     return 1
@@ -233,6 +244,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(f"the exporter cannot start: {error}")
     if arguments.fd is None:  # no master has started this process
         collectors.append(collect_workers)
+        _warn_without_namespace()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
     if arguments.end_with_stdin:

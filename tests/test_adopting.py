@@ -1,5 +1,6 @@
 """The listings of docs/adopting.md, run with the built wheel."""
 
+import json
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from app.settings import ROOT
@@ -23,6 +25,12 @@ BIN = Path(sys.executable).parent
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.+?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def written(form: str) -> str:
+    """Return the one inline command of the page that has this form."""
+    (found,) = set(re.findall(rf"`({form})`", PAGE.replace("\n", " ")))
+    return str(found)
 
 
 START, ASK, ALONE, GENERATE = blocks("sh")
@@ -103,10 +111,18 @@ class Shop:
 
     def answers(self, process: subprocess.Popen[bytes]) -> bool:
         assert process.poll() is None, self.output
+        return self.gets()
+
+    def gets(self) -> bool:
         try:
             return httpx.get(f"http://127.0.0.1:{self.port}/things/kite", timeout=10).status_code == 200
         except httpx.TransportError:
             return False
+
+    def workers(self) -> list[int]:
+        """Return every worker process that has started."""
+        records = [json.loads(line) for line in self.output.splitlines() if line.startswith('{"')]
+        return [record["worker"] for record in records if record["event"] == "Application startup complete."]
 
     def ask(self) -> str:
         done = subprocess.run(
@@ -133,11 +149,18 @@ def test_the_five_minutes_make_a_service_with_exact_metrics(shop: Shop) -> None:
     assert '"route":"/things/{name}"' in shop.output
 
 
-def test_the_step_without_gunicorn_does_too(shop: Shop) -> None:
-    with shop.running(ALONE.replace("uvicorn ", "uvicorn --port 8000 ")):
-        wait_for(lambda: shop.output.count("Application startup complete.") == 2, "two workers")
+@pytest.mark.parametrize("command", ["uvicorn", "fastapi run"])
+def test_the_step_without_gunicorn_counts_exactly_through_a_kill(shop: Shop, command: str) -> None:
+    *before, uvicorn = ALONE.strip().splitlines()
+    last = uvicorn if command == "uvicorn" else written(rf"{command} .+?")
+    with shop.running("\n".join([*before, f"{last} --port 8000"])):
+        wait_for(lambda: len(shop.workers()) == 2, "two workers")
+        asked = 1 + sum(shop.gets() for _ in range(20))
+        psutil.Process(shop.workers()[0]).kill()
+        wait_for(lambda: len(shop.workers()) == 3, "a worker in place of the killed one")
+        asked += sum(shop.gets() for _ in range(20))
         text = shop.ask()
-        assert total(text, "http_requests_total", handler="/things/{name}") == 2
+        assert total(text, "http_requests_total", handler="/things/{name}", status="200") == asked + 1
         assert total(text, "process_resident_memory_bytes", worker="1") > 0
         assert total(text, "shop_system_memory_used_bytes") > 0
     assert '"route":"/things/{name}"' in shop.output

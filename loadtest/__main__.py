@@ -7,9 +7,11 @@ import asyncio
 import signal
 import sys
 import time
+from collections.abc import Coroutine
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, TypeVar
 
 import httpx
 
@@ -22,6 +24,7 @@ from loadtest.programs import ProgramError, find
 from loadtest.scenarios import SCENARIOS, Result, run
 from loadtest.stack import Options
 
+T = TypeVar("T")
 FAILED, NOT_PLAYED = 1, 2
 FEWEST_USERS, MOST_USERS, MOST_WORKERS = 10, 1000, 64
 FASTEST = 30.0
@@ -92,12 +95,12 @@ def arguments() -> argparse.Namespace:
     return given
 
 
-async def _until_signalled(names: list[str], directory: Path, options: Options) -> int:
-    """The campaign; SIGTERM ends it as Ctrl-C does, with everything that it has started."""
+async def until_signalled(work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`; SIGTERM ends it as Ctrl-C does, with everything that it has started."""
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 -- a coroutine runs in one
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await campaign(names, directory, options)
+    return await work
 
 
 def main() -> int:
@@ -114,7 +117,9 @@ def main() -> int:
     directory = ROOT / "build" / "loadtest" / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     directory.mkdir(parents=True)
     try:
-        return asyncio.run(_until_signalled(list(dict.fromkeys(given.scenario or SCENARIOS)), directory, options))
+        return asyncio.run(
+            until_signalled(campaign(list(dict.fromkeys(given.scenario or SCENARIOS)), directory, options))
+        )
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("ended early: no results", file=sys.stderr)
         return NOT_PLAYED

@@ -26,7 +26,7 @@ Buckets = dict[Route, dict[float, float]]
 
 @dataclass(frozen=True)
 class Figures:
-    """The API's figures in an exposition: requests by (method, handler, status), cumulative buckets by route."""
+    """The figures of an exposition: requests by (method, handler, status), cumulative buckets by route."""
 
     requests: Counted
     buckets: Buckets
@@ -44,14 +44,14 @@ class Figures:
         )
 
 
-def figures(exposition: str) -> Figures:
-    """Read http_requests_total and http_request_duration_seconds_bucket; only routes below /api/ are looked at."""
+def figures(exposition: str, routes: Sequence[str] = (API,)) -> Figures:
+    """Read http_requests_total and http_request_duration_seconds_bucket of routes that begin with one of `routes`."""
     requests: Counted = {}
     buckets: Buckets = {}
     for family in text_string_to_metric_families(exposition):
         for sample in family.samples:
             labels = sample.labels
-            if not labels.get("handler", "").startswith(API):
+            if not labels.get("handler", "").startswith(tuple(routes)):
                 continue
             if sample.name == "http_requests_total":
                 requests[labels["method"], labels["handler"], int(labels["status"])] = sample.value

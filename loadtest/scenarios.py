@@ -4,7 +4,7 @@ HighErrorRate is seen pending, firing, notified, resolved and its resolution not
 
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,11 @@ Plot = Callable[[Stack, Timeline, Durations, Result], Awaitable[None]]
 async def healthy(running: Stack, timeline: Timeline, durations: Durations, result: Result) -> None:
     """Long enough for every alert to fill its window and to wait, if there were cause."""
     await last(durations.longest + durations.notice + LEAD, running.programs)
+    check_silence(result, timeline)
+
+
+def check_silence(result: Result, timeline: Timeline) -> None:
+    """Watchdog fires, so the rules are evaluated, and nothing else does."""
     fired = timeline.fired()
     result.check("nothing but Watchdog fires", fired == {WATCHDOG}, f"fired: {sorted(fired)}")
 
@@ -138,7 +143,7 @@ async def run(name: str, directory: Path, options: Options) -> Result:
         async with users(directory, running.url, options.users, longest) as visitors:
             running.programs.append(visitors.program)
             await SCENARIOS[name](running, timeline, durations, result)
-        served = await _settled(running, before, visitors.ledger)
+        served = await settled(running.scrape, before, visitors.ledger)
         (directory / "metrics.txt").write_text(await running.scrape())
         _check_statuses(result, visitors.ledger)
         _check_figures(result, served, visitors)
@@ -148,24 +153,35 @@ async def run(name: str, directory: Path, options: Options) -> Result:
     return result
 
 
-async def _settled(running: Stack, before: Figures, ledger: Ledger) -> Figures:
+async def settled(
+    scrape: Callable[[], Awaitable[str]], before: Figures, ledger: Ledger, routes: Sequence[str] = (comparison.API,)
+) -> Figures:
     """The service's figures once they hold every request, or after a few seconds: a client reads before they count."""
     served = before
 
     async def complete() -> bool:
         nonlocal served
-        served = figures(await running.scrape()).since(before)
+        served = figures(await scrape(), routes).since(before)
         return sum(served.requests.values()) >= len(ledger.requests)
 
     await until(complete, 5.0)
     return served
 
 
+def check_no_failure(result: Result, ledger: Ledger) -> None:
+    """There were requests, and each was answered without a server error."""
+    result.check("no request fails", ledger.requests and not _failures(ledger), dict(ledger.statuses()))
+
+
+def _failures(ledger: Ledger) -> dict[tuple[str, str, int], int]:
+    return {key: count for key, count in ledger.counts().items() if key[2] >= SERVER_ERROR or key[2] == NO_ANSWER}
+
+
 def _check_statuses(result: Result, ledger: Ledger) -> None:
-    failed = {key: count for key, count in ledger.counts().items() if key[2] >= SERVER_ERROR or key[2] == NO_ANSWER}
     if result.scenario == "healthy":
-        result.check("no request fails", ledger.requests and not failed, dict(ledger.statuses()))
+        check_no_failure(result, ledger)
         return
+    failed = _failures(ledger)
     others = {key: count for key, count in failed.items() if not _is_ai_failure(key)}
     result.check("only the assistant's routes fail, with 502, 503 or 504", failed and not others, failed)
 
@@ -174,9 +190,8 @@ def _is_ai_failure(key: tuple[str, str, int]) -> bool:
     return key[1].startswith(AI_ROUTES) and key[2] in AI_FAILURES
 
 
-def _check_figures(result: Result, served: Figures, visitors: Users) -> None:
+def check_figures(result: Result, served: Figures, ledger: Ledger) -> None:
     """The latency buckets and counts of the metrics port against the clients' own."""
-    ledger = visitors.ledger
     late = ledger.late / max(1, ledger.tasks)
     result.check("the users kept to their rate", late <= LATE_SHARE, f"{late:.2%} of {ledger.tasks} tasks began late")
     wrong = comparison.wrong_counts(served, ledger)
@@ -186,6 +201,10 @@ def _check_figures(result: Result, served: Figures, visitors: Users) -> None:
     found = comparison.percentiles(served, ledger)
     wrong = comparison.wrong_percentiles(found, TRANSPORT)
     result.check("percentiles agree", found and not wrong, "; ".join(wrong) or found)
+
+
+def _check_figures(result: Result, served: Figures, visitors: Users) -> None:
+    check_figures(result, served, visitors.ledger)
     if result.scenario != "healthy":
         return
     chat = f"{AI_ROUTES}chat"

@@ -11,6 +11,7 @@ from loadtest import ledger
 from loadtest.ledger import Ledger
 from loadtest.programs import Program, ProgramError, until
 
+RECORDING, VISITORS = ROOT / "loadtest" / "recording.py", ROOT / "loadtest" / "locustfile.py"
 STOP_TIMEOUT = 30
 ARRIVALS_PER_SECOND = 10
 FIRST_REQUEST = 30.0
@@ -19,10 +20,10 @@ FIRST_REQUEST = 30.0
 class Users:
     """The users of one scenario. `ledger` is complete once they have left."""
 
-    def __init__(self, directory: Path, url: str, users: int, longest: float) -> None:
+    def __init__(self, directory: Path, url: str, users: int, longest: float, locustfile: Path = VISITORS) -> None:
         self._path = directory / "ledger"
         argv: list[str | Path] = [
-            *(sys.executable, "-m", "locust", "--locustfile", ROOT / "loadtest" / "locustfile.py"),
+            *(sys.executable, "-m", "locust", "--locustfile", f"{RECORDING},{locustfile}"),
             *("--headless", "--only-summary", "--host", url),
             *("--users", str(users), "--spawn-rate", str(ARRIVALS_PER_SECOND)),
             # A bound for the case that nobody ends it; the scenario does so before.
@@ -50,9 +51,11 @@ class Users:
 
 
 @asynccontextmanager
-async def users(directory: Path, url: str, count: int, longest: float) -> AsyncIterator[Users]:
-    """Users who send requests until the block is left."""
-    arrived = Users(directory, url, count, longest)
+async def users(
+    directory: Path, url: str, count: int, longest: float, locustfile: Path = VISITORS
+) -> AsyncIterator[Users]:
+    """Users of `locustfile` who send requests until the block is left."""
+    arrived = Users(directory, url, count, longest, locustfile)
     try:
         if not await until(arrived.files, FIRST_REQUEST, [arrived.program]):
             raise ProgramError(f"Locust sent nothing within {FIRST_REQUEST:g} s: see {arrived.program.log}")

@@ -103,6 +103,11 @@ def test_an_exposition_is_read_without_the_probes() -> None:
     assert figures(EXPOSITION) == Figures({(*ROUTE, 200): 7.0}, {ROUTE: {2.0: 6.0, math.inf: 7.0}})
 
 
+def test_the_routes_to_read_can_be_named() -> None:
+    assert figures(EXPOSITION, ["/health/"]).requests == {("GET", "/health/live", 200): 90.0}
+    assert len(figures(EXPOSITION, ["/"]).requests) == 2
+
+
 def test_only_growth_counts() -> None:
     later = figures(EXPOSITION.replace(" 7.0", " 9.0"))
     assert later.since(figures(EXPOSITION)) == Figures({(*ROUTE, 200): 2.0}, {ROUTE: {2.0: 0.0, math.inf: 2.0}})

@@ -33,7 +33,7 @@ def written(form: str) -> str:
     return str(found)
 
 
-START, ASK, ALONE, GENERATE = blocks("sh")
+START, ASK, ALONE, GENERATE, LOAD, WATCH = blocks("sh")
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,8 @@ class Shop:
     def __init__(self, directory: Path, installed: Path) -> None:
         self.directory, self.port, self.metrics_port = directory, free_port(), free_port()
         self.metrics = directory / "metrics"
-        for listing in blocks("python"):
+        self.prometheus_port = free_port()
+        for listing in (*blocks("python"), *blocks("yaml")):
             file = directory / listing.splitlines()[0].removeprefix("# ")
             file.parent.mkdir(exist_ok=True)
             file.write_text(listing)
@@ -78,9 +79,9 @@ class Shop:
 
     def adapted(self, commands: str) -> str:
         """The commands with this test's ports and directory."""
-        for word, own in (("8000", self.port), ("9090", self.metrics_port), ("/dev/shm/shop-metrics", self.metrics)):  # noqa: S108
-            commands = commands.replace(word, str(own))
-        return commands
+        own: dict[str, object] = {"8000": self.port, "9090": self.metrics_port, "9091": self.prometheus_port}
+        own["/dev/shm/shop-metrics"] = self.metrics  # noqa: S108
+        return re.sub(r"\b(?:8000|909[01])\b|/dev/shm/shop-metrics", lambda found: str(own[found[0]]), commands)
 
     @contextmanager
     def running(self, commands: str) -> Iterator[None]:
@@ -167,16 +168,47 @@ def test_the_step_without_gunicorn_counts_exactly_through_a_kill(shop: Shop, com
     assert "doctor_finding" not in shop.output
 
 
+def in_the_clone(shop: Shop, commands: str) -> subprocess.CompletedProcess[str]:
+    """Run the commands of a listing where this repository is the clone."""
+    environment = {**shop.environment, "OUTPUT": str(shop.directory), "SHOP": str(shop.directory)}
+    script = shop.adapted(commands).replace(".venv/bin/python", sys.executable)
+    return subprocess.run(
+        ["/bin/sh", "-euc", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+
 def test_dashboards_and_rules_are_made_and_accepted(shop: Shop) -> None:
     require("promtool")
-    environment = {**shop.environment, "OUTPUT": str(shop.directory)}
-    done = subprocess.run(
-        ["/bin/sh", "-euc", GENERATE.replace(".venv/bin/python", sys.executable)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = in_the_clone(shop, GENERATE)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list((shop.directory / "dashboards").iterdir())) == 2
+
+
+def test_the_load_test_finds_the_metrics_of_the_listing_right(shop: Shop) -> None:
+    with shop.running(START):
+        done = in_the_clone(shop, LOAD.replace("--seconds 30", "--seconds 4"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "passed  each bucket agrees with the clients' times" in done.stdout
+    assert done.stdout.count("passed") == 5
+
+
+def test_the_load_test_finds_requests_that_its_users_name_wrongly(shop: Shop) -> None:
+    users = shop.directory / "shop/locustfile.py"
+    users.write_text(users.read_text().replace('name="/things/{name}"', 'name="/things"'))
+    with shop.running(START):
+        done = in_the_clone(shop, LOAD.replace("--seconds 30", "--seconds 2"))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "FAILED  each request is counted once" in done.stdout
+
+
+def test_the_load_test_sees_that_no_alert_but_watchdog_fires(shop: Shop) -> None:
+    require("promtool")
+    require("prometheus")
+    assert in_the_clone(shop, GENERATE).returncode == 0
+    quicker = shop.directory / "prometheus.yml"
+    quicker.write_text(shop.adapted(quicker.read_text()).replace("15s", "1s"))
+    with shop.running(START):
+        # The listing leaves Prometheus running.
+        done = in_the_clone(shop, "trap 'kill $!; wait' EXIT\n" + WATCH.replace("--seconds 600", "--seconds 4"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "passed  nothing but Watchdog fires: fired: ['Watchdog']" in done.stdout

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import shlex
+import socket
 import subprocess
 import sys
 import zipfile
@@ -13,18 +15,16 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+import yaml
 
 from app.settings import ROOT
 from loadtest.programs import free_port
 from tests.alerts.programs import require
+from tests.listings import blocks
 from tests.process.service import total, wait_for
 
 PAGE = (ROOT / "docs" / "adopting.md").read_text()
 BIN = Path(sys.executable).parent
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.+?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
 def written(form: str) -> str:
@@ -33,7 +33,7 @@ def written(form: str) -> str:
     return str(found)
 
 
-START, ASK, ALONE, GENERATE, LOAD, WATCH = blocks("sh")
+START, ASK, ALONE, GENERATE, LOAD, WATCH = blocks("adopting.md", "sh")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,9 @@ class Shop:
         self.directory, self.port, self.metrics_port = directory, free_port(), free_port()
         self.metrics = directory / "metrics"
         self.prometheus_port = free_port()
-        for listing in (*blocks("python"), *blocks("yaml")):
+        for listing in (*blocks("adopting.md", "python"), *blocks("adopting.md", "yaml")):
+            if listing.startswith("# in "):
+                continue
             file = directory / listing.splitlines()[0].removeprefix("# ")
             file.parent.mkdir(exist_ok=True)
             file.write_text(listing)
@@ -212,3 +214,30 @@ def test_the_load_test_sees_that_no_alert_but_watchdog_fires(shop: Shop) -> None
         done = in_the_clone(shop, "trap 'kill $!; wait' EXIT\n" + WATCH.replace("--seconds 600", "--seconds 4"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "passed  nothing but Watchdog fires: fired: ['Watchdog']" in done.stdout
+
+
+def get(shop: Shop, path: str) -> httpx.Response:
+    return httpx.get(f"http://127.0.0.1:{shop.port}{path}", timeout=10)
+
+
+def test_the_pod_s_command_with_its_variables_answers_the_probes(shop: Shop) -> None:
+    (fragment,) = [one for one in blocks("adopting.md", "python") if one.startswith("# in shop/main.py")]
+    main = shop.directory / "shop/main.py"
+    above, below = main.read_text().split("app = FastAPI()\n")
+    main.write_text(f"{above}app = FastAPI()\n{fragment}{below}")
+    deployment, *_ = yaml.safe_load_all((shop.directory / "shop.yaml").read_text())
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    given = {one["name"]: one["value"] for one in container["env"] if "value" in one}
+    with socket.create_server(("127.0.0.1", 0)) as database:
+        address = f"postgresql://127.0.0.1:{database.getsockname()[1]}/shop"
+        shop.environment |= given | {"PROMETHEUS_MULTIPROC_DIR": str(shop.metrics), "DATABASE_URL": address}
+        with shop.running(shlex.join(container["command"])):
+            asked = {container[f"{probe}Probe"]["httpGet"]["path"] for probe in ("startup", "liveness", "readiness")}
+            assert {path: get(shop, path).status_code for path in asked} == dict.fromkeys(asked, 200)
+            database.close()
+            answer = get(shop, "/health/ready")
+            assert answer.status_code == 503
+            assert answer.json()["checks"]["database"]["error"] == "the database cannot be reached"
+            assert get(shop, "/health/live").status_code == 200
+            assert total(shop.ask(), "shop_workers", state="live") == int(given["WEB_CONCURRENCY"])
+    assert "doctor_finding" not in shop.output

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
@@ -17,6 +18,9 @@ from app.settings import ROOT
 Manifest = dict[str, Any]
 OVERLAYS = ROOT / "k8s" / "overlays"
 NAME = "baliblissed-backend"
+KUBERNETES = ("1.34", kubernetes_validate.latest_version())
+# One label set of a latency histogram in a metric file: its boundaries and its sum, each with its labels in the key.
+BYTES_A_HISTOGRAM_SERIES = 2_800
 UNITS = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 MODULE, VERSION = "sigs.k8s.io/kustomize/kustomize/v5", "v5.7.1"
 BUILD_TIMEOUT = 600.0
@@ -65,6 +69,12 @@ def render(directory: Path) -> list[Manifest]:
 @cache
 def rendered(overlay: str) -> tuple[Manifest, ...]:
     return tuple(render(OVERLAYS / overlay))
+
+
+def validate(manifest: Manifest) -> None:
+    """Check the object by the schemas of the oldest and the newest Kubernetes."""
+    for version in KUBERNETES:
+        kubernetes_validate.validate(manifest, version, strict=True)
 
 
 def one(overlay: str, kind: str, name: str = NAME) -> Manifest:

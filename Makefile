@@ -23,12 +23,12 @@ run: $(READY) ## start the service on several workers with its own PostgreSQL an
 
 PROGRAMS := build/programs
 test soak loadtest: export PATH := $(CURDIR)/$(PROGRAMS)/usr/bin:$(PATH):$(CURDIR)/$(PROGRAMS)/go/bin
-# Two processes with servers of their own: most tests wait for a service. ARGS="-n 0" runs them one after the other,
+# Three processes with servers of their own: most tests wait for a service. ARGS="-n 0" runs them one after the other,
 # ARGS="-p randomly" in random order (the seed is printed; --randomly-seed=... repeats it).
 test: $(READY) programs ## run every test, with branch coverage (ARGS=... go to pytest)
 	@tests/telemetry/collector.sh $(PROGRAMS) >/dev/null || true # the tests that need it give its reason
 	@rm -f .coverage .coverage.*
-	@$(BIN)/coverage run -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS); status=$$?; $(BIN)/coverage combine -q && $(BIN)/coverage report || status=1; exit $$status
+	@$(BIN)/coverage run -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS); status=$$?; $(BIN)/coverage combine -q && $(BIN)/coverage report || status=1; exit $$status
 
 WHEELS := build/wheel
 wheel: $(READY) ## build the package of app/monitoring into build/wheel, under its own name

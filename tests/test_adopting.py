@@ -21,6 +21,7 @@ from app.settings import ROOT
 from loadtest.programs import free_port
 from tests.alerts.programs import require
 from tests.listings import blocks
+from tests.plain_http import plain
 from tests.process.service import total, wait_for
 
 PAGE = (ROOT / "docs" / "adopting.md").read_text()
@@ -118,7 +119,7 @@ class Shop:
 
     def gets(self) -> bool:
         try:
-            return httpx.get(f"http://127.0.0.1:{self.port}/things/kite", timeout=10).status_code == 200
+            return plain.get(f"http://127.0.0.1:{self.port}/things/kite", timeout=10).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -217,7 +218,7 @@ def test_the_load_test_sees_that_no_alert_but_watchdog_fires(shop: Shop) -> None
 
 
 def get(shop: Shop, path: str) -> httpx.Response:
-    return httpx.get(f"http://127.0.0.1:{shop.port}{path}", timeout=10)
+    return plain.get(f"http://127.0.0.1:{shop.port}{path}", timeout=10)
 
 
 def test_the_pod_s_command_with_its_variables_answers_the_probes(shop: Shop) -> None:

@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from loadtest.programs import free_port
 from tests import processes
+from tests.plain_http import plain
 from tests.process.service import PATIENCE, gone, total, wait_for
 from tests.wheel.environment import Environment, plain_environment
 
@@ -69,7 +70,7 @@ class Shop:
 
     def get(self, path: str) -> httpx.Response:
         """Ask on a connection of its own, so that any worker may take it."""
-        answer = httpx.get(self.url + path, timeout=TIMEOUT)
+        answer = plain.get(self.url + path, timeout=TIMEOUT)
         self.ledger["GET", route_of(path), str(answer.status_code)] += 1
         return answer
 
@@ -83,7 +84,7 @@ class Shop:
 
     def scrape(self) -> str:
         """Return the exposition of the metrics port."""
-        return httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=TIMEOUT).raise_for_status().text
+        return plain.get(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=TIMEOUT).raise_for_status().text
 
     def total(self, sample: str, **labels: str) -> float:
         """Return the sum of the series of `sample` with `labels` at the metrics port."""

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
 import pytest
 from websockets.sync.client import connect
 
 from tests.adoption.running import PATCH, TIMEOUT, WORKERS, Ledger, Shop, attempt, route_of, running, send
 from tests.adoption.spans import Spans, attribute
 from tests.monitoring.requests.sentry_receiver import Receiver
+from tests.plain_http import plain
 from tests.process.service import wait_for
 from tests.wheel.environment import Environment
 
@@ -196,10 +196,10 @@ def test_sentry_gets_each_error_once_and_the_applications_own_handler_answers(
     shop_directory: Path, shop_environment: Environment, stores: dict[str, str], sentry: Receiver
 ) -> None:
     with running(shop_directory, shop_environment, **stores) as shop:
-        refund = httpx.post(shop.url + REFUND[1], timeout=TIMEOUT)
+        refund = plain.post(shop.url + REFUND[1], timeout=TIMEOUT)
         assert (refund.status_code, refund.json()) == (500, {"sorry": "NotImplementedError"})
         assert shop.get(PAYROLL[1]).text == "Internal Server Error", "the mounted application has no handler"
-        assert httpx.post(shop.url + COMPLAINT[1], timeout=TIMEOUT).status_code == 202
+        assert plain.post(shop.url + COMPLAINT[1], timeout=TIMEOUT).status_code == 202
         assert shop.stop() == 0  # Sentry sends what it has before its process ends
         failures = [line for line in shop.lines() if line["event"] == "unhandled_error"]
         assert failures[0]["request_id"] == refund.headers["x-request-id"]

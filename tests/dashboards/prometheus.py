@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from loadtest.programs import free_port
+from tests.plain_http import plain
 from tests.process.service import wait_for
 
 JOB = "the-service"
@@ -27,13 +28,13 @@ class Prometheus:
 
     def ask(self, path: str, **parameters: Any) -> Any:
         """The data of one answer of its API; fails the test where that is an error."""
-        answer = httpx.post(f"{self.url}/api/v1/{path}", data=parameters, timeout=30)
+        answer = plain.post(f"{self.url}/api/v1/{path}", data=parameters, timeout=30)
         assert answer.status_code == 200, f"{parameters}: {answer.text}"
         return answer.json()["data"]
 
     def values(self, selector: str, label: str, start: float) -> list[str]:
         """What Grafana's label_values(selector, label) lists."""
-        found = httpx.get(
+        found = plain.get(
             f"{self.url}/api/v1/label/{label}/values", params={"match[]": selector, "start": start}, timeout=30
         )
         found.raise_for_status()
@@ -41,7 +42,7 @@ class Prometheus:
 
     def ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/-/ready", timeout=5).is_success
+            return plain.get(f"{self.url}/-/ready", timeout=5).is_success
         except httpx.TransportError:
             return False
 

@@ -6,11 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from tests.dashboards.boards import BOARDS, panels
 from tests.dashboards.prometheus import Prometheus, program, prometheus
 from tests.dashboards.test_queries import substituted
+from tests.plain_http import plain
 from tests.process.service import Service, service, wait_for
 
 API = "/api/v1"
@@ -45,7 +44,7 @@ def found(server: Prometheus, query: str, start: float) -> list[dict[str, Any]]:
 def visit(running: Service) -> None:
     """A request of every kind that a latency panel shows."""
     assert running.get(f"{API}/destinations").status_code == 200
-    answer = httpx.post(f"{running.url}{API}/assistant/chat", json={"message": "A temple by the sea?"}, timeout=20)
+    answer = plain.post(f"{running.url}{API}/assistant/chat", json={"message": "A temple by the sea?"}, timeout=20)
     assert answer.status_code == 200
 
 

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.monitoring.multiprocess.aggregate import Aggregate
 from loadtest.programs import free_port
+from tests.plain_http import plain
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 30.0
@@ -75,7 +76,7 @@ class Service:
 
     def get(self, path: str, **options: Any) -> httpx.Response:
         """Send a GET on a new connection, so that any worker may accept it."""
-        return httpx.get(self.url + path, timeout=10, **options)
+        return plain.get(self.url + path, timeout=10, **options)
 
     def answers(self, path: str, status: int = 200) -> bool:
         try:
@@ -91,7 +92,7 @@ class Service:
         wait_for(ready, "readiness")
 
     def scrape(self) -> str:
-        answer = httpx.get(self.metrics_url, timeout=10)
+        answer = plain.get(self.metrics_url, timeout=10)
         answer.raise_for_status()
         return answer.text
 

@@ -9,13 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from loadtest.programs import free_port
 from tests.alerts.programs import require
 from tests.dashboards.prometheus import Prometheus, prometheus
+from tests.plain_http import plain
 from tests.process.service import Service, service, wait_for
 
 OPENMETRICS = {"accept": "application/openmetrics-text; version=1.0.0"}
@@ -41,7 +41,7 @@ def ids(kept: list[dict[str, Any]]) -> set[str]:
 
 def exemplars(running: Service) -> Iterator[dict[str, str]]:
     """The labels of all exemplars on the metrics port."""
-    text = httpx.get(running.metrics_url, headers=OPENMETRICS, timeout=10).text
+    text = plain.get(running.metrics_url, headers=OPENMETRICS, timeout=10).text
     for family in text_string_to_metric_families(text):  # type: ignore[no-untyped-call]
         for sample in family.samples:
             if sample.exemplar is not None:
@@ -98,7 +98,7 @@ def test_without_sampling_an_exemplar_leads_to_a_request_that_failed_or_was_slow
         for _ in range(REQUESTS):
             assert running.answers("/api/v1/destinations/tanah-lot")
         assert running.total("http_requests_total", handler="/api/v1/destinations/{slug}") == REQUESTS
-        failed = httpx.post(
+        failed = plain.post(
             f"{running.url}/api/v1/assistant/chat",
             json={"message": "Where to swim?"},
             headers={"traceparent": f"00-{trace_id}-00f067aa0ba902b7-00"},

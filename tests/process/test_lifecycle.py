@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from loadtest.fake_ai import fake_ai
+from tests.plain_http import plain
 from tests.process.service import Service, gone, service, wait_for
 
 
@@ -51,7 +52,7 @@ def test_embedded_data_survives_a_restart(tmp_path: Path, scratch: Path) -> None
     with service(tmp_path, **where) as running:
         path = f"{running.url}/api/v1/destinations/tanah-lot/reviews"
         wait_for(lambda: running.answers("/api/v1/destinations/tanah-lot"), "the catalogue")
-        assert httpx.post(path, json=review, timeout=10).status_code == 201
+        assert plain.post(path, json=review, timeout=10).status_code == 201
     with service(tmp_path, **where) as running:
         wait_for(lambda: running.answers("/api/v1/destinations/tanah-lot"), "the catalogue")
         assert running.get("/api/v1/destinations/tanah-lot/reviews").json()["items"][0]["text"] == review["text"]

@@ -14,6 +14,7 @@ import pytest
 
 from app.monitoring.multiprocess import slots
 from loadtest.programs import free_port
+from tests.plain_http import plain
 from tests.process.service import ROOT, gone, total, wait_for
 
 APPLICATION = """
@@ -57,7 +58,7 @@ class Standalone:
 
     def get(self) -> bool:
         try:
-            return httpx.get(f"http://127.0.0.1:{self.port}/orders/7", timeout=10).status_code == 200
+            return plain.get(f"http://127.0.0.1:{self.port}/orders/7", timeout=10).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -126,7 +127,7 @@ def test_uvicorns_workers_count_exactly_through_a_kill_and_leave_cleanly(
             psutil.Process(int(str(next(iter(one.workers()))))).kill()
             wait_for(lambda: len(one.workers()) == 3, "a worker in place of the killed one")
             asked += sum(one.get() for _ in range(20))
-            text = httpx.get(metrics, timeout=10).text
+            text = plain.get(metrics, timeout=10).text
             assert total(text, "shop_orders_total") == asked
             assert total(text, "http_requests_total", handler="/orders/{number}", status="200") == asked
             for slot in ("0", "1", "exporter"):
@@ -134,7 +135,7 @@ def test_uvicorns_workers_count_exactly_through_a_kill_and_leave_cleanly(
             assert total(text, "process_resident_memory_bytes", worker="2") == 0
             assert {r["route"] for r in one.records() if r["logger"] == "access"} == {"/orders/{number}"}
             assert all(r["trace_id"] for r in one.records() if r["logger"] == "access")
-        assert total(httpx.get(metrics, timeout=10).text, "shop_orders_total") == asked
+        assert total(plain.get(metrics, timeout=10).text, "shop_orders_total") == asked
     assert one.output.count('"http.route": "/orders/{number}"') > 0
     assert "Application shutdown complete." in {record["event"] for record in one.records()}
 
@@ -147,7 +148,7 @@ def test_a_second_start_begins_at_zero_and_a_second_service_is_refused(
             assert wait_for(one.get, "the application")
         with started(tmp_path, environment, UVICORN) as other:
             wait_for(other.get, "the application")
-            assert total(httpx.get(metrics, timeout=10).text, "shop_orders_total") == 1
+            assert total(plain.get(metrics, timeout=10).text, "shop_orders_total") == 1
             done = subprocess.run(
                 [sys.executable, "-c", "import shop.main"],
                 cwd=tmp_path,
@@ -195,7 +196,7 @@ def test_a_variable_of_opentelemetry_that_cannot_be_honoured_ends_uvicorn_with_o
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=10).is_success
+        return plain.get(url, timeout=10).is_success
     except httpx.ConnectError:
         return False
 
@@ -204,11 +205,11 @@ def test_the_exporter_counts_live_and_configured_workers(tmp_path: Path, environ
     with sidecar(environment) as metrics:
 
         def workers() -> tuple[float, float]:
-            text = httpx.get(metrics, timeout=10).text
+            text = plain.get(metrics, timeout=10).text
             return total(text, "shop_workers", state="live"), total(text, "shop_workers", state="configured")
 
         wait_for(lambda: answers(metrics), "the exporter")
-        assert "shop_workers{" not in httpx.get(metrics, timeout=10).text
+        assert "shop_workers{" not in plain.get(metrics, timeout=10).text
         with started(tmp_path, environment, UVICORN) as one:
             wait_for(lambda: workers() == (2, 2), "both workers")
             # A manager that is stopped replaces nobody.

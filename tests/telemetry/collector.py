@@ -11,6 +11,7 @@ import httpx
 
 from app.settings import ROOT
 from loadtest.programs import free_port
+from tests.plain_http import plain
 from tests.process.service import PATIENCE, wait_for
 
 SHIPPED = ROOT / "monitoring" / "otel-collector" / "config.yaml"
@@ -42,7 +43,7 @@ class Collector:
     def is_ready(self) -> bool:
         assert self.process.poll() is None, f"the collector ended:\n{self.output}"
         try:
-            return httpx.get(f"http://127.0.0.1:{self.ports['HEALTH_PORT']}", timeout=5).status_code == httpx.codes.OK
+            return plain.get(f"http://127.0.0.1:{self.ports['HEALTH_PORT']}", timeout=5).status_code == httpx.codes.OK
         except httpx.TransportError:
             return False
 

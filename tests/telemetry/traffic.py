@@ -13,6 +13,7 @@ import httpx
 import yaml
 
 from loadtest.fake_ai import FakeAI
+from tests.plain_http import plain
 from tests.process.service import Service, wait_for
 from tests.telemetry import dirty, otlp
 from tests.telemetry.canaries import CANARIES, CLIENTS, FORMS, HARMLESS, WORDS, Canary, trace_id
@@ -92,14 +93,14 @@ def ask(service: Service, ai: FakeAI, seen: Observed) -> None:
         for canary in CANARIES:
             for place in ASKED_WITH:
                 _ask_with(client, canary, place)
-    seen.exposition = httpx.get(service.metrics_url, headers={"Accept": "application/openmetrics-text"}).text
+    seen.exposition = plain.get(service.metrics_url, headers={"Accept": "application/openmetrics-text"}).text
     ai.status = 500
     wait_for(lambda: len(_fail(service)) == WORKERS, "a failure in each worker")
 
 
 def _fail(service: Service) -> set[int]:
     """One more request that fails, on a connection of its own; the workers that such requests have met so far."""
-    assert httpx.post(service.url + CHAT, json=QUESTION, timeout=30).is_server_error
+    assert plain.post(service.url + CHAT, json=QUESTION, timeout=30).is_server_error
     failed = [line for line in log_lines(service) if line.get("route") == CHAT and line["status"] >= SERVER_ERROR]
     return {line["worker"] for line in failed}
 

@@ -1,5 +1,6 @@
-"""Everything a scenario runs on, each the real program: the service with its PostgreSQL and Redis, Prometheus and
-Alertmanager; and what stands outside: an AI upstream and a receiver of notifications.
+"""The programs of a load test: the service with PostgreSQL and Redis, Prometheus and Alertmanager, all real.
+
+The AI upstream and the receiver of notifications are fakes.
 """
 
 import asyncio
@@ -39,7 +40,7 @@ class Options:
 
 @dataclass
 class Stack:
-    """The running programs. They are checked while the scenario waits: one that ends early ends the scenario."""
+    """The running programs. They are checked during the scenario, which fails if one of them exits early."""
 
     directory: Path
     url: str
@@ -50,14 +51,17 @@ class Stack:
     programs: list[Program]
 
     async def scrape(self) -> str:
-        """The exposition of the metrics port."""
+        """Return the exposition of the metrics port."""
         async with httpx.AsyncClient(timeout=10) as client:
             return (await client.get(self.metrics_url)).raise_for_status().text
 
 
 @asynccontextmanager
 async def stack(directory: Path, options: Options) -> AsyncIterator[Stack]:
-    """Start everything, wait until it is ready, and end it in order. Raises ProgramError, ConfigurationError."""
+    """Start all programs, yield once they are ready, and stop them in reverse order.
+
+    Raises ProgramError or ConfigurationError.
+    """
     data = directory / "data"
     data.mkdir(parents=True)
     async with AsyncExitStack() as running:
@@ -78,7 +82,7 @@ async def stack(directory: Path, options: Options) -> AsyncIterator[Stack]:
         service = start(
             [Path(sys.executable).with_name("gunicorn"), "-c", ROOT / "gunicorn_conf.py"], "service.log", environment
         )
-        # Whoever watches begins when the service is ready: a slow start of it would be an outage, and be alerted on.
+        # Prometheus starts after the service is ready: it would alert on a slow start as an outage.
         url = f"http://127.0.0.1:{port}"
         await _answers(f"{url}/health/ready", "the service", directory, service)
         manager, manager_port = _start_alertmanager(start, directory, options, listening.url)
@@ -102,7 +106,7 @@ async def stack(directory: Path, options: Options) -> AsyncIterator[Stack]:
 
 
 def _service_environment(options: Options, port: int, metrics_port: int, metrics: Path, ai_url: str) -> dict[str, str]:
-    """The service as in production, whatever settings the caller's shell holds."""
+    """Return the environment of a production service; settings of the caller's shell are reset."""
     inherited = {name: "" for name in os.environ if name.lower() in Settings.model_fields}
     return inherited | {
         "ENVIRONMENT": "production",
@@ -145,19 +149,19 @@ def _start_prometheus(start: Start, directory: Path, options: Options, targets: 
         f"--config.file={configuration.write(document, directory / 'prometheus.yml')}",
         f"--storage.tsdb.path={directory / 'data' / 'prometheus'}",
         f"--web.listen-address=127.0.0.1:{port}",
-        # Not in the configuration file, and a duration of the rules all the same.
+        # A duration of the rules that can only be set by a flag.
         f"--rules.alert.resend-delay={configuration.quicker('1m', options.speed)}",
-        "--web.enable-lifecycle",  # for its rules, which come later
+        "--web.enable-lifecycle",  # to reload once the rules are written
         "--log.level=warn",
     ]
     return start(argv, PROMETHEUS_LOG), f"http://127.0.0.1:{port}"
 
 
 async def _load_rules(started: Stack, options: Options) -> None:
-    """Give Prometheus its rules once it has scraped; raises ProgramError where it refuses them.
+    """Load the rules into Prometheus after its first scrape. Raises ProgramError if it rejects them.
 
-    It takes up its targets five seconds after its start, at any speed. At speed 12 that is as long as TargetDown waits,
-    and absent() would make an outage of it.
+    Prometheus discovers its targets five seconds after its start, at any speed. At speed 12 that equals the `for` of
+    TargetDown, whose absent() would fire.
     """
 
     async def scraped() -> bool:
@@ -173,7 +177,7 @@ async def _load_rules(started: Stack, options: Options) -> None:
 
 
 async def _answers(url: str, what: str, directory: Path, program: Program) -> None:
-    """Wait until `url` answers with success; raises ProgramError."""
+    """Wait until `url` returns a success status. Raises ProgramError otherwise."""
     async with httpx.AsyncClient(timeout=10) as client:
 
         async def look() -> bool:

@@ -24,7 +24,7 @@ MODULES = (
 )
 COMMANDS = ((".exporter",), ("", "doctor"))
 DEFAULTS_BY_MACHINE = {"workers": "2 to 4, by CPUs"}
-# Of the options that have no docstring of their own.
+# Meanings of the options without a docstring.
 MEANINGS = {
     "version": "`service.version` of traces, the `version` field of log lines, and the label of `build_info`.",
     "environment": "`deployment.environment.name` of traces; `development` logs to the console form.",
@@ -89,7 +89,7 @@ def _value(found: Any) -> str:
 
 
 def _options() -> str:
-    """The table of the options: what may be given as an argument or in the environment."""
+    """Return the table of options, with the environment variable, default and meaning of each."""
     meanings = MEANINGS | _docstrings(Options)
     lines = ["### Fields of Options\n", "| option | variable | default | meaning |", "|---|---|---|---|"]
     for option in fields(Options):
@@ -107,7 +107,7 @@ def _default(value: Any) -> str:
 
 
 def _docstrings(of: type) -> dict[str, str]:
-    """The strings below the fields of a class, each in one line."""
+    """Return the docstrings of the fields of a class, each joined into one line."""
     made = ast.parse(textwrap.dedent(inspect.getsource(of))).body[0]
     assert isinstance(made, ast.ClassDef)
     return {
@@ -122,7 +122,7 @@ def _docstrings(of: type) -> dict[str, str]:
 
 
 def _commands() -> str:
-    """What each command says of itself."""
+    """Return the --help output of each command."""
     return "\n".join(["## Commands\n", *(_help(*command) for command in COMMANDS)])
 
 
@@ -145,7 +145,7 @@ def _methods(found: type) -> list[tuple[str, Any]]:
 
 
 def _signature(name: str, found: Any) -> str:
-    # From the source: the text of a signature at run time differs between versions of Python.
+    # Read from the source: inspect.signature() renders differently between Python versions.
     function = vars(found).get("__init__") if inspect.isclass(found) else found
     if function is None or hasattr(found, "__dataclass_fields__"):
         return name

@@ -1,4 +1,4 @@
-"""What the documents say is what the code does."""
+"""The documents agree with the code."""
 
 import ast
 import importlib
@@ -21,7 +21,7 @@ DEFAULTS_BY_MACHINE = {"web_concurrency", "prometheus_multiproc_dir", "data_dire
 
 
 def settings_table() -> str:
-    """The README's table of settings, made from their declarations."""
+    """Return the README's table of settings, generated from their declarations."""
     lines = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         default = "" if name in DEFAULTS_BY_MACHINE or field.default is None else field.default
@@ -45,7 +45,7 @@ def test_every_link_in_the_documents_leads_somewhere() -> None:
 
 
 def _imports(code: str) -> list[tuple[int, str, list[str]]]:
-    """Level, module and names of every import in `code`; names are empty for `import module`."""
+    """Return level, module and names of every import in `code`; names are empty for `import module`."""
     nodes = list(ast.walk(ast.parse(code)))
     whole: list[tuple[int, str, list[str]]] = [
         (0, alias.name, []) for node in nodes if isinstance(node, ast.Import) for alias in node.names
@@ -55,7 +55,7 @@ def _imports(code: str) -> list[tuple[int, str, list[str]]]:
 
 
 def _leaving(code: str, depth: int) -> list[str]:
-    """The imports in `code` that leave the package; its module is `depth` folders deep in it."""
+    """Return the imports in `code` that reach outside the package; the module is `depth` directories below its root."""
     return [
         "." * level + module
         for level, module, _ in _imports(code)
@@ -64,7 +64,7 @@ def _leaving(code: str, depth: int) -> list[str]:
 
 
 def _private(code: str) -> list[str]:
-    """The imports in `code` of something in the package that is not public."""
+    """Return the imports of non-public names of the package in `code`."""
     found = []
     for _, module, names in _imports(code):
         # `from app.monitoring import logging` imports a module.

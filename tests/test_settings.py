@@ -1,4 +1,4 @@
-"""Every variable: its default, what it takes, and what is said of a wrong value."""
+"""Defaults, accepted values and error messages of every settings variable."""
 
 import os
 import re
@@ -150,7 +150,7 @@ Load = Callable[..., Settings]
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch) -> Load:
-    """`load(PORT="80")`: the settings of an environment with these variables and no others of ours."""
+    """Return `load(PORT="80")`, which loads settings from an environment with only these settings variables."""
 
     def set_and_load(**variables: str) -> Settings:
         for name in Settings.model_fields:
@@ -163,7 +163,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Load:
 
 
 def problems(load: Load, **variables: str) -> list[str]:
-    """What is said of a wrong environment."""
+    """Return the problems that SettingsError reports for an invalid environment."""
     with pytest.raises(SettingsError) as caught:
         load(**variables)
     assert str(caught.value).splitlines() == caught.value.problems

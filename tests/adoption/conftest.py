@@ -1,4 +1,4 @@
-"""The environment of the wheel with the libraries of the shop, its stores, its Sentry and its collector of spans."""
+"""Fixtures of the shop: an environment with the wheel and its libraries, data stores, Sentry and a span collector."""
 
 import threading
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from tests.wheel.environment import Environment
 
 
 class Warehouse(BaseHTTPRequestHandler):
-    """Has seven of everything."""
+    """A stub of the warehouse API: seven of each article are in stock."""
 
     def do_GET(self) -> None:
         body = b'{"left": 7}'
@@ -26,7 +26,7 @@ class Warehouse(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Stay silent."""
+        """Do not log."""
 
 
 @pytest.fixture(scope="session")
@@ -48,21 +48,21 @@ def warehouse() -> Iterator[str]:
 
 @pytest.fixture
 def sentry() -> Iterator[Receiver]:
-    """What the shop's DSN leads to."""
+    """Yield the server behind the shop's Sentry DSN."""
     with receiving() as server:
         yield server
 
 
 @pytest.fixture
 def exported() -> Iterator[Spans]:
-    """Every span that the shop exports."""
+    """Yield the spans that the shop exports."""
     with receiving_spans() as received:
         yield received
 
 
 @pytest.fixture
 async def stores(empty_database_url: str, redis_url: str, warehouse: str, sentry: Receiver) -> dict[str, str]:
-    """The variables that the shop reads."""
+    """Create the shop's tables and return its environment variables."""
     connection = await asyncpg.connect(empty_database_url)
     await connection.execute("CREATE TABLE articles (name varchar(40) PRIMARY KEY, price float NOT NULL)")
     await connection.execute("INSERT INTO articles VALUES ('mask', 64), ('sarong', 8)")
@@ -79,5 +79,5 @@ async def stores(empty_database_url: str, redis_url: str, warehouse: str, sentry
 
 @pytest.fixture
 def shop_directory(tmp_path: Path) -> Path:
-    """The shop with the patch."""
+    """Return a directory with a patched copy of the shop."""
     return adopted(tmp_path)

@@ -1,4 +1,4 @@
-"""The alerting rules as Python sees them, and what their expressions name."""
+"""Parsed alerting rules, and helpers that extract metrics, labels and numbers from PromQL."""
 
 import re
 from functools import cache
@@ -34,13 +34,13 @@ PROMQL = frozenset(
 
 
 def load(path: Path) -> Any:
-    """A YAML file."""
+    """Return the content of a YAML file."""
     return yaml.safe_load(path.read_text())
 
 
 @cache
 def alerts() -> dict[str, dict[str, Any]]:
-    """The alerting rules by name."""
+    """Return the alerting rules by name."""
     rules = [rule for group in load(RULES)["groups"] for rule in group["rules"]]
     found = {rule["alert"]: rule for rule in rules}
     assert len(found) == len(rules), "an alert is defined twice"
@@ -49,18 +49,18 @@ def alerts() -> dict[str, dict[str, Any]]:
 
 @cache
 def slo() -> dict[str, Any]:
-    """monitoring/slo.yaml."""
+    """Return the content of monitoring/slo.yaml."""
     found: dict[str, Any] = load(MONITORING / "slo.yaml")
     return found
 
 
 def matchers(expression: str) -> set[tuple[str, str, str]]:
-    """Every `label operator "value"` of an expression."""
+    """Return every matcher of an expression as (label, operator, value)."""
     return set(re.findall(r'(\w+)(=~|!~|!=|=)"([^"]*)"', expression))
 
 
 def windows(expression: str) -> set[str]:
-    """Every range and offset of an expression, such as 5m."""
+    """Return every range and offset of an expression, such as 5m."""
     return set(re.findall(r"(?:\[|\boffset )(\w+)", expression))
 
 
@@ -69,16 +69,16 @@ def _without_selectors(expression: str) -> str:
 
 
 def thresholds(expression: str) -> list[float]:
-    """What an expression compares with, in order."""
+    """Return the numbers that an expression compares with, in order."""
     return [float(number) for number in re.findall(r"(?:==|[<>]=?) ([\d.]+)", _without_selectors(expression))]
 
 
 def grouping(expression: str) -> list[set[str]]:
-    """The labels of every `by (...)`."""
+    """Return the labels of every `by (...)` clause."""
     return [set(re.findall(r"\w+", labels)) for labels in re.findall(r"\bby \(([^)]*)\)", expression)]
 
 
 def metrics(expression: str) -> set[str]:
-    """Every metric an expression names."""
+    """Return the names of the metrics in an expression."""
     plain = re.sub(r"\b(?:by|on) \([^)]*\)", "", _without_selectors(expression))
     return set(re.findall(r"\b[a-zA-Z_:][\w:]*", plain)) - PROMQL

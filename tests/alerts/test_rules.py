@@ -1,4 +1,4 @@
-"""The alerting rules: accepted by promtool, at the thresholds of slo.yaml, on metrics that exist."""
+"""The alerting rules are valid for promtool, use the thresholds of slo.yaml and query existing metrics."""
 
 import re
 import shutil
@@ -38,7 +38,7 @@ LABELS_OF_A_SCRAPE = {"job", "instance"}
 
 
 def served() -> dict[str, set[str]]:
-    """The labels of every series that the service serves, and of those that Prometheus adds, by name."""
+    """Return the labels of every series that the service exposes or Prometheus adds, by name."""
     registry = BoundedRegistry()
     build_metrics(registry)
     build_catalogue(registry)
@@ -77,7 +77,7 @@ def test_every_alert_has_its_unit_tests() -> None:
 
 
 def resolves(cases: list[dict[str, Any]]) -> bool:
-    """Whether a test, whose cases are in the order of time, sees the alert silent after it has fired."""
+    """Return True if the cases, in order of time, contain an alert that fires and then resolves."""
     return (True, False) in pairwise(bool(case["exp_alerts"]) for case in cases)
 
 
@@ -203,12 +203,12 @@ def test_the_objectives_name_every_alert_and_no_other() -> None:
 
 
 LIMITS = ("error_ratio", "state", "exits", "missing", "files", "free_bytes", "free_share", "series")
-# What rules compare with beside the objectives' numbers: targets that are down or up, and a second counter's 0.
+# Numbers in the rules that are not objectives: the values of `up`, and the zero of a second counter.
 COMPARED_AS_WELL = {"TargetDown": [0.0], "MetricsDirectoryNearlyFull": [1.0], "MetricSeriesRefused": [0.0]}
 
 
 def stated(alert: str) -> list[float]:
-    """The numbers that slo.yaml has for an alert's expression, in the order in which a rule compares."""
+    """Return the numbers that slo.yaml states for an alert, in the order of its expression."""
     objective = slo()["alerts"][alert]
     numbers = [objective[name] for name in (*LIMITS, "minimum_requests_per_second") if name in objective]
     if "quantile" in objective:

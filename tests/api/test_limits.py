@@ -23,12 +23,12 @@ AWAY = "unix:///nonexistent.sock"
 
 
 def refused(name: str) -> float:
-    """How many requests the limit has refused until now."""
+    """Return the number of requests that the limit has refused so far."""
     return registry().get_sample_value("baliblissed_rate_limited_requests_total", {"limit": name}) or 0.0
 
 
 async def send(client: httpx.AsyncClient, path: str, times: int = 1, **headers: str) -> list[int]:
-    """The statuses of so many requests."""
+    """Send `times` requests and return their statuses."""
     forwarded = {name.replace("_", "-"): value for name, value in headers.items()}
     return [(await client.post(path, json=BODIES[path], headers=forwarded)).status_code for _ in range(times)]
 
@@ -53,7 +53,7 @@ async def test_requests_past_the_limit_are_refused_and_counted(
 async def test_a_refused_client_is_told_when_the_window_has_moved_on(
     application: Application, redis: dict[str, str]
 ) -> None:
-    # Without Redis a window ends at a multiple of its length: this one does not end while the test runs.
+    # Without Redis a window ends at a multiple of its length. This one is too long to end during the test.
     async with application(rate_limit_writes="1/90 year", **redis) as client:
         assert await send(client, REVIEWS) == [201]
         answer = await client.post(REVIEWS, json=BODIES[REVIEWS])

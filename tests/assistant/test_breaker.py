@@ -18,11 +18,11 @@ LONG, SHORT = 60.0, 0.05
 
 
 class Refused(Exception):  # noqa: N818 -- stands for UpstreamRejected
-    """What says nothing of the upstream's health."""
+    """An excluded error: the breaker does not count it as a failure."""
 
 
 class Breaking:
-    """A breaker of its own worker, with its gauge."""
+    """A circuit breaker as in one worker, with its own gauge."""
 
     def __init__(self, url: str, *, cool_down: float = LONG, threshold: int = 3) -> None:
         self.registry = CollectorRegistry()
@@ -34,7 +34,7 @@ class Breaking:
 
     @property
     def shown(self) -> float | None:
-        """What the gauge says."""
+        """Return the value of the gauge."""
         return self.registry.get_sample_value("state", {"breaker": NAME})
 
     async def succeed(self) -> None:
@@ -48,7 +48,7 @@ class Breaking:
                     raise error
 
     async def is_open(self) -> bool:
-        """Whether a request is turned away; counts as a success where it is not."""
+        """Return True if the breaker rejects a request. Otherwise the request counts as a success."""
         try:
             await self.succeed()
         except CircuitOpen:
@@ -56,7 +56,7 @@ class Breaking:
         return False
 
     async def cooled(self) -> None:
-        """Wait until a cool down of SHORT is over, without probing."""
+        """Wait until a cool-down of SHORT is over, without sending a probe."""
         opened_at = (await self.breaker._factory.get_breaker(NAME)).context.opened_at
         assert opened_at is not None
         while time.time() <= opened_at + SHORT:  # noqa: ASYNC110 -- a clock has no event
@@ -65,7 +65,7 @@ class Breaking:
 
 @pytest.fixture(params=["Redis there", "Redis away"])
 def url(request: pytest.FixtureRequest, redis_url: str) -> str:
-    """What holds with and without Redis is tested with and without it."""
+    """Return the URL of Redis, or one where no server listens."""
     return redis_url if request.param == "Redis there" else AWAY
 
 
@@ -182,7 +182,7 @@ async def test_a_lease_of_a_probe_runs_out_and_is_its_holder_s_alone(redis_url: 
         await worker.cooled()
         async with worker.breaker.guard():
             assert 0 < await client.pttl(key) <= LONG * 1000, "a worker that dies would hold it for ever"
-            await client.set(key, "another's")  # this one's has run out, and the next has come
+            await client.set(key, "another's")  # this probe has expired, and another worker has taken the next
         assert await client.get(key) == b"another's"
 
 
@@ -195,7 +195,7 @@ async def test_a_request_that_saw_the_circuit_before_another_s_probe_failed_is_t
         take_probe = late.breaker._repository.take_probe
 
         async def take_probe_late(name: str, token: str, seconds: float) -> bool:
-            # Between the look at the state and the turn: the other's probe fails.
+            # The other worker's probe fails after the state was read and before the probe is taken.
             monkeypatch.setattr(late.breaker, "_cool_down", LONG)
             await other.breaker._repository.update_state(NAME, "opened", time.time())
             return await take_probe(name, token, seconds)

@@ -1,4 +1,4 @@
-"""What traces say of a call to the AI upstream: the model, the tokens and how it ended; never what was said."""
+"""Spans of calls to the AI upstream: they contain the model, tokens and outcome, and never the prompt or answer."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ ASK = [{"role": "user", "content": PROMPT}]
 async def call(
     spans: InMemorySpanExporter, *, patience: float = 10, json: bool = False, **fake: Any
 ) -> tuple[ReadableSpan, FakeAI, BaseException | None]:
-    """The span of one call, the upstream that was called, and what was raised."""
+    """Make one call; return its span, the fake upstream and the error that was raised, if any."""
     assert tracing.request_tracer("") is not None  # instruments httpx
     raised: BaseException | None = None
     async with fake_ai() as ai:

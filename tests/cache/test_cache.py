@@ -17,7 +17,7 @@ LONG = 60.0
 
 
 class Caching:
-    """A cache of its own worker, with its counters."""
+    """A cache as in one worker, with its own counters."""
 
     def __init__(self, url: str) -> None:
         self.registry = CollectorRegistry()
@@ -26,7 +26,7 @@ class Caching:
 
     @property
     def counted(self) -> tuple[float, float]:
-        """Hits and misses."""
+        """Return the counts of hits and misses."""
         names = ("baliblissed_cache_hits_total", "baliblissed_cache_misses_total")
         hits, misses = (self.registry.get_sample_value(name, {"cache": "test"}) or 0.0 for name in names)
         return hits, misses
@@ -36,7 +36,7 @@ class Caching:
 
 
 class Source:
-    """What is loaded: counts its loads, and can be held back or made to fail."""
+    """A loader for the cache that counts its calls, and can be blocked or made to fail."""
 
     def __init__(self, value: object = "value") -> None:
         self.value = value
@@ -62,7 +62,7 @@ async def made(url: str) -> AsyncIterator[Caching]:
     try:
         yield caching
     finally:
-        # A load that a failed test has left behind would use the connections again.
+        # A load still running after a failed test would reopen connections.
         await asyncio.gather(
             *(flight for flight in caching.cache._flights.values() if flight.cancel()), return_exceptions=True
         )
@@ -71,7 +71,7 @@ async def made(url: str) -> AsyncIterator[Caching]:
 
 @pytest.fixture(params=["Redis there", "Redis away"])
 async def worker(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[Caching]:
-    """What holds with and without Redis is tested with and without it."""
+    """Yield a cache with Redis, and one without."""
     async with made(redis_url if request.param == "Redis there" else AWAY) as caching:
         yield caching
 
@@ -84,7 +84,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def is_renewed(worker: Caching, ttl: float) -> bool:
-    """Whether a value is loaded a second time by and by."""
+    """Return True once a value is loaded a second time. Raises TimeoutError if it is not."""
     source = Source()
     async with asyncio.timeout(10):
         while source.loads < 2:
@@ -227,7 +227,7 @@ async def test_a_waiting_worker_loads_when_the_other_has_failed(redis_url: str) 
         failing.free.set()
         with pytest.raises(LookupError):
             await first
-        async with asyncio.timeout(10):  # long before the lease of a worker that died would end
+        async with asyncio.timeout(10):  # much shorter than the lease
             assert await second == "from the other"
 
 
@@ -278,7 +278,7 @@ async def test_a_worker_whose_load_outlasts_its_lease_leaves_the_next_ones_lease
         current.free.clear()
         first = asyncio.create_task(slow.get(late, lease=LONG))
         await late.started.wait()
-        await client.delete("cache:test:key:lease")  # as its end of time would
+        await client.delete("cache:test:key:lease")  # as its expiry does
         second = asyncio.create_task(next_one.get(current))
         await current.started.wait()
         late.free.set()
@@ -293,7 +293,7 @@ async def test_a_worker_stops_waiting_when_redis_goes_away(redis_url: str, monke
         await worker.gate.client.set("cache:test:key:lease", 1)
         call = asyncio.create_task(worker.get(Source()))
         await until(lambda: worker.counted == (0, 1))
-        # Not its time: the success of a call that is under way would open the gate again.
+        # Not `_away_until`: a concurrent call that succeeds would reset it.
         monkeypatch.setattr(RedisGate, "is_away", True)
         async with asyncio.timeout(10):
             assert await call == "value"

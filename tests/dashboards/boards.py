@@ -1,4 +1,4 @@
-"""The dashboards as they ship, and what is in them."""
+"""The shipped dashboards, and accessors for their panels, queries and variables."""
 
 import json
 import re
@@ -14,24 +14,24 @@ BOARDS: dict[str, Board] = {path.stem: json.loads(path.read_text()) for path in 
 
 
 def panels(board: Board) -> list[dict[str, Any]]:
-    """What draws something: all but the rows' titles."""
+    """Return the panels of a dashboard, without its rows."""
     return [panel for panel in board["panels"] if panel["type"] != "row"]
 
 
 def targets(board: Board) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each panel's title with each of its queries."""
+    """Yield each query with the title of its panel."""
     for panel in panels(board):
         for target in panel.get("targets", []):
             yield panel["title"], target
 
 
 def variables(board: Board) -> list[dict[str, Any]]:
-    """The template variables."""
+    """Return the template variables of a dashboard."""
     return list(board["templating"]["list"])
 
 
 def label_query(variable: dict[str, Any]) -> tuple[str, str]:
-    """Selector and label of a variable that lists a label's values."""
+    """Return selector and label of a label_values() variable."""
     found = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"])
     assert found, variable["query"]
     return found[1], found[2]

@@ -1,4 +1,4 @@
-"""Rules for dashboards, after grafana/dashboard-linter: each function yields what is wrong, a line each."""
+"""Lint rules for dashboards, after grafana/dashboard-linter. Each rule yields one line per problem."""
 
 import re
 from collections.abc import Iterator
@@ -20,8 +20,8 @@ RATED = re.compile(r"sum(?: by \([\w, ]+\) )?\((?:rate|increase)\([\w:]+\{[^}]*\
 
 @cache
 def metrics() -> dict[str, tuple[str, frozenset[str]]]:
-    """Name of every sample that the service can expose: its metric's type and labels."""
-    Instrumentator()  # fills the process's registry with the http_* set
+    """Return the type and labels of every sample that the service can expose, by name."""
+    Instrumentator()  # registers the http_* metrics in the default registry
     ours = BoundedRegistry()
     build_metrics(ours)
     build_catalogue(ours)
@@ -36,7 +36,7 @@ def metrics() -> dict[str, tuple[str, frozenset[str]]]:
 
 
 def complaints(board: Board) -> list[str]:
-    """Everything that is wrong with a dashboard."""
+    """Return the problems of a dashboard, one line each."""
     rules = (identity, template, layout, presentation, sources, promql, names)
     return [line for rule in rules for line in rule(board)]
 

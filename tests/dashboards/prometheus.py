@@ -1,4 +1,4 @@
-"""A real Prometheus, on a free port of the loopback, that scrapes one address every second."""
+"""A real Prometheus on a free loopback port that scrapes one target every second."""
 
 import os
 import shutil
@@ -22,18 +22,18 @@ JOB = "the-service"
 
 @dataclass(frozen=True)
 class Prometheus:
-    """Where it answers."""
+    """A client of the HTTP API of a running Prometheus."""
 
     url: str
 
     def ask(self, path: str, **parameters: Any) -> Any:
-        """The data of one answer of its API; fails the test where that is an error."""
+        """Return the data of an API response. Fail the test on an error."""
         answer = plain.post(f"{self.url}/api/v1/{path}", data=parameters, timeout=30)
         assert answer.status_code == 200, f"{parameters}: {answer.text}"
         return answer.json()["data"]
 
     def values(self, selector: str, label: str, start: float) -> list[str]:
-        """What Grafana's label_values(selector, label) lists."""
+        """Return the values that Grafana's label_values(selector, label) lists."""
         found = plain.get(
             f"{self.url}/api/v1/label/{label}/values", params={"match[]": selector, "start": start}, timeout=30
         )
@@ -47,13 +47,13 @@ class Prometheus:
             return False
 
     def scrapes(self) -> int:
-        """How often the target has been scraped with success."""
+        """Return the number of successful scrapes of the target."""
         found = self.ask("query", query=f'sum_over_time(up{{job="{JOB}"}}[1h])')["result"]
         return int(float(found[0]["value"][1])) if found else 0
 
 
 def program() -> str:
-    """The prometheus command; skips the test where there is none, and fails it in CI."""
+    """Return the path of the prometheus command. Without one, skip the test, or fail it in CI."""
     found = shutil.which("prometheus")
     if found is None:
         reason = "no prometheus on the PATH (Debian: apt-get install prometheus)"
@@ -65,7 +65,7 @@ def program() -> str:
 
 @contextmanager
 def prometheus(directory: Path, target: str, *flags: str) -> Iterator[Prometheus]:
-    """A Prometheus that is ready; it is ended afterwards, whatever happened."""
+    """Yield a Prometheus that is ready, and stop it on exit, also after an error."""
     command, port = program(), free_port()
     configuration = directory / "prometheus.yml"
     configuration.write_text(

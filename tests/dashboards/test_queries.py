@@ -1,4 +1,4 @@
-"""Every query of dashboards and documents, asked of a real Prometheus that scraped the real service on two workers."""
+"""Every query of dashboards and documents is run on a real Prometheus that scraped the service with two workers."""
 
 import asyncio
 import math
@@ -17,19 +17,19 @@ from tests.dashboards.traffic import SETTINGS, Visitors
 from tests.dashboards.values import unknown
 from tests.process.service import service, wait_for
 
-# In a run without a crash all workers that are configured live whenever a scrape looks, and a disk has room.
+# Zero is correct here: at each scrape all configured workers are live, and the disk has space.
 ZERO_IS_WELL = {"Workers missing", "Series lost"}
 
 
 def substituted(text: str, board: Board) -> str:
-    """The query as Grafana sends it with "All" chosen and a scrape interval of a few seconds."""
+    """Return the query as Grafana sends it with "All" selected and a $__rate_interval of 15 s."""
     values = {"__rate_interval": "15s", "job": JOB}
     values |= {item["name"]: item["allValue"] for item in variables(board) if item["name"] not in {"job", "datasource"}}
     return re.sub(r"\$(\w+)", lambda found: values[found[1]], text)
 
 
 def shortcomings(server: Prometheus, board: Board, title: str, target: dict[str, Any], start: float) -> list[str]:
-    """What is wrong with the answer to one query."""
+    """Return the problems of one query's result, one line each."""
     query = substituted(target["expr"], board)
     series = server.ask("query_range", query=query, start=start, end=time.time(), step="1s")["result"]
     numbers = [number for one in series for _, text in one["values"] if math.isfinite(number := float(text))]
@@ -48,7 +48,7 @@ def shortcomings(server: Prometheus, board: Board, title: str, target: dict[str,
 
 
 def all_shortcomings(server: Prometheus, start: float) -> list[str]:
-    """What is wrong with the answers to all queries of panels and variables."""
+    """Return the problems of the results of all panel and variable queries, one line each."""
     found = []
     for name, board in BOARDS.items():
         for title, target in targets(board):
@@ -62,7 +62,10 @@ def all_shortcomings(server: Prometheus, start: float) -> list[str]:
 
 
 def documented() -> Iterator[tuple[str, str]]:
-    """Each document's name with each query in it; a query begins at the line's start, and a comment is none."""
+    """Yield each query of the documents with the document's name.
+
+    A query starts in the first column; comment lines are skipped.
+    """
     for document in sorted((ROOT / "docs").rglob("*.md")):
         for block in re.findall(r"^```promql\n(.+?)^```", document.read_text(), re.MULTILINE | re.DOTALL):
             for query in re.findall(r"^[^\s#].*\n(?:\s+.*\n)*", block, re.MULTILINE):
@@ -70,7 +73,7 @@ def documented() -> Iterator[tuple[str, str]]:
 
 
 def unanswered(server: Prometheus) -> list[str]:
-    """Queries of the documents that return nothing; what they compare the answer with is left out."""
+    """Return a line for each query of the documents without data. A trailing `> number` is removed first."""
     queries = [(name, re.sub(r" > [\d.]+$", "", query)) for name, query in documented()]
     return [
         f"{name}: no data: {query}"
@@ -80,7 +83,7 @@ def unanswered(server: Prometheus) -> list[str]:
 
 
 async def lived(directory: Path, fake: FakeAI, addresses: dict[str, str]) -> tuple[Counter[int], list[str]]:
-    """Statuses of the visitors' requests, and the dashboards' and documents' shortcomings after them."""
+    """Run the traffic; return the count of each status, and the problems of dashboards and documents afterwards."""
     with (
         service(directory, AI_BASE_URL=fake.url, **addresses, **SETTINGS) as running,
         prometheus(directory, running.metrics_url.removeprefix("http://").removesuffix("/metrics")) as server,
@@ -104,7 +107,7 @@ async def test_every_query_of_every_dashboard_and_document_returns_data(
 ) -> None:
     program()
     async with fake_ai() as fake:
-        # Gathered, so that the fake is left in order and ends its server also where something fails.
+        # gather() returns the exception, so that the fake closes its server normally on failure.
         addresses = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
         [result] = await asyncio.gather(lived(tmp_path, fake, addresses), return_exceptions=True)
     if isinstance(result, BaseException):

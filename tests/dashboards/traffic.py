@@ -1,4 +1,4 @@
-"""A short life with everything in it that the dashboards draw: answers of all kinds, failures, exits, restarts."""
+"""Traffic and faults that produce data for every panel: responses of each kind, failures, exits and restarts."""
 
 import asyncio
 import signal
@@ -13,26 +13,26 @@ from tests.dashboards.prometheus import Prometheus
 from tests.process.service import PATIENCE, Service
 
 API = "/api/v1"
-# Post-fork fails on it in each worker: a hook error as one has it after a typing mistake in the environment.
+# An invalid value, as after a typing error: the post-fork hook fails on it in each worker.
 BROKEN_TRACING = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_COMPRESSION": "no-such"}
 FEW_WRITES = {"RATE_LIMIT_WRITES": "3/minute"}
-# Enough for each kind of answer that visitors get, and not for the methods that are tried at the end.
+# Enough for the regular responses, but not for the additional methods at the end.
 FEW_SERIES = {"MAX_SERIES_PER_METRIC": "14"}
 SETTINGS = {**BROKEN_TRACING, **FEW_WRITES, **FEW_SERIES}
 NOWHERE = "/no/such/path"
 PAUSE = 0.2
-# A series that is new in the first has grown in the second, and an evaluation lies between that and the third.
+# A series appears in the first scrape and grows in the second; the third leaves time for an evaluation.
 SCRAPES = 3
 
 
 class Visitors:
-    """Sends rounds of requests and counts the statuses."""
+    """A client that sends rounds of requests and counts the statuses."""
 
     def __init__(self, running: Service, server: Prometheus, fake: FakeAI) -> None:
         self._running = running
         self._server = server
         self._fake = fake
-        # A connection for each request: any worker may get it.
+        # One connection per request, so that any worker may accept it.
         limits = httpx.Limits(max_keepalive_connections=0)
         self._client = httpx.AsyncClient(base_url=running.url, timeout=20, limits=limits)
         self._rounds = 0
@@ -41,11 +41,11 @@ class Visitors:
         fake.text = '{"days": [["tanah-lot"]]}'
 
     async def live(self) -> None:
-        """The whole life, some twenty seconds."""
+        """Run all traffic and faults. Takes about twenty seconds."""
         async with self._client:
             await self._until(lambda: self._rounds >= 5)
             await self._wait_long()
-            for _ in range(2):  # a rate needs a counter that has counted before
+            for _ in range(2):  # rate() needs a counter with an earlier sample
                 await self._reload()
                 await self._lose_a_worker()
             await self._lose_the_exporter()
@@ -56,7 +56,7 @@ class Visitors:
             await self._until(lambda: "baliblissed_metrics_series_refused_total{" in self._running.scrape())
 
     async def _until(self, reached: Callable[[], bool]) -> None:
-        """Rounds for as long as it takes, and then for as long as Prometheus needs to see it."""
+        """Send rounds until `reached()` holds, and then until Prometheus has made SCRAPES more scrapes."""
         async with asyncio.timeout(PATIENCE):
             while not reached():
                 await self._round()
@@ -65,7 +65,7 @@ class Visitors:
                 await self._round()
 
     async def _round(self) -> None:
-        """What visitors do all the time, good and bad."""
+        """Send one round of regular requests, valid and invalid."""
         self._rounds += 1
         await asyncio.gather(
             self._send("GET", f"{API}/destinations", params={"q": "temple", "limit": 3}),
@@ -74,20 +74,20 @@ class Visitors:
             *(self._send(method, NOWHERE) for method in self._methods),
             self._send("POST", f"{API}/destinations/tanah-lot/reviews", json={"rating": 5, "text": "Lovely."}),
             self._send("POST", f"{API}/assistant/chat", json={"message": f"A temple, {self._rounds}?"}),
-            # Two days' wishes come again and are answered by the cache, the others are new.
+            # The first request repeats and is served from the cache; the second is new each round.
             self._plan(month=1),
             self._plan(budget=self._rounds),
         )
         await asyncio.sleep(PAUSE)
 
     async def _wait_long(self) -> None:
-        """One answer takes longer than the objective."""
+        """Send a request that takes longer than the latency objective."""
         self._fake.delay = 2.2
         await self._send("POST", f"{API}/assistant/chat", json={"message": "Take your time."})
         self._fake.delay = 0
 
     async def _reload(self) -> None:
-        """Every worker is replaced."""
+        """Send SIGHUP and wait until every worker is replaced."""
         before = {worker.pid for worker in self._running.workers()}
         self._running.process.send_signal(signal.SIGHUP)
         await self._until(lambda: self._settled(before))
@@ -97,7 +97,7 @@ class Visitors:
         return len(now) == len(before) and not now & before
 
     async def _lose_a_worker(self) -> None:
-        """A worker is killed, and replaced by the master."""
+        """Kill a worker and wait until the master has replaced it."""
         victim, exits = self._running.workers()[0], self._killed()
         victim.kill()
         await self._until(lambda: self._killed() > exits and victim not in self._running.workers())
@@ -106,14 +106,14 @@ class Visitors:
         return self._running.total("baliblissed_worker_exits_total", reason="killed")
 
     async def _lose_the_exporter(self) -> None:
-        """The exporter is killed, and started again by the master."""
+        """Kill the exporter and wait until the master has restarted it."""
         exporter = self._running.exporter()
         assert exporter is not None
         exporter.kill()
         await self._until(lambda: (self._running.exporter() or exporter).pid != exporter.pid)
 
     async def _spoil_a_file(self) -> None:
-        """A file of a process that is long gone turns out to be garbage, and is set aside."""
+        """Write a corrupt metrics file of an exited process and wait until it is moved away."""
         file = self._running.metrics_directory / "counter_1-00000000.db"
         file.write_bytes(b"\x7f" * 4096)
         await self._until(lambda: not file.exists())
@@ -125,6 +125,6 @@ class Visitors:
         try:
             answer = await self._client.request(method, url, **options)
         except (httpx.NetworkError, httpx.RemoteProtocolError):
-            # A worker that leaves closes what has not asked yet; who meets that asks again, as clients do.
+            # An exiting worker closes its idle connections. Retry, as clients do.
             answer = await self._client.request(method, url, **options)
         self.statuses[answer.status_code] += 1

@@ -1,4 +1,4 @@
-"""What ships for an engine, as its own programs read it: the compose file through the real `docker-compose config`."""
+"""Fixtures that parse the Dockerfile, the compose file (by `docker-compose config`) and gunicorn_conf.py."""
 
 import http.server
 import json
@@ -24,7 +24,7 @@ Answering = Callable[[int], tuple[int, list[str]]]
 
 
 def run(*command: str | Path, environment: Mapping[str, str] | None = None, timeout: float = 60) -> Run:
-    """Run a program in the repository with the variables it needs and those of `environment`; it may fail."""
+    """Run a program in the repository with a minimal environment plus `environment`. Do not check its exit status."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "DOCKER_HOST") if name in os.environ}
     argv = [str(part) for part in command]
     return subprocess.run(
@@ -33,7 +33,7 @@ def run(*command: str | Path, environment: Mapping[str, str] | None = None, time
 
 
 def gunicorn(environment: dict[str, str]) -> dict[str, str]:
-    """What gunicorn_conf.py makes of an environment, as gunicorn prints it."""
+    """Return the output of `gunicorn --print-config` in an environment, by setting."""
     done = run(BIN / "gunicorn", "--print-config", "-c", "gunicorn_conf.py", environment=environment)
     assert done.returncode == 0, done.stderr
     pairs = (line.partition("=") for line in done.stdout.splitlines())
@@ -41,9 +41,9 @@ def gunicorn(environment: dict[str, str]) -> dict[str, str]:
 
 
 def compose_config(*files: str | Path, **environment: str) -> dict[str, Any]:
-    """The compose files as docker-compose understands them."""
+    """Return the output of `docker-compose config` for the compose files."""
     named = [part for file in files for part in ("-f", file)]
-    # An empty file in place of .env: what the developer keeps there is not what ships.
+    # An empty file replaces .env, which holds the developer's own settings.
     done = run(
         COMPOSE, "--env-file", os.devnull, *named, "config", "--format", "json", environment=SECRETS | environment
     )
@@ -55,19 +55,19 @@ def compose_config(*files: str | Path, **environment: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def compose() -> dict[str, Any]:
-    """What ships."""
+    """Return the configuration of the shipped compose file."""
     return compose_config("docker-compose.yaml")
 
 
 @pytest.fixture(scope="session")
 def services(compose: dict[str, Any]) -> dict[str, Service]:
-    """Its services by name."""
+    """Return the services of the shipped compose file by name."""
     found: dict[str, Service] = compose["services"]
     return found
 
 
 def instructions(path: Path) -> list[tuple[str, str]]:
-    """A Dockerfile's instructions with their arguments, without comments, each on one line."""
+    """Return the instructions of a Dockerfile with their arguments, with comments removed and lines joined."""
     lines = [line for line in path.read_text().splitlines() if line.strip() and not line.lstrip().startswith("#")]
     joined = "\n".join(lines).replace("\\\n", " ").splitlines()
     return [
@@ -77,13 +77,13 @@ def instructions(path: Path) -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="session")
 def dockerfile() -> list[tuple[str, str]]:
-    """The backend's image."""
+    """Return the instructions of the backend's Dockerfile."""
     return instructions(ROOT / "Dockerfile")
 
 
 @pytest.fixture(scope="session")
 def image_environment(dockerfile: list[tuple[str, str]]) -> dict[str, str]:
-    """The variables that the image sets in its last stage."""
+    """Return the variables that the last stage of the image sets."""
     last = len(dockerfile) - [name for name, _ in reversed(dockerfile)].index("FROM")
     words = [word for name, rest in dockerfile[last:] if name == "ENV" for word in rest.split()]
     return dict(word.split("=", 1) for word in words)
@@ -91,7 +91,7 @@ def image_environment(dockerfile: list[tuple[str, str]]) -> dict[str, str]:
 
 @pytest.fixture
 def production(image_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Sets the environment of this process to the image's and what is given, as an engine would."""
+    """Return a function that sets this process's environment to the image's and the given variables."""
 
     def set_environment(**given: str) -> None:
         for name, value in (image_environment | given).items():
@@ -103,7 +103,7 @@ def production(image_environment: dict[str, str], monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 def answering() -> Iterator[Answering]:
-    """Starts a server that answers everything with one status; returns its port and the paths it was asked for."""
+    """Yield a function that starts a server with a fixed status and returns its port and the requested paths."""
     servers = []
 
     def start(status: int) -> tuple[int, list[str]]:
@@ -117,7 +117,7 @@ def answering() -> Iterator[Answering]:
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
-                """Keep quiet."""
+                """Do not log."""
 
         server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
         servers.append(server)

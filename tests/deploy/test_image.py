@@ -1,4 +1,4 @@
-"""The image and the compose file on a real engine, with stand-ins from system packages for what cannot be pulled.
+"""The image and the compose file on a real engine. Images that cannot be pulled are built from system packages.
 
 Needs root, docker.io and debootstrap (`tests/deploy/images/build.sh packages`), and some minutes for the first images.
 """
@@ -54,7 +54,7 @@ def wait_for(what: str, ready: Callable[[], bool], seconds: float = START_SECOND
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[dict[str, str]]:
-    """Variables that lead to an engine with the images; an engine that is started here ends with the tests."""
+    """Yield the variables of an engine with the images. Stop it on exit if it was started here."""
     found = run(SCRIPT, "host").returncode == 0
     host = must(run(SCRIPT, "up", timeout=120))
     environment = {"DOCKER_HOST": host} if host else {}
@@ -69,13 +69,13 @@ def engine() -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def docker(engine: dict[str, str]) -> Command:
-    """Runs docker on that engine."""
+    """Return a function that runs docker on the engine."""
     return lambda *arguments: must(run("docker", *arguments, environment=engine, timeout=120))
 
 
 @pytest.fixture(scope="session")
 def compose(engine: dict[str, str]) -> Iterator[Command]:
-    """Runs docker-compose with the stand-ins' override file on that engine."""
+    """Yield a function that runs docker-compose with the override file of the substitute images."""
 
     def command(*arguments: str) -> str:
         files = ("--env-file", os.devnull, "-f", "docker-compose.yaml", "-f", STANDIN)
@@ -97,7 +97,7 @@ def inspect(docker: Command, container: str) -> dict[str, Any]:
 
 
 def get(docker: Command, container: str, port: int, path: str) -> tuple[int, str]:
-    """Status and body of an answer of a container's published port; status 0 while there is none."""
+    """Return status and body of a response from a container's published port; status 0 without a response."""
     address = docker("port", container, str(port)).splitlines()[0]
     try:
         with urllib.request.urlopen(f"http://{address}{path}", timeout=10) as answer:
@@ -108,7 +108,7 @@ def get(docker: Command, container: str, port: int, path: str) -> tuple[int, str
 
 @pytest.fixture(scope="module")
 def backend(docker: Command, databases: None) -> Iterator[str]:
-    """A container of the image with the documented mounts and nothing else."""
+    """Yield a container of the image with only the documented mounts."""
     variables = [part for name, value in ADDRESSES.items() for part in ("--env", f"{name}={value}")]
     ports = ("--publish", "127.0.0.1::8000", "--publish", "127.0.0.1::9090")
     container = docker("run", "--detach", "--network", NETWORK, *MOUNTS, *HARDENED, *ports, *variables, IMAGE)
@@ -131,7 +131,7 @@ def test_the_service_comes_up_as_its_own_user_on_a_read_only_root(docker: Comman
 
 
 def test_nothing_but_the_mounts_can_be_written(docker: Command, backend: str) -> None:
-    # The places of the mounts are part of the root's listing, what is in them is not.
+    # With -xdev the listing includes the mount points, but not their contents.
     on_the_root = "find / -xdev -writable -not -type l 2>/dev/null; true"
     assert set(docker("exec", backend, "sh", "-c", on_the_root).split()) == {"/run/metrics", "/tmp"}  # noqa: S108
     mounted = docker("exec", backend, "sh", "-c", "for d in /run/metrics /tmp /dev/shm; do test -w $d && echo $d; done")
@@ -179,7 +179,7 @@ def test_the_image_holds_the_service_and_its_byte_code_only(docker: Command, bac
 def test_it_stops_in_time_and_without_an_error(docker: Command, backend: str, engine: dict[str, str]) -> None:
     docker("stop", "--time", str(GRACE_SECONDS), backend)
     state = inspect(docker, backend)["State"]
-    # 137 would be the engine's SIGKILL at the end of the grace.
+    # 137: killed by the engine at the end of the grace period.
     assert (state["ExitCode"], state["OOMKilled"]) == (0, False)
     logs = run("docker", "logs", backend, environment=engine)
     written = logs.stdout + logs.stderr
@@ -203,7 +203,7 @@ def test_production_without_a_database_ends_with_one_line_that_names_it(
 
 @pytest.fixture(scope="module")
 def stack(compose: Command) -> list[str]:
-    """Everything that has a stand-in, up by the compose file; the names of the services."""
+    """Start all services that have a substitute image with docker-compose and return their names."""
     services = list(compose_config("docker-compose.yaml", STANDIN)["services"])
     compose("up", "--detach", "--no-build", "--wait", "--wait-timeout", str(int(START_SECONDS)))
     return services

@@ -1,4 +1,4 @@
-"""A namespace of the test's own in the cluster that KUBECONFIG names, with the committed overlay in it."""
+"""A test namespace with the committed overlay, in the cluster that KUBECONFIG selects."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from tests.k8s.rendering import OVERLAYS, Manifest
 
 BACKEND = "baliblissed-backend"
 PATIENCE = 180.0
-# The images' names in the manifests, and the variables that put others in their place where no registry is reached.
+# Images in the manifests, and the variables that replace them where no registry is reachable.
 SUBSTITUTES = {
     "baliblissed/backend": "K8S_BACKEND_IMAGE",
     "postgres": "K8S_POSTGRES_IMAGE",
@@ -25,11 +25,11 @@ SUBSTITUTES = {
 
 
 class KubectlError(Exception):
-    """kubectl refused or failed; the message is its own."""
+    """kubectl failed; the message contains its standard error."""
 
 
 def eventually(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
-    """What `condition` returns once it is true; fails the test where that takes longer than `patience` seconds."""
+    """Return the first true result of `condition`. Raise AssertionError after `patience` seconds."""
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         value = condition()
@@ -47,7 +47,7 @@ class Cluster:
         self._kubectl = shutil.which("kubectl") or "kubectl"
 
     def run(self, *arguments: str, manifest: Manifest | None = None, timeout: float = PATIENCE) -> str:
-        """kubectl's standard output; `manifest` is its input. Raises KubectlError."""
+        """Run kubectl with `manifest` as its input and return its standard output. Raises KubectlError."""
         done = subprocess.run(
             [self._kubectl, "--namespace", self.namespace, *arguments],
             input=None if manifest is None else json.dumps(manifest),
@@ -65,28 +65,28 @@ class Cluster:
         return answer
 
     def wait(self, what: str, condition: str) -> None:
-        """Until `what` (deployment/name, pod/name) has the condition."""
+        """Wait until `what` (deployment/name, pod/name) has the condition."""
         self.run("wait", what, f"--for=condition={condition}", f"--timeout={PATIENCE:g}s", timeout=PATIENCE + 30)
 
     def scale(self, deployment: str, replicas: int) -> None:
         self.run("scale", f"deployment/{deployment}", f"--replicas={replicas}")
 
     def pods(self, name: str = BACKEND) -> list[Manifest]:
-        """The pods of one Deployment, those that are about to end included."""
+        """Return the pods of one Deployment, including terminating ones."""
         items: list[Manifest] = self.get("pods", f"--selector=app.kubernetes.io/name={name}")["items"]
         return items
 
     def pod(self) -> Manifest:
-        """The oldest backend pod that is to stay."""
+        """Return the oldest backend pod that is not terminating."""
         staying = [pod for pod in self.pods() if "deletionTimestamp" not in pod["metadata"]]
         return min(staying, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
 
     def python(self, pod: Manifest, source: str) -> Any:
-        """What `source` prints in the pod's container, as JSON."""
+        """Run `source` in the pod's container and return its output, parsed as JSON."""
         return json.loads(self.run("exec", str(pod["metadata"]["name"]), "--", "python", "-c", source))
 
     def apply(self, directory: Path, **variables: str) -> None:
-        """Apply overlays/development from a kustomization in `directory`, which changes names and `variables` only."""
+        """Apply overlays/development with a kustomization in `directory` that changes only names and `variables`."""
         kustomization: Manifest = {
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
@@ -102,7 +102,7 @@ class Cluster:
 
     @contextmanager
     def forwarded(self, target: str, *ports: int) -> Iterator[list[str]]:
-        """Base URLs on 127.0.0.1 that lead to `ports` of `target` (pod/name or service/name) meanwhile."""
+        """Forward `ports` of `target` (pod/name or service/name) and yield their base URLs on 127.0.0.1."""
         forwarder = subprocess.Popen(
             [self._kubectl, "--namespace", self.namespace, "port-forward", target, *(f":{port}" for port in ports)],
             stdout=subprocess.PIPE,
@@ -117,7 +117,7 @@ class Cluster:
 
     @contextmanager
     def followed(self, pod: Manifest, log: Path) -> Iterator[Callable[[], str]]:
-        """Everything that the pod prints from now on, also after the pod itself can no longer be asked."""
+        """Follow the pod's log and yield a function that returns it, also after the pod is gone."""
         with log.open("wb") as output:
             follower = subprocess.Popen(
                 [self._kubectl, "--namespace", self.namespace, "logs", "--follow", pod["metadata"]["name"]],
@@ -131,7 +131,7 @@ class Cluster:
             follower.wait()
 
     def diagnosis(self) -> str:
-        """What a person would look at first."""
+        """Return pods, events and recent log lines for a failure message."""
         looks = (
             ["get", "pods", "--output=wide"],
             ["get", "events", "--sort-by=.lastTimestamp"],
@@ -158,7 +158,10 @@ def _images() -> Iterator[dict[str, str]]:
 
 
 def _local_ports(forwarder: "subprocess.Popen[str]", count: int) -> list[int]:
-    """kubectl says `Forwarding from 127.0.0.1:40123 -> 8000` for each port, and for each of its IPv6 twins."""
+    """Return the local ports from kubectl's output, ignoring the lines for IPv6.
+
+    kubectl prints `Forwarding from 127.0.0.1:40123 -> 8000` for each port.
+    """
     assert forwarder.stdout is not None
     ports: list[int] = []
     while len(ports) < count:

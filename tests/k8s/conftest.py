@@ -1,4 +1,4 @@
-"""What both Kubernetes tests share: the rendered overlays, and the rule that a cluster is touched only on request."""
+"""Collection rule of the Kubernetes tests: the cluster test only runs on request."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ CLUSTER_TEST = "test_cluster.py"
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave the cluster test out unless it is named: a KUBECONFIG in somebody's shell is not a request."""
+    """Ignore the cluster test unless it is named on the command line; a set KUBECONFIG is not enough."""
     if collection_path.name == CLUSTER_TEST and not any(CLUSTER_TEST in argument for argument in config.args):
         return True
     return None

@@ -1,4 +1,4 @@
-"""What a campaign leaves behind, and what it takes for a verdict."""
+"""Result files of a campaign, and the rules for its verdict."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ CAMPAIGN = {"run_id": "20260101T000000Z", "speed": 12}
 
 
 def result(*passed: bool) -> Result:
-    """A scenario with these verdicts."""
+    """Return the result of a scenario with these verdicts."""
     made = Result("errors", figures={"requests": 3})
     for number, verdict in enumerate(passed):
         made.check(f"check {number}", verdict, '<b> & "detail"')

@@ -1,4 +1,4 @@
-"""Applications of every shape that a route can have, and a layer around them whose every record a test can read."""
+"""Applications with every kind of route, and an observing layer whose metrics and spans a test can read."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -31,9 +31,9 @@ HERE = Path(__file__).parent
 
 @dataclass
 class Records:
-    """What a layer has recorded: its metrics in a registry of their own, its spans in memory.
+    """Metrics and spans of a layer, in a separate registry and an in-memory exporter.
 
-    `maker` makes the spans of FastAPI applications: the layer, or opentelemetry-instrumentation-fastapi.
+    `maker` selects what creates the spans of FastAPI applications: the layer or opentelemetry-instrumentation-fastapi.
     """
 
     maker: ClassVar[Literal["layer", "instrumentation"]] = "layer"
@@ -55,12 +55,12 @@ class Records:
         self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
 
     def layer(self) -> dict[str, Any]:
-        """What ObservingMiddleware takes."""
+        """Return the keyword arguments of ObservingMiddleware."""
         tracer = RequestTracer(self.provider, parse_excluded_urls(self.excluded_urls), self.slow)
         return {"metrics": HttpMetrics(self.registry, excluded=self.excluded), "tracer": tracer}
 
     def observe(self, app: Any) -> Any:
-        """`app` with the layer in its place: around all of it."""
+        """Return `app` with the layer as its outermost middleware."""
         if self.maker == "layer" or not isinstance(app, FastAPI):
             return observe(app, **self.layer())
         instrument_fastapi(app, provider=self.provider, excluded_urls=self.excluded_urls)
@@ -68,7 +68,7 @@ class Records:
         return observe(app, **{**self.layer(), "tracer": tracer}, instrumented=True)
 
     def requests(self) -> dict[tuple[str, str, str], float]:
-        """Requests by method, status and handler."""
+        """Return the number of requests by method, status and handler."""
         return {
             (sample.labels["method"], sample.labels["status"], sample.labels["handler"]): sample.value
             for family in self.registry.collect()
@@ -77,12 +77,12 @@ class Records:
         }
 
     def spans(self) -> tuple[ReadableSpan, ...]:
-        """The spans that have ended."""
+        """Return the finished spans."""
         return self.exporter.get_finished_spans()
 
 
 async def named(request: StarletteRequest) -> Response:
-    """The answer of a Starlette route."""
+    """Respond with the method and path of the request."""
     return PlainTextResponse(f"{request.method} {request.url.path}")
 
 
@@ -161,7 +161,7 @@ def _plain_routes(app: FastAPI) -> None:
 
 
 def fastapi_house(*, redirect_slashes: bool = True) -> FastAPI:
-    """FastAPI with routers in routers and applications of each kind in it."""
+    """Return a FastAPI application with nested routers and mounted applications of each kind."""
     app = FastAPI(telemetry=TELEMETRY, redirect_slashes=redirect_slashes)
     _plain_routes(app)
     _failures(app)
@@ -181,7 +181,7 @@ def fastapi_house(*, redirect_slashes: bool = True) -> FastAPI:
 
 
 def starlette_house() -> Starlette:
-    """Starlette with mounts in mounts and a host."""
+    """Return a Starlette application with nested mounts and a host route."""
 
     async def boom(_request: StarletteRequest) -> Response:
         raise LookupError("before the start")

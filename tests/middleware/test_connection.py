@@ -1,4 +1,4 @@
-"""Websockets: an id, a context, a span for the handshake and one line; and nothing in the http_* metrics."""
+"""WebSockets have a request id, a context, a handshake span and one log line, but no http_* metrics."""
 
 import asyncio
 from typing import Any
@@ -20,7 +20,7 @@ PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 class Socket:
-    """The server's end of a websocket whose client sends these messages and leaves."""
+    """The server side of a WebSocket whose client sends the given messages and disconnects."""
 
     def __init__(self, path: str, *headers: tuple[bytes, bytes], incoming: tuple[Message, ...] = ()) -> None:
         self.scope: Scope = {
@@ -47,12 +47,12 @@ class Socket:
         self.sent.append(message)
 
     async def run(self, app: ASGIApp) -> tuple[list[dict[str, Any]], BaseException | None]:
-        """What is logged, and what the server is left to handle."""
+        """Run `app`; return the log lines and the exception it raised, if any."""
         raised = None
         with capture_logs() as lines:
             try:
                 await app(self.scope, self.receive, self.send)
-            except BaseException as error:  # noqa: BLE001 -- whatever it is
+            except BaseException as error:  # noqa: BLE001 -- any exception is returned
                 raised = error
         return [dict(line) for line in lines], raised
 
@@ -102,7 +102,7 @@ async def cancelled(_socket: WebSocket) -> None:
 
 
 def application() -> FastAPI:
-    """Websockets that end in every way."""
+    """Return an application with one WebSocket route for each way to end."""
     app, router = FastAPI(telemetry=TELEMETRY), APIRouter()
     router.add_api_websocket_route("/echo/{name}", echo)
     for handler in (closed, refused, denied, boom, half, silent, late, cancelled):

@@ -1,4 +1,4 @@
-"""What one request leaves for the next, and what a hostile client can put into either: nothing."""
+"""Requests do not leak context into each other, and a hostile client cannot set it."""
 
 import asyncio
 from typing import Any
@@ -29,7 +29,7 @@ SAMPLED = (b"traceparent", f"00-{TRACE}-{SPAN}-01".encode())
 
 
 class Seen:
-    """An application that notes what surrounds it."""
+    """An application that records the trace, baggage and log context of each request."""
 
     def __init__(self) -> None:
         self.seen: list[dict[str, Any]] = []
@@ -47,13 +47,13 @@ class Seen:
             }
         )
         bind_contextvars(left="over")
-        contexts.attach(baggage.set_baggage("left", "over"))  # and never detached
+        contexts.attach(baggage.set_baggage("left", "over"))  # intentionally not detached
         structlog.get_logger().info("handled")
         await JSONResponse({})(scope, receive, send)
 
 
 async def ask(*requests: Headers, ratio: float = 1.0) -> tuple[list[dict[str, Any]], Records, list[Wire]]:
-    """What the application has seen of requests that come one after the other in one task."""
+    """Send requests sequentially in one task; return the recorded contexts, the layer's records and the connections."""
     seen, records = Seen(), Records(ratio=ratio)
     layer = ObservingMiddleware(seen, **records.layer())
     wires = [Wire(headers=headers) for headers in requests]
@@ -175,7 +175,7 @@ async def test_fastapi_makes_no_spans_of_its_own_nor_do_those_that_are_mounted_i
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     records = Records()
-    # FastAPI asks for the process's provider, and is on where there is one.
+    # FastAPI's own telemetry is enabled if the process has a tracer provider.
     monkeypatch.setattr(trace, "get_tracer_provider", lambda: records.provider)
     inner = FastAPI()
     router = APIRouter()

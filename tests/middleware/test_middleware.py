@@ -1,4 +1,4 @@
-"""The observing layer around applications of the test's own."""
+"""The observing layer around test applications."""
 
 import asyncio
 import ipaddress
@@ -33,13 +33,13 @@ SCOPE: Scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "cl
 
 
 async def show(request: Request) -> JSONResponse:
-    """What a handler sees of the layer."""
+    """Respond with the request id and peer that the layer puts into the scope."""
     structlog.get_logger().info("in the handler")
     return JSONResponse({"request_id": request.scope["request_id"], "peer": list(request.scope["peer"] or [])})
 
 
 async def half(_request: Request) -> StreamingResponse:
-    """An answer that breaks off."""
+    """Stream a response that fails after its first chunk."""
 
     async def body() -> AsyncIterator[bytes]:
         yield b"half"
@@ -59,7 +59,7 @@ APP = ObservingMiddleware(
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    """A client at 198.51.100.7; errors that leave the application reach the test."""
+    """Yield a client with address 198.51.100.7 that re-raises unhandled application errors."""
     transport = httpx.ASGITransport(APP, client=("198.51.100.7", 1))
     async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as opened:
         yield opened
@@ -70,7 +70,7 @@ async def nothing() -> Message:
 
 
 async def ignore(_message: Message) -> None:
-    """Send to nobody."""
+    """Discard the message."""
 
 
 PRIVATE_IDS = ["4111111111111111", "081234567890", "078-05-1120", "sk-proj-abcdefghijklmnopqrstuvwx"]
@@ -253,7 +253,7 @@ async def test_a_request_without_an_address_is_local() -> None:
 
 
 def layers(app: Any) -> list[str]:
-    """The names of the classes around the router of `app`, from outside to inside."""
+    """Return the class names of the middleware stack of `app`, outermost first."""
     names = []
     while hasattr(app, "app"):
         names.append(type(app).__name__)
@@ -280,7 +280,7 @@ async def test_the_running_application_has_the_layers_in_the_order_of_the_docstr
 
 def test_the_first_layer_of_the_list_is_the_outermost(monkeypatch: pytest.MonkeyPatch) -> None:
     class Inner(BodyLimitMiddleware):
-        """Another layer."""
+        """A second middleware."""
 
     monkeypatch.setattr("app.middleware.middleware.MIDDLEWARE", (*MIDDLEWARE, Middleware(Inner, limit=1)))
     app = FastAPI()

@@ -1,4 +1,4 @@
-"""Behind a real uvicorn: what its sockets, its keep-alive and its shutdown make of a request."""
+"""The observing layer on a real uvicorn: disconnects, keep-alive, pipelining and shutdown."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ Requests = dict[tuple[str, str, str], float]
 
 @dataclass
 class House:
-    """An application whose handlers wait for the test, and the test for them."""
+    """An application whose blocking handlers set `entered` and wait for `free`."""
 
     records: Records = field(default_factory=Records)
     entered: asyncio.Event = field(default_factory=asyncio.Event)
@@ -67,7 +67,7 @@ class House:
         await socket.receive_text()
 
     async def counted(self) -> Requests:
-        """What is counted, once anything is."""
+        """Wait until a request is counted and return the counts."""
         while not self.records.requests():  # noqa: ASYNC110 -- the registry sets no event
             await asyncio.sleep(0.001)
         return self.records.requests()
@@ -75,7 +75,7 @@ class House:
 
 @asynccontextmanager
 async def serving(house: House, http: Literal["httptools", "h11"], **options: Any) -> AsyncIterator[tuple[Any, int]]:
-    """A server of the house, and its port."""
+    """Yield a running server of the application, and its port."""
     config = uvicorn.Config(
         house.application(), port=0, http=http, log_config=None, lifespan="off", access_log=False, **options
     )

@@ -1,4 +1,4 @@
-"""The server's end of one request, message by message."""
+"""The server side of one ASGI request."""
 
 import asyncio
 from typing import Any
@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Message, Scope
 
 
 class Wire:
-    """One connection. Its client goes away at `hang_up`, or, as from ASGI 2.4 on, when the `breaks_at`th send fails."""
+    """One connection. The client disconnects by `hang_up`, or sends fail after `breaks_at` messages (from ASGI 2.4)."""
 
     def __init__(
         self,
@@ -51,20 +51,20 @@ class Wire:
         self.sent.append(message)
 
     def hang_up(self) -> None:
-        """Have the client go away."""
+        """Disconnect the client."""
         self._gone.set()
 
     async def run(self, app: ASGIApp) -> None:
-        """Have `app` answer."""
+        """Run `app` on this connection."""
         await app(self.scope, self.receive, self.send)
 
     @property
     def status(self) -> int | None:
-        """What the answer begins with."""
+        """Return the status of the response, or None if it has not started."""
         return next((message["status"] for message in self.sent if message["type"] == "http.response.start"), None)
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """The answer's headers."""
+        """Return the headers of the response."""
         (start,) = [message for message in self.sent if message["type"] == "http.response.start"]
         return list(start["headers"])

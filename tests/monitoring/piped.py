@@ -1,4 +1,4 @@
-"""A pipe of one page with a log writer on it, and lines to write."""
+"""A one-page pipe with a log writer, and lines to write."""
 
 import contextlib
 import fcntl
@@ -10,11 +10,11 @@ from typing import Any
 from app.monitoring.logs.writer import Writer
 
 PATIENCE = 20.0
-F_SETPIPE_SZ = 1031  # one page is the least
+F_SETPIPE_SZ = 1031  # the minimum size is one page
 
 
 class Pipe:
-    """A pipe of one page with a writer on it."""
+    """A one-page pipe with a writer."""
 
     def __init__(self, make: Callable[..., Writer] = Writer, **options: Any) -> None:
         self.read_end, self.write_end = os.pipe()
@@ -28,7 +28,7 @@ class Pipe:
         self.dropped[reason] += lines
 
     def read(self, most: int = 1 << 20) -> bytes:
-        """Return what can be read now."""
+        """Return the bytes that can be read without blocking."""
         read = b""
         with contextlib.suppress(BlockingIOError):
             while len(read) < most and (more := os.read(self.read_end, most - len(read))):
@@ -36,7 +36,7 @@ class Pipe:
         return read
 
     def read_all(self) -> list[bytes]:
-        """Everything that was written and is still to be: reads until the writer has nothing left."""
+        """Read until the writer has flushed its backlog, and return the lines."""
         read = b""
         while not self.writer.flush(0.01):
             read += self.read()
@@ -46,7 +46,7 @@ class Pipe:
         thread = self.writer._backlog.thread
         self.writer.close(0)
         if thread is not None:
-            thread.join(PATIENCE)  # its descriptor's number may be another file's soon
+            thread.join(PATIENCE)  # its descriptor may be reused after this
             assert not thread.is_alive(), "a writer that was closed must not wait for its reader"
         os.close(self.read_end)
         os.close(self.write_end)
@@ -57,12 +57,12 @@ def line(number: int, length: int = 100) -> bytes:
 
 
 def made(of: tuple[int, int]) -> bytes:
-    """Return a line. Rendered when it is written."""
+    """Return a line. Called when it is written."""
     return line(*of)
 
 
 def taking(writes: list[bytes]) -> Callable[[bytes], int]:
-    """A descriptor that accepts everything and records each call's data."""
+    """Return a write function that accepts all data and appends it to `writes`."""
 
     def put(data: bytes) -> int:
         writes.append(data)

@@ -1,4 +1,4 @@
-"""What a request asks of others: spans below its own where it is sampled, else none, and others are told so."""
+"""Outgoing calls have child spans if the request is sampled, and none otherwise; the decision is propagated."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,7 +25,7 @@ TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
 class Downstream:
-    """A real server that keeps the headers it is sent."""
+    """An application that records the trace headers of its requests."""
 
     def __init__(self) -> None:
         self.traceparents: list[str | None] = []
@@ -39,7 +39,10 @@ class Downstream:
 
 @asynccontextmanager
 async def house(records: Records, database_url: str, redis_url: str) -> AsyncIterator[tuple[Any, Downstream]]:
-    """An application that asks PostgreSQL, Redis and an HTTP server, and then answers as it is told."""
+    """Yield an application and the HTTP server that it calls, besides PostgreSQL and Redis.
+
+    The application responds with the status in the path.
+    """
     downstream = Downstream()
     assert tracing.request_tracer("") is not None  # instruments the three libraries
     redis, connection = Redis.from_url(redis_url), await asyncpg.connect(database_url)

@@ -1,4 +1,4 @@
-"""tracing="instrumentation": what opentelemetry-instrumentation-fastapi adds, and what it must not."""
+"""tracing="instrumentation": the spans, attributes and hooks of opentelemetry-instrumentation-fastapi."""
 
 import subprocess
 import sys
@@ -39,7 +39,7 @@ SECRETS = ("abcdef0123456789", "hunter2", "9f8e7d6c", "203.0.113.9", "ubud-villa
 
 @pytest.fixture
 def instrument() -> Iterator[Instrument]:
-    """`instrument(records, app, **options)` puts layer and instrumentation around `app`."""
+    """Yield `instrument(records, app, **options)`, which adds the layer and the instrumentation to `app`."""
     made: list[FastAPI] = []
 
     def around(records: Records, app: FastAPI, **options: Any) -> FastAPI:
@@ -61,7 +61,7 @@ async def get(app: FastAPI, path: str, headers: dict[str, str] | None = None) ->
 
 
 def exported(records: Records) -> InMemorySpanExporter:
-    """What leaves of the spans of `records`."""
+    """Return an exporter that receives the redacted spans of `records`."""
     kept = InMemorySpanExporter()
     records.provider.add_span_processor(SimpleSpanProcessor(RedactingExporter(kept)))
     return kept

@@ -1,4 +1,4 @@
-"""A request's span that nobody writes to is what the SDK would have made; whoever writes to it finds the SDK's own."""
+"""A lazy request span equals the SDK's span, and is replaced by an SDK span on the first write."""
 
 import asyncio
 import contextlib
@@ -24,12 +24,12 @@ from tests.middleware.wire import Wire
 
 CALLER = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0"
 STATE = (b"tracestate", b"vendor=1")
-# What differs from one request to the next.
+# Fields that differ between requests.
 OWN = ("start_time", "end_time")
 
 
 class Listening(SpanProcessor):
-    """One that wants to see spans begin, so that the SDK makes each of them at once."""
+    """A processor with on_start, which makes the layer create SDK spans immediately."""
 
     def __init__(self) -> None:
         self.begun: list[Any] = []
@@ -40,20 +40,20 @@ class Listening(SpanProcessor):
 
 
 async def kept(records: Records, app: Any, *headers: tuple[bytes, bytes], **scope: Any) -> tuple[ReadableSpan, ...]:
-    """The spans of one request."""
+    """Send one request and return its spans."""
     with capture_logs(), contextlib.suppress(LookupError):
         await Wire("/trips/7", headers=headers, **scope).run(ObservingMiddleware(app, **records.layer()))
     return records.spans()
 
 
 async def ask(records: Records, app: Any, **scope: Any) -> ReadableSpan:
-    """The span of one request."""
+    """Send one request and return its only span."""
     (span,) = await kept(records, app, **scope)
     return span
 
 
 def answers(status: int) -> Any:
-    """An application that does."""
+    """Return an application that responds with `status`, or raises LookupError if it is 0."""
 
     async def app(scope: Scope, _receive: Receive, send: Send) -> None:
         if status == 0:
@@ -65,7 +65,7 @@ def answers(status: int) -> Any:
 
 
 def told(span: ReadableSpan) -> dict[str, Any]:
-    """What the span says, without what is each span's own."""
+    """Return the content of a span, without ids and times, which differ for each span."""
     said: dict[str, Any] = json.loads(span.to_json())
     for name in OWN:
         assert said.pop(name)
@@ -84,12 +84,12 @@ def told(span: ReadableSpan) -> dict[str, Any]:
 @pytest.mark.parametrize("headers", [(), ((b"traceparent", CALLER + b"1"), STATE), ((b"traceparent", CALLER + b"0"),)])
 @pytest.mark.parametrize("query", [b"", b"q=temple&page=2"])
 async def test_it_says_what_the_sdks_own_says(ratio: float, status: int, headers: Any, query: bytes) -> None:
-    slow = 0.0 if ratio == 0 else 2.0  # what is not sampled is kept for its end
+    slow = 0.0 if ratio == 0 else 2.0  # unsampled requests are kept as slow
     lazy, eager = Records(ratio=ratio, slow=slow), Records(ratio=ratio, slow=slow)
     listening = Listening()
     eager.provider.add_span_processor(listening)
     found = [await kept(records, answers(status), *headers, query_string=query) for records in (lazy, eager)]
-    # Where the caller keeps nothing, only its end can have a request kept.
+    # If the caller did not sample, a request is kept only for its outcome.
     wanted = not (ratio and headers and headers[0][1].endswith(b"0") and status in {200, 404})
     assert [len(spans) for spans in found] == [wanted, wanted]
     assert len(listening.begun) == wanted
@@ -211,7 +211,7 @@ async def test_threads_that_write_at_once_write_to_one_span() -> None:
 
 
 class Route:
-    """What the router notes."""
+    """A stub of the route that the router stores in the scope."""
 
     path = "/trips/{trip}"
 
@@ -229,7 +229,7 @@ async def test_a_name_that_the_application_gives_stays(given: str | None, name: 
 
 
 class Ending(SpanProcessor):
-    """One that looks at spans just before they end, as the SDK lets it."""
+    """A processor with the SDK's _on_ending hook."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
@@ -263,7 +263,7 @@ async def test_what_is_written_after_the_end_makes_no_second_span(ratio: float) 
         span = trace.get_current_span()
         assert isinstance(span, LazySpan)
         span.set_attribute("late", 1)
-        # Compared outside: what is raised here is a background task's error to the layer.
+        # Asserted outside: the layer would handle an AssertionError here as a background task's error.
         found.append((span.is_recording(), span.sdk()))
 
     await ask(records, app)

@@ -1,4 +1,4 @@
-"""Which libraries make spans below a request, and one span for a query under SQLAlchemy."""
+"""Instrumentation of libraries below a request; a query through SQLAlchemy has exactly one span."""
 
 import asyncio
 import os
@@ -38,8 +38,8 @@ def url(database_url: str) -> str:
 
 @pytest.fixture
 async def engine(spans: InMemorySpanExporter, url: str) -> AsyncIterator[AsyncEngine]:
-    """An engine whose connections are open, so that `spans` has those of the test's queries only."""
-    # By its module, after the fixture `spans` has instrumented it.
+    """Yield an engine with open connections, so that `spans` has only the spans of the test's queries."""
+    # Looked up in the module, because the fixture `spans` has replaced the function there.
     made = sqlalchemy_asyncio.create_async_engine(url, pool_size=5)
     await asyncio.gather(*(query(made, 0) for _ in range(5)))
     spans.clear()
@@ -53,7 +53,7 @@ async def query(engine: AsyncEngine, number: int) -> None:
 
 
 def statements(spans: Iterable[ReadableSpan]) -> Counter[tuple[str, str]]:
-    """Statements by the library that has made their span."""
+    """Count the spans by library and statement."""
     return Counter(
         (span.instrumentation_scope.name.rpartition(".")[2], str((span.attributes or {}).get("db.statement")))
         for span in spans

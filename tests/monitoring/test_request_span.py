@@ -1,4 +1,4 @@
-"""Which requests have a span, and its contents, by either maker of request spans (see traced.py)."""
+"""Sampling and contents of request spans, for both implementations of them (see traced.py)."""
 
 from types import SimpleNamespace
 
@@ -43,13 +43,13 @@ Pair = tuple[bytes, bytes]
 
 
 class Route:
-    """What the router notes."""
+    """A stub of the route that the router stores in the scope."""
 
     path = "/trips/{trip}"
 
 
 class Clock:
-    """Both clocks that the layer reads; they go on when a handler says so."""
+    """A fake of both clocks that the layer reads. Handlers advance it."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -78,7 +78,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 class Handler:
-    """Answers with `status` after `seconds`, or raises, and notes which span is current."""
+    """An application that responds with `status` after `seconds` or raises, and records the current span."""
 
     def __init__(self, clock: Clock, status: int, seconds: float, error: Exception | None = None) -> None:
         self.clock, self.status, self.seconds, self.error = clock, status, seconds, error
@@ -97,7 +97,7 @@ class Handler:
 
 
 def exemplars(registry: CollectorRegistry) -> list[dict[str, str]]:
-    """The labels of all exemplars."""
+    """Return the labels of all exemplars."""
     samples = [sample for family in registry.collect() for sample in family.samples]
     return [dict(sample.exemplar.labels) for sample in samples if sample.exemplar]
 

@@ -1,4 +1,4 @@
-"""Spans of a request across its dependencies, and what happens to them where the collector is away."""
+"""Spans of a request across its dependencies, and their export while the collector is unavailable."""
 
 import json
 import os
@@ -67,7 +67,7 @@ for _ in range(3):
 
 
 class Inner(SpanExporter):
-    """An exporter that does as it is told."""
+    """An exporter with a configurable result, which can be blocked."""
 
     def __init__(self, result: SpanExportResult | Exception = SpanExportResult.SUCCESS) -> None:
         self.result = result
@@ -91,7 +91,7 @@ class Inner(SpanExporter):
 
 
 class Collector(trace_service_pb2_grpc.TraceServiceServicer):
-    """An OTLP collector that keeps what it is sent."""
+    """An OTLP collector that stores the requests it receives."""
 
     def __init__(self) -> None:
         self.requests: list[Any] = []
@@ -103,14 +103,14 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
 
 @pytest.fixture(autouse=True)
 def _may_warn() -> Iterator[None]:
-    """No warning was given yet."""
+    """Reset the time of the next warning before and after each test."""
     exporters._next_warning[:] = bytes(8)
     yield
     exporters._next_warning[:] = bytes(8)
 
 
 def is_sampled(provider: TracerProvider, parent: TraceFlags | None = None) -> bool:
-    """Whether a span of `provider` under a remote parent with `parent` flags is sampled; no flags, no parent."""
+    """Return True if `provider` samples a span whose remote parent has the flags `parent`. None means no parent."""
     context = None
     if parent is not None:
         context = set_span_in_context(NonRecordingSpan(SpanContext(1, 2, is_remote=True, trace_flags=parent)))

@@ -1,4 +1,4 @@
-"""Log lines of real processes, on real pipes."""
+"""Log lines of real processes on real pipes."""
 
 import contextlib
 import fcntl
@@ -29,7 +29,7 @@ Start = Callable[..., "subprocess.Popen[bytes]"]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Yield a function that starts a Python process until the test's end, with pipes for streams not given."""
+    """Yield a function that starts a Python process, with pipes for the streams not given. Stop it after the test."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with contextlib.ExitStack() as ended:
 
@@ -45,13 +45,13 @@ def read_to_the_end(descriptor: int) -> bytes:
 
 
 def parsed(output: bytes) -> list[dict[str, Any]]:
-    """The lines of `output`, each of which is JSON."""
+    """Return the lines of `output`, parsed as JSON."""
     assert output.endswith(b"\n")
     return [json.loads(line) for line in output.splitlines()]
 
 
 class Pipe:
-    """A small pipe for a service's standard output, which is read from the moment `read` is called."""
+    """A small pipe for a service's standard output. Reading starts with `read`."""
 
     def __init__(self) -> None:
         self.read_end, self.write_end = os.pipe()
@@ -67,7 +67,7 @@ class Pipe:
         self._reader.start()
 
     def lines(self) -> list[dict[str, Any]]:
-        """Everything that was written, once every process that could write has ended."""
+        """Close the write end, wait until all other writers have exited, and return the parsed lines."""
         os.close(self.write_end)
         self.write_end = -1
         self._reader.join(PATIENCE)
@@ -141,7 +141,7 @@ def test_what_is_queued_at_the_end_is_written(start: Start, end: str, status: in
     assert process.stderr is not None
     assert process.stderr.readline() == b"logged\n", "nobody has read so far"
     if status < 0:
-        process.wait(PATIENCE)  # a reader that is quicker than the signal would get every line
+        process.wait(PATIENCE)  # reading before the signal arrives would drain every line
     output, _ = communicate(process, PATIENCE)
     assert process.returncode == status
     lines = parsed(output)
@@ -195,7 +195,7 @@ def test_a_service_whose_output_nobody_reads_goes_on_answering_and_ends(
     with service(tmp_path, pipe.write_end, **addresses) as running:
         for number in range(400):
             assert running.get("/health/live", headers={"X-Request-ID": f"stalled-{number}"}).status_code == 200
-        running.workers()[0].kill()  # the master has something to say, and must not stop at that
+        running.workers()[0].kill()  # makes the master log, which must not block it
         wait_for(lambda: running.total("baliblissed_worker_exits_total", reason="killed") == 1, "the account of it")
         assert running.answers("/health/ready")
         assert running.stop() == 0

@@ -1,4 +1,4 @@
-"""What the service counts of its requests."""
+"""Request metrics of the service."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Private values that must not come out of the collector, and where they are planted."""
+"""Private values that the collector must not export, and ordinary values that it must keep."""
 
 import hashlib
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from urllib.parse import quote, quote_plus
 
 @dataclass(frozen=True)
 class Canary:
-    """What is planted, and the part of it that is private."""
+    """A planted text and its private part."""
 
     name: str
     planted: str
     private: str
 
     def is_in(self, text: str) -> bool:
-        """Whether `text` has the private part, as it is or in the forms of URLs and of JSON inside JSON."""
+        """Return True if `text` contains the private part: plain, URL-encoded or escaped as JSON inside JSON."""
         forms = {self.private, quote(self.private), quote(self.private, safe=""), quote_plus(self.private)}
         return any(form in text for form in forms | {form.replace('"', '\\"') for form in forms})
 
@@ -23,7 +23,7 @@ def _whole(name: str, planted: str) -> Canary:
     return Canary(name, planted, planted)
 
 
-# What is known by its form, wherever it stands.
+# Recognized by form, in any place.
 CANARIES = [
     _whole("e-mail", "made.wirawan@example.com"),
     _whole("phone", "+62 812-3456-7890"),
@@ -33,10 +33,10 @@ CANARIES = [
     Canary("password", "password=ubud-sunrise-77", "ubud-sunrise-77"),
     Canary("bearer token", "Bearer 9f8e7d6c5b4a39281706", "9f8e7d6c5b4a39281706"),
 ]
-# What no form gives away: it must not be in places that are taken out as a whole.
+# Not recognizable by form: only checked where whole values are removed.
 WORDS = _whole("words", "my villa stands empty until friday")
 
-# What the application's own redaction knows as well.
+# Also recognized by the application's redaction.
 KNOWN_TO_THE_APPLICATION = [
     "wayan@example.com",
     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl",
@@ -44,7 +44,7 @@ KNOWN_TO_THE_APPLICATION = [
     "postgresql://bali:s3cret!x@db.example.com/bali",
     "sk-abcdefgh12345678",
 ]
-# Private values in the forms in which they are met.
+# Private values in common forms.
 FORMS = [
     *KNOWN_TO_THE_APPLICATION,
     "made%40example.com",
@@ -84,7 +84,7 @@ FORMS = [
     "NIK: 5171012509900001",
     "123-45-6789",
 ]
-# Addresses of clients, and what may be known of them.
+# Client addresses, and the form in which each may be exported.
 CLIENTS = {
     "203.0.113.7": "203.0.113.0/24",
     "203.0.113.0/24": "203.0.113.0/24",
@@ -93,7 +93,7 @@ CLIENTS = {
     "local": "local",
 }
 
-# Ordinary values, which nothing may touch.
+# Ordinary values, which must not be changed.
 HARMLESS = [
     "/api/v1/destinations/tanah-lot",
     "4bf92f3577b34da6a3ce929d0e0e4736",
@@ -113,9 +113,9 @@ HARMLESS = [
 
 
 def trace_id(seed: str, *, kept: bool, percentage: float) -> str:
-    """A trace id that a probabilistic policy of `percentage` keeps or not, always the same one for a `seed`.
+    """Return a trace id that a probabilistic policy of `percentage` keeps or drops, the same for equal seeds.
 
-    The policy compares FNV-1a of its salt and the id with the share: processor/tailsamplingprocessor in v0.145.
+    The policy compares the FNV-1a hash of salt and id with the percentage (tailsamplingprocessor v0.145).
     """
     assert 0 < percentage < 100, "a share that keeps some and drops some"
     number = 0

@@ -1,4 +1,4 @@
-"""The collector is killed, hangs, or never answers: under traffic and while the service ends."""
+"""The collector is killed, hangs or never responds, under traffic and during shutdown of the service."""
 
 import signal
 import socket
@@ -20,8 +20,8 @@ from tests.telemetry.collector import gateway
 from tests.telemetry.traffic import CATALOGUE, CHAT, QUESTION, WORKERS
 
 ANSWERS = 150
-# An export may take longer than any client here waits, and a full queue is a few requests away: a request that
-# waited for either would not be answered.
+# The export timeout exceeds every client timeout here, and the queue fills after a few requests: a request that
+# blocked on either would time out.
 EAGER = {
     "OTEL_TRACES_SAMPLER_ARG": "1",
     "OTEL_EXPORTER_OTLP_TIMEOUT": "60",
@@ -34,7 +34,7 @@ EAGER = {
 
 @dataclass
 class Away:
-    """Where a collector is, how it goes away, and whether it is still there to answer."""
+    """A collector that can become unavailable: its endpoint, a function that stops it, and one that checks it."""
 
     endpoint: str
     go: Callable[[], object]
@@ -43,7 +43,7 @@ class Away:
 
 @contextmanager
 def collector(how: str, program: Path, directory: Path) -> Iterator[Away]:
-    """A collector that can go away in the way that `how` says; a black hole never was there."""
+    """Yield a collector that can be killed or suspended, as `how` selects. A black hole never responds."""
     if how == "black hole":
         with socket.create_server(("127.0.0.1", 0)) as listener:
             yield Away(f"http://127.0.0.1:{listener.getsockname()[1]}", lambda: None, lambda: False)
@@ -57,7 +57,7 @@ def collector(how: str, program: Path, directory: Path) -> Iterator[Away]:
 
 @dataclass
 class Outage:
-    """What happened while the collector was away."""
+    """Statuses, dropped spans and exit of the service in an outage of the collector."""
 
     before: Counter[int]
     during: Counter[int]
@@ -74,7 +74,7 @@ def outage(
     lasting_addresses: dict[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Outage:
-    """Traffic, a collector that goes away, more traffic, and the service's end."""
+    """Send traffic, stop the collector, send more traffic, stop the service; return the observations."""
     directory = tmp_path_factory.mktemp("outage")
     with collector(request.param, program, directory / "gateway") as away:
         environment = {**lasting_addresses, **EAGER, "OTEL_EXPORTER_OTLP_ENDPOINT": away.endpoint}
@@ -98,7 +98,7 @@ def test_requests_are_answered_as_before(outage: Outage) -> None:
 
 def test_the_service_ends_by_itself_inside_its_time(outage: Outage) -> None:
     assert outage.exit_status == 0
-    # Had a worker outstayed GRACEFUL_TIMEOUT, the master would have killed it.
+    # A worker that exceeds GRACEFUL_TIMEOUT is killed, and not counted as stopped.
     assert outage.stopped == WORKERS
     assert "Traceback" not in outage.output
 

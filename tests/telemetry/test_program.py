@@ -1,4 +1,4 @@
-"""Where the collector's program comes from, and what happens where it comes from nowhere."""
+"""Lookup of the collector program, and the skip or failure if there is none."""
 
 import shutil
 from pathlib import Path
@@ -43,7 +43,7 @@ FAILS = "#!/bin/sh\necho 'no route to host' >&2\nexit 1\n"
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A PATH with the tools of the script and nothing else; the directory in which a test puts programs."""
+    """Set PATH to a directory with only the tools of the script, and return that directory."""
     directory = tmp_path / "bin"
     directory.mkdir()
     for tool in TOOLS:
@@ -57,7 +57,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def put(path: Path, text: str) -> Path:
-    """An executable file."""
+    """Write an executable file and return its path."""
     path.write_text(text)
     path.chmod(0o755)
     return path

@@ -1,4 +1,4 @@
-"""Which traces leave: errors, slow ones, a share of the rest; and the metrics that count them all."""
+"""Tail sampling keeps errors, slow traces and a share of the rest; span metrics count all spans."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""Signal by source: what one request leaves behind in spans, log and metrics, and that each leads to the same trace."""
+"""Signals by source: spans, log lines and metrics of one request, all correlated with the same trace."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from app.settings import Settings
 from tests.telemetry import otlp
 from tests.telemetry.traffic import CHAT, SERVER_ERROR, WORKERS, Observed
 
-# The service's own names for it, in either of the two conventions that instrumentations speak.
+# Attribute names, in the new and the old semantic conventions.
 METHOD = "http.request.method|http.method"
 STATUS = "http.response.status_code|http.status_code"
 PATH = "url.path|http.target"
@@ -20,7 +20,7 @@ ANY = object()
 
 
 class Row(NamedTuple):
-    """Where to look for what `source` left behind, and what is found there by the names of the columns."""
+    """The expected `columns` of `source` in one signal. One record that `look` returns must have them all."""
 
     signal: str
     source: str
@@ -29,7 +29,7 @@ class Row(NamedTuple):
 
 
 def request_span(seen: Observed) -> otlp.Span:
-    """The span of the slow request."""
+    """Return the server span of the slow request."""
     (found,) = [span for span in seen.trace(seen.slow) if span.kind == otlp.SERVER]
     return found
 
@@ -51,7 +51,7 @@ def _spans(seen: Observed) -> list[Mapping[str, Any]]:
 
 
 def _ancestor(span: otlp.Span, trace: list[otlp.Span]) -> otlp.Span:
-    """The topmost span above `span` that the trace has."""
+    """Return the topmost ancestor of `span` in the trace."""
     above = {other.span_id: other for other in trace}
     while span.parent_id in above:
         span = above[span.parent_id]
@@ -127,7 +127,7 @@ def test_each_signal_of_each_source_leads_to_the_one_trace(observed: Observed, r
 
 
 def _holds(found: Mapping[str, Any], names: str, wanted: Any) -> bool:
-    """Whether one of the alternative `names` is there with the `wanted` value."""
+    """Return True if one of the alternative `names` (separated by |) has the `wanted` value."""
     values = [found[name] for name in names.split("|") if name in found]
     return any(wanted is ANY or value == wanted for value in values)
 

@@ -1,4 +1,4 @@
-"""A key that is listed by mistake is still masked, by its name."""
+"""The collector masks the value of a sensitive key by its name, even if all keys are allowed."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ KEYS = [
 
 @pytest.fixture(scope="module")
 def open_list(program: Path, tmp_path_factory: pytest.TempPathFactory) -> list[otlp.Span]:
-    """What leaves a collector whose list of keys is open."""
+    """Return the spans that a collector with `allow_all_keys` exports."""
     directory = tmp_path_factory.mktemp("walls")
     mistake = directory / "mistake.yaml"
     mistake.write_text("processors: {redaction: {allow_all_keys: true}}")

@@ -1,4 +1,4 @@
-"""What is asked of the service and of the collector in the one run that the tests of this directory look at."""
+"""Requests and spans sent in the single run that the tests in this directory share."""
 
 import json
 import os
@@ -29,11 +29,11 @@ ASKED_WITH = ("path", "query", "headers", "body", "prompt")
 
 @dataclass
 class Observed:
-    """What was asked, and what came of it. Spans are those that left the collector, but for `received`."""
+    """Observations of the run. Spans are those that the collector exported, except `received`."""
 
     slow: str = ""
     left_in_time: bool = False
-    """Whether the slow trace left while the collector ran; at its end it sends whatever it holds."""
+    """True if the slow trace was exported while the collector ran. On exit it flushes all pending traces."""
     exposition: str = ""
     exit_status: int | None = None
     logs: list[dict[str, Any]] = field(default_factory=list)
@@ -42,21 +42,21 @@ class Observed:
     received: list[otlp.Span] = field(default_factory=list)
     calls: list[tuple[dict[str, Any], float]] = field(default_factory=list)
     besides: str = ""
-    """Whatever else was written: metrics, and the collectors' own logs."""
+    """All other output: metrics and the logs of the collectors."""
 
     def trace(self, wanted: str) -> list[otlp.Span]:
-        """The spans of one trace that left."""
+        """Return the exported spans of one trace."""
         return [span for span in self.spans if span.trace_id == wanted]
 
     def line(self, request_id: str) -> dict[str, Any]:
-        """The access-log line of a request."""
+        """Return the access log line of a request."""
         (found,) = [line for line in self.logs if line.get("request_id") == request_id and line["logger"] == "access"]
         return found
 
 
 @cache
 def share() -> float:
-    """The percentage of ordinary traces that the shipped configuration keeps."""
+    """Return the percentage of ordinary traces that the shipped configuration keeps."""
     policies = yaml.safe_load(SHIPPED.read_text())["processors"]["tail_sampling"]["policies"]
     (found,) = [policy["probabilistic"]["sampling_percentage"] for policy in policies if "probabilistic" in policy]
     return float(found)
@@ -64,13 +64,13 @@ def share() -> float:
 
 @cache
 def kept_id(seed: str) -> str:
-    """A trace id within the share."""
+    """Return a trace id that the shipped configuration keeps."""
     return trace_id(seed, kept=True, percentage=share())
 
 
 @cache
 def dropped_id(seed: str) -> str:
-    """A trace id outside the share."""
+    """Return a trace id that the shipped configuration drops."""
     return trace_id(seed, kept=False, percentage=share())
 
 
@@ -79,9 +79,9 @@ def _traced(wanted: str) -> dict[str, str]:
 
 
 def ask(service: Service, ai: FakeAI, seen: Observed) -> None:
-    """Slow, ordinary, private and failing requests; the failing ones last, since they open the circuit."""
+    """Send slow, ordinary, private and failing requests; the failing ones last, because they open the circuit."""
     with httpx.Client(base_url=service.url, timeout=30) as client:
-        # Redis learns the scripts; that it did not know them is an error in the first trace.
+        # Warm-up: the first request has error spans because its scripts are not loaded in Redis yet.
         client.post(CHAT, json=QUESTION).raise_for_status()
         ai.delay = 2.1
         assert client.post(CHAT, json=QUESTION, headers={"X-Request-ID": "slow"}).status_code == httpx.codes.OK
@@ -99,14 +99,14 @@ def ask(service: Service, ai: FakeAI, seen: Observed) -> None:
 
 
 def _fail(service: Service) -> set[int]:
-    """One more request that fails, on a connection of its own; the workers that such requests have met so far."""
+    """Send one failing request on a new connection; return the workers that have served such requests so far."""
     assert plain.post(service.url + CHAT, json=QUESTION, timeout=30).is_server_error
     failed = [line for line in log_lines(service) if line.get("route") == CHAT and line["status"] >= SERVER_ERROR]
     return {line["worker"] for line in failed}
 
 
 def log_lines(service: Service) -> list[dict[str, Any]]:
-    """The whole lines of the service's log."""
+    """Return the complete lines of the service's log."""
     return [json.loads(line) for line in service.output.splitlines(keepends=True) if line.endswith("\n")]
 
 
@@ -128,7 +128,7 @@ def _ask_with(client: httpx.Client, canary: Canary, place: str) -> None:
 
 
 def dirty_spans() -> Iterator[Any]:
-    """Every private value at every place, ordinary values, and traces that are only slow, quick, or at the limit."""
+    """Yield spans with every private value in every place, ordinary values, and traces around the latency limit."""
     for name, place in {**dirty.SEARCHED, **dirty.REMOVED, **dirty.OUT_OF_REACH}.items():
         for canary in [*CANARIES, WORDS]:
             yield dirty.span(kept_id(f"{canary.name} as {name}"), place, canary.planted)
@@ -142,7 +142,7 @@ def dirty_spans() -> Iterator[Any]:
 
 
 def collect(seen: Observed, gateway: Collector, store: Collector) -> None:
-    """Wait until every span was counted and the slow trace has left, end both collectors, and read what they wrote."""
+    """Wait until all spans are counted and the slow trace is exported, stop both collectors, and read their output."""
     received, metrics = gateway.directory / "received.json", store.directory / "metrics.json"
     traces = store.directory / "traces.json"
     read: list[int] = []
@@ -155,7 +155,7 @@ def collect(seen: Observed, gateway: Collector, store: Collector) -> None:
         seen.calls = otlp.latest_sums(metrics, "traces.span.metrics.calls")
         return sum(count for _, count in seen.calls) >= len(otlp.spans(received)) > 0
 
-    with suppress(AssertionError):  # a test of its own says so, beside all the others
+    with suppress(AssertionError):  # reported by a separate test
         wait_for(counted, "the count of all spans", 45.0)
     with suppress(AssertionError):
         wait_for(lambda: seen.slow in traces.read_text(), "the slow trace", 20.0)

@@ -1,4 +1,4 @@
-"""Which of a package's libraries it depends on by their internals, read from its syntax trees."""
+"""Static analysis of a package: the libraries whose internals it uses."""
 
 import ast
 import sys
@@ -8,22 +8,22 @@ from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
-# A namedtuple's, and public in spite of their form.
+# Public members of namedtuple, despite the underscore.
 PUBLIC = {"_replace", "_asdict", "_fields"}
-# Internals of objects that another library hands over: their own library is imported nowhere.
+# Internals of objects passed in by another library; the module does not import the one that defines them.
 HANDED_OVER = {"instance._connection": "asyncpg"}
 
 
 @dataclass
 class Uses:
-    """Distributions that one module imports, and expressions in it that reach into another object's internals."""
+    """Distributions that a module imports, and its expressions that access another object's internals."""
 
     libraries: set[str] = field(default_factory=set)
     internals: set[str] = field(default_factory=set)
 
 
 def uses(module: Path) -> Uses:
-    """Return what `module` imports and reaches into. Private names that the module defines itself are its own."""
+    """Return the uses of `module`. Private names that the module itself defines are ignored."""
     tree = ast.parse(module.read_text())
     own = set(_defined(tree))
     found = Uses()
@@ -52,7 +52,7 @@ def _distributions(name: str) -> list[str]:
     top = name.partition(".")[0]
     if top in sys.stdlib_module_names:
         return []
-    if top == "opentelemetry":  # a namespace that many distributions share
+    if top == "opentelemetry":  # a namespace shared by many distributions
         words = name.split(".")
         return ["opentelemetry-" + {"sdk": "sdk", "exporter": "exporter-otlp-proto-grpc"}.get(words[1], "api")]
     return [distribution.lower().replace("_", "-") for distribution in _providers()[top]]

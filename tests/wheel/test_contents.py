@@ -1,4 +1,4 @@
-"""What the wheel holds and says of itself."""
+"""Files and metadata of the wheel."""
 
 import email
 import tomllib

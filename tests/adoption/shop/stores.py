@@ -1,4 +1,4 @@
-"""Connections of one worker: SQLAlchemy on PostgreSQL, Redis, and an HTTP client of the warehouse."""
+"""Connections of one worker: SQLAlchemy on PostgreSQL, Redis, and an HTTP client for the warehouse."""
 
 import os
 from collections.abc import AsyncIterator
@@ -13,11 +13,11 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class Base(DeclarativeBase):
-    """Tables of the shop."""
+    """Declarative base of the shop's tables."""
 
 
 class Article(Base):
-    """What is sold."""
+    """An article with its price."""
 
     __tablename__ = "articles"
     name: Mapped[str] = mapped_column(String(40), primary_key=True)
@@ -26,7 +26,7 @@ class Article(Base):
 
 @asynccontextmanager
 async def stores(app: FastAPI) -> AsyncIterator[None]:
-    """Open them with the application, and close them with it."""
+    """Open the connections at startup and close them at shutdown."""
     engine = create_async_engine(os.environ["SHOP_DATABASE_URL"], pool_size=2)
     app.state.sessions = async_sessionmaker(engine, expire_on_commit=False)
     app.state.redis = Redis.from_url(os.environ["SHOP_REDIS_URL"])
@@ -40,6 +40,6 @@ async def stores(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def price_of(session: AsyncSession, name: str) -> float | None:
-    """Return the price of an article, None if the shop has no such article."""
+    """Return the price of an article, or None if the shop does not sell it."""
     found = await session.scalar(select(Article.price).where(Article.name == name))
     return None if found is None else float(found)

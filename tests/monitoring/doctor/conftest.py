@@ -1,4 +1,4 @@
-"""A project of somebody who uses the package, and the doctor's command on it in a process of its own."""
+"""A project that uses the package, and the doctor command run on it in a subprocess."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from app.monitoring import observability
 from tests.monitoring.multiprocess import simulated
 from tests.monitoring.multiprocess.simulated import Scene
 
-# The repository, or what holds these tests where only the package is installed.
+# The repository root, or the directory of these tests if only the package is installed.
 ROOT = Path(__file__).resolve().parents[3]
 DIRECTORY = Path(str(observability.__file__)).parent
 PLAIN = "from fastapi import FastAPI\napp = FastAPI()\n"
@@ -22,14 +22,14 @@ PLAIN = "from fastapi import FastAPI\napp = FastAPI()\n"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the command printed, and its exit status."""
+    """Exit status and output of the command."""
 
     status: int
     lines: list[str]
     errors: str
 
     def only(self, code: str) -> str:
-        """Return the line of the one finding there is."""
+        """Return the only output line, whose finding must have this code."""
         (line,) = self.lines
         assert line.split(": ")[0].split()[1] == code, self.lines
         return line
@@ -37,12 +37,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Project:
-    """Files in a directory that the command is run in."""
+    """A directory of files in which the command is run."""
 
     path: Path
 
     def write(self, name: str, text: str) -> None:
-        """Write a file, and make the packages above it."""
+        """Write a file and create its parent directories."""
         file = self.path / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(textwrap.dedent(text))
@@ -54,12 +54,12 @@ class Project:
         root: Path = ROOT,
         environ: Mapping[str, str] | None = None,
     ) -> Outcome:
-        """Run `python -m <package> ...` with tracing switched off, unless `environ` says otherwise."""
+        """Run `python -m <package> ...`. Tracing is disabled unless `environ` enables it."""
         finished = subprocess.run(
             [sys.executable, "-W", "error", "-m", package, *arguments],
             cwd=self.path,
             env={
-                **os.environ,  # the settings of the shell are out of it by now
+                **os.environ,  # already without the settings of the shell
                 "PYTHONPATH": str(root),
                 "PYTHONDONTWRITEBYTECODE": "1",
                 "TMPDIR": str(self.path / "scratch"),
@@ -79,14 +79,14 @@ Doctor = Callable[..., Outcome]
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    """An empty project."""
+    """Return an empty project."""
     (tmp_path / "scratch").mkdir()
     return Project(tmp_path)
 
 
 @pytest.fixture
 def doctor(project: Project) -> Doctor:
-    """`doctor(source, **environ)` examines the application `app` of a module with that source."""
+    """Return `doctor(source, **environ)`, which runs the command on `app` of a module with that source."""
 
     def examine(source: str = PLAIN, **environ: str) -> Outcome:
         project.write("shop.py", source)
@@ -97,6 +97,6 @@ def doctor(project: Project) -> Doctor:
 
 @pytest.fixture
 def scene() -> Iterator[Scene]:
-    """A metrics directory that this process counts in."""
+    """Yield a metrics directory that this process writes to."""
     with simulated.scene() as made:
         yield made

@@ -1,4 +1,4 @@
-"""The corpus, the surroundings in which each of its values is tried, and what counts as a leak."""
+"""The corpus of private values, the contexts in which each is tested, and the check for leaks."""
 
 import json
 import re
@@ -12,28 +12,28 @@ import yaml
 HERE = Path(__file__).parent
 _MARKED = re.compile("«([^»]*)»")
 _NO_SIGN = re.compile(r"[\W_]+")
-# So many letters and digits of a secret in a row are a leak.
+# Number of consecutive letters and digits of a secret that count as a leak.
 TELLING = 6
 
 
 def load(name: str) -> list[str]:
-    """The values of a file of the corpus, of all its groups."""
+    """Return the values of all groups in a corpus file."""
     groups: dict[str, list[str]] = yaml.load((HERE / f"{name}.yaml").read_text(), yaml.BaseLoader)  # noqa: S506 -- everything is text
     return [value for group in groups.values() for value in group]
 
 
 def without_marks(entry: str) -> str:
-    """The value itself."""
+    """Return the entry without its « » marks."""
     return entry.replace("«", "").replace("»", "")
 
 
 def secrets(entry: str) -> list[str]:
-    """What of an entry is private: the marked parts, or all of it."""
+    """Return the private parts of an entry: the marked ones, or the whole entry."""
     return _MARKED.findall(entry) or [entry]
 
 
 def raised(value: str) -> str:
-    """The traceback of an error that quotes `value`."""
+    """Return the traceback of an error whose message is `value`."""
 
     def fail() -> None:
         raise ValueError(value)
@@ -46,7 +46,7 @@ def raised(value: str) -> str:
     return text
 
 
-# Each with a way to find the value again where it was left as it is.
+# Each context, with the form of the value to search for if it was not redacted.
 SURROUNDINGS: dict[str, tuple[Callable[[str], str], Callable[[str], str]]] = {
     "alone": (str, str),
     "sentence": (lambda value: f"They wrote that {value} is theirs.", str),
@@ -60,12 +60,12 @@ SURROUNDINGS: dict[str, tuple[Callable[[str], str], Callable[[str], str]]] = {
 
 
 def squashed(text: str) -> str:
-    """Letters and digits of `text` alone, in lower case."""
+    """Return only the letters and digits of `text`, in lower case."""
     return _NO_SIGN.sub("", text).lower()
 
 
 def leaks(secret: str, output: str) -> bool:
-    """Whether a telling part of `secret` is still in `output`."""
+    """Return True if `output` contains TELLING consecutive letters and digits of `secret`, or all of a shorter one."""
     wanted = squashed(unquote(secret))
     found = squashed(unquote(unquote(output)))
     size = min(TELLING, len(wanted))

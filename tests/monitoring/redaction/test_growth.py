@@ -1,6 +1,6 @@
-"""Time in proportion to the length, whatever the text: shown by how patterns are built and by counting what they read.
+"""Redaction takes linear time for any text: checked by the structure of patterns and the characters they read.
 
-No clock is asked. `loadtest/benchmarks/redaction.py` measures.
+No test measures time; `loadtest/benchmarks/redaction.py` does.
 """
 
 import importlib
@@ -43,7 +43,7 @@ def hostile(piece: str, length: int, around: tuple[str, str] = ("", "")) -> str:
 
 
 def patterns() -> Iterator[tuple[str, Any, re.Pattern[str]]]:
-    """The patterns of modules, and those that are made of packs."""
+    """Yield the patterns of the modules and those compiled from packs, with name and owner."""
     for module in MODULES:
         for name, value in vars(module).items():
             if isinstance(value, re.Pattern):
@@ -57,7 +57,7 @@ def patterns() -> Iterator[tuple[str, Any, re.Pattern[str]]]:
 
 
 def repetitions(tree: Any, *, last: bool, inside: int) -> Iterator[tuple[str, int, bool, int]]:
-    """Kind, upper bound, whether nothing may follow, and the bounds around it multiplied, of each repetition."""
+    """Yield kind, upper bound, is-last flag and product of the enclosing bounds of each repetition."""
     items = list(tree)
     for number, (operation, argument) in enumerate(items):
         is_last = last and number == len(items) - 1
@@ -71,7 +71,7 @@ def repetitions(tree: Any, *, last: bool, inside: int) -> Iterator[tuple[str, in
             for branch in argument[1]:
                 yield from repetitions(branch, last=is_last, inside=inside)
         elif kind == "ATOMIC_GROUP" and [str(one) for one, _ in argument] == ["MAX_REPEAT"]:
-            # It says what a possessive repetition says, which Python misreads before 3.11.5 where a group repeats.
+            # Equivalent to a possessive repetition, which Python before 3.11.5 handles incorrectly for groups.
             _, most, body = argument[0][1]
             yield "POSSESSIVE_REPEAT", int(most), is_last, inside
             yield from repetitions(body, last=False, inside=inside)
@@ -84,7 +84,7 @@ def repetitions(tree: Any, *, last: bool, inside: int) -> Iterator[tuple[str, in
     ("name", "module", "pattern"), list(patterns()), ids=lambda value: value if isinstance(value, str) else ""
 )
 def test_no_pattern_can_go_back_over_a_text_of_any_length(name: str, module: Any, pattern: re.Pattern[str]) -> None:
-    """What may repeat without end is possessive, or nothing comes behind it that could fail; other bounds are small."""
+    """Unbounded repetitions are possessive or at the end of the pattern; all other bounds are small."""
     tree = re._parser.parse(pattern.pattern, pattern.flags)  # type: ignore[attr-defined]
     for kind, most, is_last, inside in repetitions(tree, last=True, inside=1):
         if most >= UNBOUNDED:
@@ -98,13 +98,13 @@ def test_no_pattern_can_go_back_over_a_text_of_any_length(name: str, module: Any
     ("name", "module", "pattern"), list(patterns()), ids=lambda value: value if isinstance(value, str) else ""
 )
 def test_no_group_repeats_possessively(name: str, module: Any, pattern: re.Pattern[str]) -> None:
-    """Before 3.11.5 (Debian 12 has 3.11.2) Python keeps what the last, failing turn of such a group has read."""
+    """Before 3.11.5 (Debian 12 has 3.11.2) Python keeps the text of the last, failed iteration of such a group."""
     tree = re._parser.parse(pattern.pattern, pattern.flags)  # type: ignore[attr-defined]
     assert "POSSESSIVE_REPEAT" not in set(groups(tree)), f"{module}: {name}: want (?>(?:...)*)"
 
 
 def groups(tree: Any) -> Iterator[str]:
-    """The kinds of repetition that repeat more than one character at a time."""
+    """Yield the kind of each repetition of more than a single character."""
     for operation, argument in tree:
         kind = str(operation)
         if kind in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
@@ -120,7 +120,7 @@ def groups(tree: Any) -> Iterator[str]:
 
 
 class Counting:
-    """A pattern that counts the characters it is led over."""
+    """A pattern that counts the characters it reads."""
 
     def __init__(self, pattern: re.Pattern[str], tally: list[int]) -> None:
         self._pattern, self._tally = pattern, tally
@@ -160,7 +160,7 @@ class Counting:
 
 @pytest.fixture
 def tally(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many characters patterns were led over."""
+    """Replace all patterns by counting ones; return a list whose only item is the number of characters read."""
     counted = [0]
     for name, module, pattern in patterns():
         monkeypatch.setattr(module, name, Counting(pattern, counted))
@@ -185,7 +185,7 @@ def test_four_times_the_text_is_read_four_times_as_often(piece: str, tally: list
 
 @pytest.mark.parametrize("piece", HOSTILE)
 def test_a_text_that_is_a_hundred_times_too_long_comes_to_an_end(piece: str) -> None:
-    """Nothing here is cut: a pattern that went back over its text would be at it for hours."""
+    """The text is not truncated here: a pattern that backtracks would take hours."""
     text = hostile(piece, 60_000)
     assert escape(scrub(text), one_line=True).isprintable() or "\t" in text or "\u00a0" in text
 

@@ -1,4 +1,4 @@
-"""What a field's name says, in every spelling."""
+"""Redaction by field name, in every spelling."""
 
 from itertools import product
 from typing import Any
@@ -70,7 +70,7 @@ def test_an_answer_to_a_question_is_kept(key: str) -> None:
 
 
 WORDS = ("{}: {}", "{}={}", "{} = '{}'")
-# Names in quotes have no blanks.
+# Quoted names contain no spaces.
 QUOTED = ('"{}": "{}"', "('{}', '{}')", "<{}>{}</>", '\\"{}\\":\\"{}\\"')
 
 

@@ -1,4 +1,4 @@
-"""Packs and added names: what they redact, where, and that nothing of one configuration is left in the next."""
+"""Redaction by packs and additional names; a new configuration replaces the previous one completely."""
 
 import json
 import sys
@@ -28,7 +28,7 @@ NIK, NPWP, CARD = "5171012304900003", "01.234.567.8-901.000", "4111111111111111"
 
 
 def is_cpf(digits: str) -> bool:
-    """Whether the last two of eleven digits are the check digits of a Brazilian taxpayer's number."""
+    """Return True if the eleven digits of a CPF, the Brazilian taxpayer number, have valid check digits."""
     first = sum(int(digit) * (10 - place) for place, digit in enumerate(digits[:9])) * 10 % 11 % 10
     second = sum(int(digit) * (11 - place) for place, digit in enumerate(digits[:10])) * 10 % 11 % 10
     return digits[9:] == f"{first}{second}"

@@ -1,4 +1,4 @@
-"""Whatever stands around them, made-up e-mails, phones, cards and NIK are gone; ids, times and numbers stay."""
+"""Generated e-mails, phones, cards and NIKs are redacted in any context; ids, times and numbers are kept."""
 
 import string
 from datetime import datetime, timedelta, timezone
@@ -68,7 +68,7 @@ def cards(draw: st.DrawFn) -> str:
 
 @st.composite
 def niks(draw: st.DrawFn) -> str:
-    # Of Sumatra's south, 16 to 18, only what is called a NIK is taken for one: microseconds look the same.
+    # Without 16 to 18 (southern Sumatra): these look like microseconds and are redacted only if labelled as a NIK.
     province = draw(st.sampled_from([11, 31, 32, 33, 34, 35, 36, 51, 52, 53, 61, 64, 71, 73, 81, 91, 94]))
     regency = draw(st.integers(1, 30) | st.integers(71, 79))
     day = draw(st.integers(1, 31)) + draw(st.sampled_from([0, 40]))

@@ -1,4 +1,4 @@
-"""Whatever an event or a span holds: copied within bounds, in types that fit, and nothing raises."""
+"""Redaction of any object in an event or span: it returns a bounded copy of serializable types and never raises."""
 
 import dataclasses
 import time
@@ -48,7 +48,7 @@ class Colour(Enum):
 
 
 class Attrs:
-    """As attrs makes it."""
+    """An object with the fields of an attrs class."""
 
     Attribute = namedtuple("Attribute", "name")  # noqa: PYI024
     __attrs_attrs__ = (Attribute("password"), Attribute("note"), Attribute("missing"))
@@ -58,7 +58,7 @@ class Attrs:
 
 
 class Struct:
-    """As msgspec makes it."""
+    """An object with the fields of a msgspec.Struct."""
 
     __struct_fields__ = ("password", "note")
 
@@ -114,7 +114,7 @@ def test_a_generator_is_not_used_up() -> None:
 
 
 class Hostile(Mapping[str, int]):
-    """A mapping that fails when it is read."""
+    """A mapping whose items raise an error when read."""
 
     def __getitem__(self, key: str) -> int:
         raise RuntimeError(MAIL)
@@ -127,14 +127,14 @@ class Hostile(Mapping[str, int]):
 
 
 class Endless:
-    """An object whose text is no text."""
+    """An object whose __str__ recurses without end."""
 
     def __str__(self) -> str:
         return self.__str__()
 
 
 class Wrong:
-    """An object whose fields are none."""
+    """An object with an invalid __dataclass_fields__."""
 
     __dataclass_fields__ = 7
 
@@ -156,7 +156,7 @@ def test_structures_that_hold_themselves_end() -> None:
     assert MAIL not in clean
     assert REDACTED in clean
     assert "[cut" in clean
-    assert time.process_time() - started < 60  # an end at all: without bounds this is 50 to the power of 8
+    assert time.process_time() - started < 60  # without bounds there are 50 to the power of 8 items
 
 
 def test_wide_structures_are_cut_and_say_so() -> None:

@@ -1,4 +1,4 @@
-"""What a DSN leads to: a server on loopback that keeps the events it is sent."""
+"""A stub of Sentry: a loopback server that stores the events sent to its DSN."""
 
 import gzip
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Receiver(ThreadingHTTPServer):
-    """Takes what a DSN's owner would take, and keeps the events."""
+    """A server that accepts Sentry envelopes and stores their events."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Envelope)
@@ -22,7 +22,7 @@ class Receiver(ThreadingHTTPServer):
 
 
 class Envelope(BaseHTTPRequestHandler):
-    """One envelope: a line of headers, then a line of headers and one of content for each item."""
+    """Handler of one envelope: a header line, then a header line and a content line for each item."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
@@ -37,7 +37,7 @@ class Envelope(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_arguments: Any) -> None:
-        """Say nothing on standard error."""
+        """Do not log to standard error."""
 
 
 @contextmanager

@@ -22,6 +22,7 @@ HELPERS = (
     "tests/__init__.py",
     "tests/fixtures.py",
     "tests/processes.py",
+    "tests/plain_http.py",
     "tests/middleware/__init__.py",
     "tests/middleware/applications.py",
     "tests/middleware/wire.py",

@@ -32,16 +32,13 @@ COVERAGE_OF_PROGRAMS = "COVERAGE_PROCESS_CONFIG"
 # The tests whose programs are measured too: together they run what no test runs in its own process. Measuring takes
 # half as much CPU time again, most of it at the start of a program.
 MEASURED = {
-    "monitoring/doctor/test_applications.py",
     "monitoring/doctor/test_command.py",
     "monitoring/doctor/test_start.py",
-    "monitoring/doctor/test_start_without_gunicorn.py",
     "monitoring/multiprocess/test_companion.py",
     "monitoring/multiprocess/test_exporter.py",
     "monitoring/test_log_hooks.py",
     "monitoring/test_log_loguru.py",
     "process/test_exits.py",
-    "process/test_start.py",
     "process/test_standalone.py",
     "test_embedded.py",
 }

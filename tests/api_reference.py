@@ -36,7 +36,7 @@ MEANINGS = {
     "max_requests": "Requests after which a worker is replaced; 0 is never.",
     "max_requests_jitter": "Random extra requests, so that workers are not replaced together.",
     "graceful_timeout": "Seconds that a stopping worker has to finish.",
-    "worker_timeout": "Seconds without a heartbeat after which a worker is killed.",
+    "worker_timeout": "Seconds without a heartbeat after which a worker is killed; its boot counts as one.",
     "max_series": "Label sets that a metric may have before new ones go to the overflow series.",
     "log_level": "The lowest level, then those of single loggers: `INFO,app.cache=DEBUG`.",
     "tracing_disabled": "True switches tracing off.",

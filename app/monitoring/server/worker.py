@@ -1,8 +1,8 @@
 """The gunicorn worker: uvicorn_worker with fixes for shutdown and recycling.
 
 uvicorn_worker does not pass graceful_timeout to uvicorn, stops its heartbeat while draining, ignores SIGQUIT, is
-terminated by the SIGTERM that it should handle (so no exit hook runs), loses signals that arrive before it serves, and
-keeps serving after its master has been killed.
+terminated by the SIGTERM that it should handle (so no exit hook runs), loses signals that arrive before it serves, is
+never replaced if it hangs while it boots, and keeps serving after its master has been killed.
 """
 
 import _thread
@@ -98,6 +98,9 @@ class Worker(UvicornWorker):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # gunicorn 27 takes the file's time of creation, by another clock, for a heartbeat in the far future: without
+        # this a worker that hangs while it boots would never be replaced.
+        self.tmp.notify()
         _Fork.of_worker = True
         self._leaving = False
         self._serving = False

@@ -140,6 +140,28 @@ def test_uvicorns_workers_count_exactly_through_a_kill_and_leave_cleanly(
     assert "Application shutdown complete." in {record["event"] for record in one.records()}
 
 
+def test_a_step_of_the_system_clock_keeps_the_totals(tmp_path: Path, environment: dict[str, str]) -> None:
+    stepped = tmp_path / "stepped"
+    # The time of day at which a process has started is computed from the clock, so it moves with the clock.
+    (tmp_path / "shop" / "main.py").write_text(
+        f"""
+import pathlib
+import psutil
+
+if pathlib.Path({str(stepped)!r}).exists():
+    create_time = psutil.Process.create_time
+    psutil.Process.create_time = lambda process: create_time(process) + 3600
+{APPLICATION}"""
+    )
+    with sidecar(environment) as metrics, started(tmp_path, environment, UVICORN) as one:
+        wait_for(one.get, "the application")
+        stepped.touch()
+        for number in one.workers():
+            psutil.Process(int(str(number))).kill()
+        wait_for(lambda: len(one.workers()) == 4, "successors of both workers")
+        assert total(plain.get(metrics, timeout=10).text, "shop_orders_total") == 1
+
+
 def test_a_second_start_begins_at_zero_and_a_second_service_is_refused(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:

@@ -5,15 +5,12 @@ Later workers find the claim and leave the existing totals.
 """
 
 import fcntl
-import multiprocessing
 import os
 import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
-
-import psutil
 
 from .. import doctor, logging, tracing
 from ..companion import close_in_children
@@ -25,6 +22,7 @@ from ..multiprocess import slots
 from ..multiprocess.directory import DirectoryError, claim
 from ..options import Options, OptionsError
 from ..traces.environment import check_options
+from . import manager
 from .uvicorn_command import configured_workers, situation
 
 OWNER, OWNER_LOCK, NOTES = "owner", "owner.lock", "doctor.notes"
@@ -39,7 +37,7 @@ def examine_surroundings(options: Options) -> list[doctor.Finding]:
     it before the directory is made: locks on a network file system may not be granted.
     """
     directory = options.metrics_directory
-    if directory is None or _owner(directory) == _manager():
+    if directory is None or _owner(directory) == manager.identity():
         return []
     findings = doctor.examine_surroundings(situation(options))
     errors = [finding for finding in findings if finding.severity == "error"]
@@ -90,21 +88,6 @@ def is_worker() -> bool:
     return bool(_slot_locks)
 
 
-def _manager() -> str:
-    """Return the process manager's id and start time. A process not spawned by multiprocessing is its own manager."""
-    parent = multiprocessing.parent_process()
-    pid = os.getpid() if parent is None or parent.pid is None else parent.pid
-    return f"{pid} {psutil.Process(pid).create_time()}"
-
-
-def _runs(manager: str) -> bool:
-    pid, _, started = manager.partition(" ")
-    try:
-        return psutil.Process(int(pid)).create_time() == float(started)
-    except (ValueError, psutil.NoSuchProcess):
-        return False
-
-
 def _owner(directory: Path) -> str:
     """Return the manager whose workers count in `directory`, empty if nobody can tell."""
     try:
@@ -115,13 +98,13 @@ def _owner(directory: Path) -> str:
 
 def _claim_for_manager(directory: Path, warnings: Sequence[doctor.Finding]) -> None:
     """Empty `directory` and log `warnings` unless a worker of the same manager has done so. Raise DirectoryError."""
-    manager, owner = _manager(), directory / OWNER
+    claimant, owner = manager.identity(), directory / OWNER
     with (directory / OWNER_LOCK).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         last = _owner(directory)
-        if last == manager:
+        if last == claimant:
             return
-        if _runs(last):
+        if manager.runs(last):
             raise DirectoryError(
                 f"PROMETHEUS_MULTIPROC_DIR={str(directory)!r}: process {last.partition(' ')[0]} counts there: "
                 "want a directory of its own"
@@ -129,7 +112,7 @@ def _claim_for_manager(directory: Path, warnings: Sequence[doctor.Finding]) -> N
         # Raises if a gunicorn master has claimed the directory.
         claim(directory).close()
         (directory / NOTES).unlink(missing_ok=True)
-        owner.write_text(manager)
+        owner.write_text(claimant)
         doctor.enforce(warnings)
 
 

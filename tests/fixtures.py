@@ -32,19 +32,12 @@ async def running(app: FastAPI, peer: tuple[str, int] = ("127.0.0.1", 40_000)) -
             yield client
 
 
-class _Lasting(SimpleSpanProcessor):
-    """A processor that the end of one application does not end."""
-
-    def shutdown(self) -> None:
-        """The session's provider serves the next application too."""
-
-
 @pytest.fixture(scope="session")
 def exporter() -> InMemorySpanExporter:
     """The spans of this process, from the first test that wants them."""
     kept = InMemorySpanExporter(max_spans=10_000)
     provider = TracerProvider(sampler=RequestSampler(1.0), id_generator=RequestIds(), shutdown_on_exit=False)
-    provider.add_span_processor(_Lasting(kept))
+    provider.add_span_processor(SimpleSpanProcessor(kept))
     trace.set_tracer_provider(provider)
     # Once in a process: with another provider in its place for a while, the libraries would be bound to that one.
     tracing.request_tracer("")

@@ -60,7 +60,7 @@ def instrument(app: App, options: Options, spans: SpanOptions, *, under_gunicorn
     async def lifespan(started: App) -> AsyncIterator[Any]:
         if not under_gunicorn and not standalone.is_worker():
             doctor.warn_unstarted()
-        async with _tasks(options.graceful_timeout), inner(started) as state:
+        async with _tasks(options), inner(started) as state:
             yield state
 
     app.router.lifespan_context = lifespan
@@ -86,7 +86,7 @@ def _instrument_spans(app: Starlette, options: Options, spans: SpanOptions) -> b
 
 
 @contextlib.asynccontextmanager
-async def _tasks(graceful_timeout: float) -> AsyncIterator[None]:
+async def _tasks(options: Options) -> AsyncIterator[None]:
     """Collect this worker's metrics meanwhile; at the end, send the queued spans."""
     metrics = catalogue()
     tasks = [
@@ -97,4 +97,5 @@ async def _tasks(graceful_timeout: float) -> AsyncIterator[None]:
         yield
     finally:
         await end_tasks(tasks)
-        await asyncio.to_thread(tracing.shutdown, min(MAX_SPAN_SECONDS, SPAN_SHARE * graceful_timeout))
+        if options.traced:
+            await asyncio.to_thread(tracing.shutdown, min(MAX_SPAN_SECONDS, SPAN_SHARE * options.graceful_timeout))

@@ -148,14 +148,16 @@ def request_tracer(
 
 
 def shutdown(deadline: float = SHUTDOWN_DEADLINE) -> bool:
-    """Export the queue and shut the provider down; return whether `deadline` seconds were enough.
+    """Export the queue and shut this package's provider down; return whether `deadline` seconds were enough.
 
-    The SDK's own time-outs do not hold while the collector is away, so a thread does it, which is left behind.
+    Another provider is flushed only: it may outlast this application. The SDK's own time-outs do not hold while the
+    collector is away, so a thread does it, which is left behind.
     """
     provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):
         return True
-    ending = threading.Thread(target=provider.shutdown, name="tracing-shutdown", daemon=True)
+    end = provider.shutdown if isinstance(provider, WorkerTracerProvider) else provider.force_flush
+    ending = threading.Thread(target=end, name="tracing-shutdown", daemon=True)
     ending.start()
     ending.join(deadline)
     if ending.is_alive() and isinstance(provider, WorkerTracerProvider) and provider.queue is not None:

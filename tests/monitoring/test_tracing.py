@@ -257,12 +257,23 @@ def test_an_exporter_that_is_well_is_passed_on_to_in_silence() -> None:
 
 
 def test_shutdown_sends_what_is_queued(installed: list[TracerProvider]) -> None:
-    provider, inner = TracerProvider(shutdown_on_exit=False), Inner()
+    provider, inner = tracing.WorkerTracerProvider(shutdown_on_exit=False), Inner()
     provider.add_span_processor(BatchSpanProcessor(inner))
     installed.append(provider)
     provider.get_tracer("test").start_span("x").end()
     assert tracing.shutdown(30.0) is True
     assert (inner.exported, inner.ended) == (1, True)
+
+
+def test_a_provider_of_the_applications_own_is_flushed_and_not_shut_down(installed: list[TracerProvider]) -> None:
+    provider, inner = TracerProvider(shutdown_on_exit=False), Inner()
+    provider.add_span_processor(BatchSpanProcessor(inner))
+    installed.append(provider)
+    for sent in (1, 2):
+        provider.get_tracer("test").start_span("x").end()
+        assert tracing.shutdown(30.0) is True
+        assert (inner.exported, inner.ended) == (sent, False)
+    provider.shutdown()
 
 
 def test_shutdown_gives_up_on_a_stuck_exporter_at_its_deadline(installed: list[TracerProvider]) -> None:

@@ -9,7 +9,8 @@ from fastapi import FastAPI, Request
 from opentelemetry import trace
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Span, SpanKind
 from structlog.testing import capture_logs
@@ -234,6 +235,28 @@ async def test_without_tracing_an_instrumentation_of_the_applications_own_is_lef
             await client.get("/items/7")
     assert kinds(spans) == [(INSTRUMENTATION, SpanKind.SERVER)]
     assert "requests_traced_elsewhere" not in {line["event"] for line in lines}
+
+
+@pytest.mark.parametrize("tracing", ["layer", "instrumentation", "none"])
+async def test_a_provider_of_the_applications_own_outlasts_every_lifespan(
+    monkeypatch: pytest.MonkeyPatch, tracing: str
+) -> None:
+    own, kept = TracerProvider(shutdown_on_exit=False), InMemorySpanExporter()
+    own.add_span_processor(SimpleSpanProcessor(kept))
+    flushed: list[str] = []
+    monkeypatch.setattr(own, "force_flush", lambda: flushed.append("flushed"))
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: own)
+    for _ in range(2):
+        kept.clear()
+        app = observability(tracing, instrument_libraries=()).instrument(shop())
+        async with running(app) as client:
+            await client.get("/items/7")
+        with own.get_tracer("own").start_as_current_span("after"):
+            pass
+        assert [span.name for span in kept.get_finished_spans()] == ["GET /items/{item}"] * (tracing != "none") + [
+            "after"
+        ]
+    assert len(flushed) == (0 if tracing == "none" else 2)
 
 
 @pytest.mark.parametrize("tracing", ["layer", "instrumentation"])

@@ -60,7 +60,8 @@ class Options:
     """`service.name` of traces and the `service` field of log lines."""
     version: str = _of("SERVICE_VERSION", "", checks.text)
     namespace: str = _of("METRICS_NAMESPACE", "app", checks.metric_prefix)
-    """First word of the names of the package's own metrics, and of those that `Observability` makes."""
+    """First word of the names of the package's own metrics, and of those that `Observability` makes. One other than the
+    default is `service.namespace` of traces too."""
     environment: str = _of("ENVIRONMENT", "production", checks.text)
     host: str = _of("HOST", "127.0.0.1", checks.text)
     port: int = _of("PORT", 8000, checks.number(1, 65535))
@@ -179,7 +180,8 @@ class Options:
             "service": self.service,
             "version": self.version,
             "environment": self.environment,
-            "namespace": self.namespace,
+            # Services that name none would all be of one namespace.
+            "namespace": None if self.namespace == Options.namespace else self.namespace,
             "timeout": self.otlp_timeout,
             "queue": self.span_queue,
             "batch": self.span_batch,

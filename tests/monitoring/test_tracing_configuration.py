@@ -9,7 +9,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from prometheus_client import CollectorRegistry
 
-from app.monitoring import tracing
+from app.monitoring import Options, tracing
 from app.monitoring.metrics.catalogue import build_catalogue
 from app.monitoring.metrics.registry import registry
 from app.monitoring.traces.span_queue import REASONS
@@ -23,6 +23,18 @@ def test_one_value_is_kept_up_to_a_length_that_can_be_redacted(installed: list[T
     span = provider.get_tracer("test").start_span("x", attributes={"note": "x" * 100_000})
     assert isinstance(span, ReadableSpan)
     assert len(str((span.attributes or {})["note"])) == MAX_VALUE_LENGTH
+
+
+@pytest.mark.parametrize(
+    ("environment", "namespace"),
+    [({}, None), ({"METRICS_NAMESPACE": "asia"}, "asia"), ({"METRICS_NAMESPACE": ""}, None)],
+)
+def test_a_service_has_the_namespace_that_it_was_given_and_no_other(
+    installed: list[TracerProvider], environment: dict[str, str], namespace: str | None
+) -> None:
+    options = Options.read({"service": "shop"}, environment)
+    provider = tracing.configure(**options.tracing_arguments)
+    assert provider.resource.attributes.get("service.namespace") == namespace
 
 
 @pytest.mark.parametrize("name", ["none", "otlp"])

@@ -36,7 +36,10 @@ def build_observability(settings: Settings) -> Observability:
         traces_exporter=settings.otel_traces_exporter or ("otlp" if settings.traces_exporter == "otlp" else None),
         otlp_endpoint=settings.otel_exporter_otlp_endpoint,
         otlp_timeout=settings.otel_exporter_otlp_timeout,
-        sample_ratio=settings.trace_sample_ratio,
+        # None there too, unless the share is set.
+        sample_ratio=settings.otel_traces_sampler_arg
+        if settings.traces_exporter == "none"
+        else settings.trace_sample_ratio,
         span_queue=settings.otel_bsp_max_queue_size,
         span_batch=settings.otel_bsp_max_export_batch_size,
         excluded_urls=settings.otel_python_fastapi_excluded_urls,

@@ -24,7 +24,7 @@ class Situation:
     tracing_disabled: bool = False
     traces_exporter: str | None = None
     traces_sampled: bool = False
-    """A sampler or a ratio of traces was asked for."""
+    """A sampler or a ratio of traces was asked for, or the instrumentation of requests."""
     endpoint: str | None = None
     directory: Path | None = None
     paths: tuple[str, ...] = ("/metrics",)
@@ -46,7 +46,8 @@ class Situation:
             traces_sampled=any(
                 given.get(name, "").strip().lower() not in _NO_TRACES
                 for name in ("OTEL_TRACES_SAMPLER_ARG", "OTEL_TRACES_SAMPLER")
-            ),
+            )
+            or given.get("TRACING") == "instrumentation",
             endpoint=given.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
             or given.get("OTEL_EXPORTER_OTLP_ENDPOINT")
             or None,
@@ -63,7 +64,9 @@ class Situation:
             forwarded_allow_ips=options.forwarded_allow_ips,
             tracing_disabled=not options.traced,
             traces_exporter=options.traces_exporter,
-            traces_sampled=environment.traces_sampled,
+            traces_sampled=environment.traces_sampled
+            or options.sample_ratio not in {0.0, Options.sample_ratio}
+            or options.tracing == "instrumentation",
             endpoint=options.otlp_endpoint or environment.endpoint,
             directory=options.directory,
         )

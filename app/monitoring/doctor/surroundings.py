@@ -48,7 +48,7 @@ def tracing_without_collector(situation: Situation) -> Iterator[Finding]:
         yield Finding(
             "tracing-without-endpoint",
             "warning",
-            "an exporter or a sampler of traces is set and OTEL_EXPORTER_OTLP_ENDPOINT is not",
+            "an exporter, a sampler or the instrumentation is set for traces and OTEL_EXPORTER_OTLP_ENDPOINT is not",
             "no span reaches a collector, and logs name traces that nobody has",
             "OTEL_EXPORTER_OTLP_ENDPOINT=http://<collector>:4317, OTEL_TRACES_EXPORTER=none or OTEL_SDK_DISABLED=true",
         )

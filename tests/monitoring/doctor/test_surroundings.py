@@ -55,6 +55,7 @@ def test_an_address_of_this_machine_is_none(address: str) -> None:
         ({"OTEL_SDK_DISABLED": "false", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4317"}, []),
         ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector:4317"}, ["tracing-disabled"]),
         ({"OTEL_SDK_DISABLED": "", "TRACING": "none", "OTEL_TRACES_EXPORTER": "otlp"}, []),
+        ({"OTEL_SDK_DISABLED": "", "TRACING": "instrumentation"}, ["tracing-without-endpoint"]),
         (
             {"OTEL_SDK_DISABLED": "", "TRACING": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4317"},
             ["tracing-disabled"],
@@ -81,6 +82,27 @@ def test_the_master_takes_the_options_of_the_service(tmp_path: Path) -> None:
     assert (situation.workers, situation.directory) == (3, tmp_path)
     assert codes(examine_surroundings(situation)) == ["untrusted-proxies", "tracing-disabled"]
     assert codes(examine_surroundings(Situation.of_options(options, ["127.0.0.1:80"]))) == ["tracing-disabled"]
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({}, []),
+        ({"sample_ratio": 1.0}, ["tracing-without-endpoint"]),
+        ({"sample_ratio": 0}, []),
+        ({"tracing": "layer"}, []),
+        ({"tracing": "instrumentation"}, ["tracing-without-endpoint"]),
+        ({"tracing": "instrumentation", "traces_exporter": "none"}, []),
+        ({"tracing": "none", "sample_ratio": 1.0}, []),
+        ({"sample_ratio": 1.0, "otlp_endpoint": "http://collector:4317"}, []),
+    ],
+)
+def test_arguments_that_ask_for_spans_of_nobody_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, object], found: list[str]
+) -> None:
+    monkeypatch.delenv("OTEL_SDK_DISABLED", raising=False)
+    options = Options.read({"metrics_directory": tmp_path, **given}, environment={})
+    assert codes(examine_surroundings(Situation.of_options(options, [options.bind]))) == found
 
 
 def test_a_unix_socket_is_found_unless_every_peer_is_trusted() -> None:

@@ -246,7 +246,11 @@ def test_the_exporter_counts_live_and_configured_workers(tmp_path: Path, environ
 
 @pytest.mark.parametrize(
     ("variables", "command", "configured"),
-    [({"WEB_CONCURRENCY": "2"}, ["uvicorn", "shop.main:app"], 2), ({}, ["uvicorn", "shop.main:app", "--workers=2"], 2)],
+    [
+        ({"WEB_CONCURRENCY": "2"}, ["uvicorn", "shop.main:app"], 2),
+        ({"UVICORN_WORKERS": "2", "WEB_CONCURRENCY": "3"}, ["uvicorn", "shop.main:app"], 2),
+        ({"UVICORN_WORKERS": "3"}, ["uvicorn", "shop.main:app", "--workers=2"], 2),
+    ],
 )
 def test_the_number_of_workers_is_taken_from_the_command_or_the_environment(
     tmp_path: Path, environment: dict[str, str], variables: dict[str, str], command: list[str], configured: int
@@ -254,6 +258,20 @@ def test_the_number_of_workers_is_taken_from_the_command_or_the_environment(
     with started(tmp_path, environment | variables, command):
         found = slots.count(tmp_path / "metrics")
     assert found == slots.Workers(live=2, configured=configured)
+
+
+def test_variables_of_uvicorns_command_do_not_count_for_another_program() -> None:
+    program = "from app.monitoring.server.uvicorn_command import configured_workers; print(configured_workers())"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, "UVICORN_WORKERS": "4"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout == "1\n"
 
 
 def test_workers_and_exporter_load_without_gunicorn() -> None:

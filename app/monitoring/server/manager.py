@@ -7,6 +7,7 @@ when the clock is set, so the same process would be taken for another one.
 import contextlib
 import multiprocessing
 import os
+import sys
 from pathlib import Path
 
 import psutil
@@ -20,6 +21,16 @@ def pid() -> int:
     """Return the process manager's id. A process not spawned by multiprocessing is its own manager."""
     parent = multiprocessing.parent_process()
     return os.getpid() if parent is None or parent.pid is None else parent.pid
+
+
+def command() -> list[str]:
+    """Return the words of the process manager's command; of this process without the interpreter."""
+    return sys.argv if pid() == os.getpid() else psutil.Process(pid()).cmdline()
+
+
+def environment() -> dict[str, str]:
+    """Return the variables that the process manager was started with."""
+    return psutil.Process(pid()).environ()
 
 
 def identity() -> str:

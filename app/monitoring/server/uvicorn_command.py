@@ -1,21 +1,20 @@
-"""The command of a process manager, as far as its workers need it: `uvicorn --workers N --host ...`, `fastapi run`."""
+"""The command of a process manager, as far as its workers need it: `uvicorn --workers N --host ...`, `fastapi run`.
+
+Uvicorn's command takes each option from a variable too: UVICORN_WORKERS, UVICORN_HOST and so on.
+"""
 
 import itertools
-import multiprocessing
 import os
-import sys
 from dataclasses import replace
-
-import psutil
 
 from ..doctor import Situation
 from ..options import Options
+from . import manager
 
 
 def configured_workers() -> int:
     """Return the number of workers of the process manager's command; 0 if it does not say."""
-    parent = multiprocessing.parent_process()
-    otherwise = "1" if parent is None or parent.pid is None else "0"
+    otherwise = "1" if manager.pid() == os.getpid() else "0"
     number = _given("--workers") or os.environ.get("WEB_CONCURRENCY") or otherwise
     return int(number) if number.isdecimal() else 0
 
@@ -32,8 +31,15 @@ def situation(options: Options) -> Situation:
 
 
 def _given(option: str) -> str | None:
-    """Return the value of an option in the command of the process manager, or of this process where there is none."""
-    parent = multiprocessing.parent_process()
-    words = sys.argv if parent is None or parent.pid is None else psutil.Process(parent.pid).cmdline()
+    """Return the value of an option as the process manager has it: from its command, else from UVICORN_<OPTION>."""
+    words = manager.command()
     given = itertools.chain.from_iterable(word.split("=", 1) for word in words)
-    return dict(itertools.pairwise(given)).get(option)  # the last one holds
+    found = dict(itertools.pairwise(given)).get(option)  # the last one holds
+    if found is None and any(map(_is_uvicorn, words)):
+        found = manager.environment().get("UVICORN_" + option.removeprefix("--").replace("-", "_").upper()) or None
+    return found
+
+
+def _is_uvicorn(word: str) -> bool:
+    """Return whether a word of a command names Uvicorn's own program; `fastapi run` does not read its variables."""
+    return word == "uvicorn" or word.endswith(("/uvicorn", "/uvicorn/__main__.py"))

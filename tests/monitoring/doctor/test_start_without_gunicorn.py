@@ -142,6 +142,18 @@ def test_trust_in_proxies_on_the_command_line_counts(project: Project) -> None:
     assert [event for event in events(project) if event["event"] == "doctor_finding"] == []
 
 
+def test_variables_of_uvicorns_command_count_unless_the_command_has_the_option(project: Project) -> None:
+    found: list[list[str]] = []
+    for arguments, trusted in (([], ""), ([], "10.0.0.7"), (["--host", "127.0.0.1"], "")):
+        variables = {"UVICORN_HOST": "0.0.0.0", "UVICORN_FORWARDED_ALLOW_IPS": trusted}  # noqa: S104
+        with uvicorn(project, "", 1, *arguments, **variables) as process:
+            wait_for(lambda: serving(project) == 1, "the process")
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+        found.append([str(event["code"]) for event in events(project) if event["event"] == "doctor_finding"])
+    assert found == [["untrusted-proxies"], [], []]
+
+
 def test_a_process_without_start_worker_is_not_examined(project: Project) -> None:
     # Tests of an application and single processes: nothing reads their metrics as a sum.
     project.write(

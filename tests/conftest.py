@@ -33,6 +33,7 @@ COVERAGE_OF_PROGRAMS = "COVERAGE_PROCESS_CONFIG"
 # half as much CPU time again, most of it at the start of a program.
 MEASURED = {
     "monitoring/doctor/test_command.py",
+    "monitoring/doctor/test_configuration.py",
     "monitoring/doctor/test_start.py",
     "monitoring/multiprocess/test_companion.py",
     "monitoring/multiprocess/test_exporter.py",

@@ -12,7 +12,13 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     doctor = commands.add_parser("doctor", help="say what would make the numbers of an application wrong")
     doctor.add_argument("application", help="module:app or module:create_app(), as gunicorn takes it")
-    return run(parser.parse_args().application)
+    doctor.add_argument(
+        "--config",
+        metavar="FILE",
+        help="gunicorn's configuration; by default gunicorn_conf.py or gunicorn.conf.py here",
+    )
+    given = parser.parse_args()
+    return run(given.application, given.config)
 
 
 if __name__ == "__main__":

@@ -111,13 +111,17 @@ class Observability:
         from .server.settings import merged  # noqa: PLC0415
 
         self.options, rest = merged(self.options, app, settings)
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self.options.directory)
+        self._set_directory()
         Observability._under_gunicorn = True
         exit_for_unknown_propagator()
         # Afterwards: importing the registry decides by the variable where values live.
         from .server.configuration import settings_of  # noqa: PLC0415
 
         return settings_of(self, app, preload, collectors, rest)
+
+    def _set_directory(self) -> None:
+        """Set where values live from now on. Replaced by the doctor's command, which leaves the service's alone."""
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self.options.directory)
 
     def start_worker(self) -> "Observability":
         """Set up logs, the tracer provider and the slot of a worker that runs without gunicorn; return this object.

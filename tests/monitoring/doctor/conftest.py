@@ -22,11 +22,12 @@ PLAIN = "from fastapi import FastAPI\napp = FastAPI()\n"
 
 @dataclass(frozen=True)
 class Outcome:
-    """Exit status and output of the command."""
+    """Exit status and output of the command: the configuration that it has read, and the lines after that."""
 
     status: int
     lines: list[str]
     errors: str
+    configuration: str | None = None
 
     def only(self, code: str) -> str:
         """Return the only output line, whose finding must have this code."""
@@ -71,7 +72,11 @@ class Project:
             timeout=60,
             check=False,
         )
-        return Outcome(finished.returncode, finished.stdout.splitlines(), finished.stderr)
+        lines = finished.stdout.splitlines()
+        head, separator, configuration = lines[0].partition("configuration: ") if lines else ("", "", "")
+        if separator and not head:
+            return Outcome(finished.returncode, lines[1:], finished.stderr, configuration)
+        return Outcome(finished.returncode, lines, finished.stderr)
 
 
 Doctor = Callable[..., Outcome]

@@ -15,7 +15,7 @@ from app import __version__
 from app.api.dependencies import Services
 from app.main import create_app
 from app.middleware.middleware import MAX_BODY_BYTES
-from app.monitoring import tracing
+from app.monitoring import Observability, tracing
 from app.monitoring.requests.layer import ObservingMiddleware
 from app.monitoring.tasks import end_tasks
 from app.settings import Settings, get_settings
@@ -65,10 +65,10 @@ def test_the_settings_are_the_environments_unless_they_are_given(monkeypatch: py
 
 
 def test_the_limit_of_series_is_the_settings(make_settings: Callable[..., Settings]) -> None:
-    app = create_app(make_settings(max_series_per_metric=123))
-    assert app.state.instrumentator.registry.max_series == 123
+    create_app(make_settings(max_series_per_metric=123))
+    assert Observability.current().registry.max_series == 123
     create_app(make_settings())
-    assert app.state.instrumentator.registry.max_series == 10_000
+    assert Observability.current().registry.max_series == 10_000
 
 
 def test_the_settings_reach_the_parts_that_they_are_for(make_settings: Callable[..., Settings]) -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from starlette.applications import Starlette
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from . import doctor, tracing
+from .functions import Function
 from .metrics import event_loop, process
 from .metrics.catalogue import catalogue
 from .metrics.registry import prepare
@@ -21,17 +23,37 @@ from .server import standalone
 from .tasks import end_tasks
 
 App = TypeVar("App", bound=Starlette)
+
+
+@dataclass(frozen=True)
+class Counting:
+    """The requests that the http_* metrics count, and how. `functions` are called for each of them."""
+
+    functions: list[Function]
+    excluded_handlers: Sequence[str]
+    should_group_status_codes: bool
+    should_ignore_untemplated: bool
+
+
 # Time for sending the last spans: a share of graceful_timeout, with a maximum in seconds. The worker drains requests
 # for 0.7 of it (server/worker.py); the application's own shutdown has the rest.
 SPAN_SHARE, MAX_SPAN_SECONDS = 0.12, 3.0
 
 
-def instrument(app: App, options: Options, spans: SpanOptions, *, under_gunicorn: bool) -> App:
+def instrument(app: App, options: Options, counting: Counting, spans: SpanOptions, *, under_gunicorn: bool) -> App:
     """Add the request layer, proxy headers, /metrics and a worker's background tasks to `app`."""
     if not isinstance(app, Starlette):
         raise TypeError(f"instrument({type(app).__qualname__}): want a FastAPI or Starlette application")
     prepare(options.namespace, options.max_series)
-    instrumentator = Instrumentator()
+    # The library's options that cannot work here, and unknown ones, are refused by the Instrumentator with a reason.
+    others: dict[str, Any] = {name: value for name, value in spans.items() if name not in SpanOptions.__annotations__}
+    instrumentator = Instrumentator(
+        excluded_handlers=counting.excluded_handlers,
+        should_group_status_codes=counting.should_group_status_codes,
+        should_ignore_untemplated=counting.should_ignore_untemplated,
+        **others,
+    )
+    instrumentator.instrumentations = counting.functions  # the same list: functions may be added later
     instrumented = _instrument_spans(app, options, spans)
     # Created at the first request: an application that is created before the fork gets the tracer of its worker.
     tracer = partial(
@@ -46,7 +68,6 @@ def instrument(app: App, options: Options, spans: SpanOptions, *, under_gunicorn
         tracer=tracer if options.traced else None,
         instrumented=instrumented,
     )
-    app.state.instrumentator = instrumentator
     # FastAPI's own telemetry would create a second span, which contains the query.
     if isinstance(app, FastAPI):
         app._telemetry.update({"tracing": False, "metrics": False, "logs": False})  # noqa: SLF001 -- else the constructor's

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Unpack
 
+from .functions import Function, plain
 from .options import Options, SpanOptions
 from .redaction import configure as configure_redaction
 from .server.refusal import one_line_under_gunicorn
@@ -36,6 +37,7 @@ class Observability:
     def __init__(self, service: str | None = None, **options: Any) -> None:
         with one_line_under_gunicorn():
             self.options = Options.read({"service": service, **options})
+        self._functions: list[Function] = []
         Observability._current = self
 
     @classmethod
@@ -146,16 +148,36 @@ class Observability:
             standalone.start(self.options, warnings)
         return self
 
-    def instrument(self, app: App, **spans: Unpack[SpanOptions]) -> App:
+    def instrument(
+        self,
+        app: App,
+        *,
+        excluded_handlers: Sequence[str] = ("^/metrics$",),
+        should_group_status_codes: bool = False,
+        should_ignore_untemplated: bool = False,
+        **spans: Unpack[SpanOptions],
+    ) -> App:
         """Observe `app`: the request layer, proxy headers, /metrics, and the tasks of a worker beside its lifespan.
 
-        Call it once, at the end of a factory or after a module-level application was made. `spans` are hooks and
-        headers for `tracing="instrumentation"`, which needs FastAPI. Raises RuntimeError where the application has
-        already started, TypeError for one that is neither FastAPI nor Starlette.
+        Call it once, at the end of a factory or after a module-level application was made. The http_* metrics leave
+        out requests whose handler matches one of the regular expressions `excluded_handlers`; with
+        `should_ignore_untemplated`, those that match no route too. With `should_group_status_codes`, `status` is `2xx`
+        and the like. `spans` are hooks and headers for `tracing="instrumentation"`, which needs FastAPI. Raise
+        RuntimeError if the application has already started, TypeError if it is neither FastAPI nor Starlette.
         """
         exit_for_unknown_propagator()
-        from .instrumentation import instrument  # noqa: PLC0415
+        from .instrumentation import Counting, instrument  # noqa: PLC0415
 
         if not Observability._under_gunicorn:  # whose master has set these rules for all its processes
             configure_redaction(self.options.redaction_packs, self.options.redacted_keys)
-        return instrument(app, self.options, spans, under_gunicorn=Observability._under_gunicorn)
+        counting = Counting(self._functions, excluded_handlers, should_group_status_codes, should_ignore_untemplated)
+        return instrument(app, self.options, counting, spans, under_gunicorn=Observability._under_gunicorn)
+
+    def add(self, *functions: Function | None) -> "Observability":
+        """Call each function with prometheus-fastapi-instrumentator's `metrics.Info` for each counted request.
+
+        The requests are those of all applications that this object instruments, before this call and after it. Return
+        this object. Raise TypeError if one is a coroutine function.
+        """
+        self._functions += plain(functions)
+        return self

@@ -3,9 +3,9 @@
 The catalogue is in a separate module, so that the exporter process does not load a web framework.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
-from inspect import iscoroutinefunction, signature
+from inspect import signature
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, NoReturn
 
@@ -16,21 +16,23 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from .functions import Function, plain
 from .metrics.catalogue import LATENCY_BUCKETS
 from .metrics.http import HttpMetrics
 from .metrics.registry import registry
 from .multiprocess.aggregate import exposition
+from .requests.placement import observe
 
-__all__ = ["Instrumentator", "allows"]
+__all__ = ["Instrumentator", "allows", "observe", "registry"]
 
 _LIBRARY = signature(LibraryInstrumentator).parameters
 _IN_PROGRESS = (
-    "the library's gauge is outside the bounded registry and keeps the value of a killed worker: declare a Gauge"
-    " with multiprocess_mode='livesum' and registry=registry()"
+    "the library's gauge is outside the bounded registry and keeps the value of a killed worker: make one with"
+    " Observability.gauge()"
 )
 _ROUNDING = "a histogram needs no rounding: round info.modified_duration in a function that you add"
-_SWITCH = "nothing is recorded without observe(): give it metrics=None where the variable is not set"
-# The library's other options: the reason why each cannot work with observe(), and the alternative.
+_SWITCH = "only instrumented applications are counted: call Observability.instrument() where the variable is set"
+# The library's other options: the reason why each cannot work with the request layer, and the alternative.
 REFUSED = {
     "should_group_untemplated": "raw paths as label values are unbounded: log the path instead",
     "should_include_root_path": "handlers are the application's own routes: mount it, or relabel the scrape",
@@ -46,7 +48,7 @@ REFUSED = {
         " info.modified_duration_without_streaming in a Histogram of its own"
     ),
     "body_handlers": "no answer's body is held back: wrap the application in a middleware that reads it",
-    "registry": "all metrics are in metrics.registry.registry()",
+    "registry": "all metrics are in Observability.registry",
 }
 
 
@@ -100,24 +102,18 @@ class Instrumentator(LibraryInstrumentator):
             instrumentations=self.instrumentations,
         )
 
-    def add(self, *functions: Callable[[metrics.Info], Any] | None) -> "Instrumentator":
-        """Call each function for each counted request. Raise TypeError for a coroutine function."""
-        for function in functions:
-            if iscoroutinefunction(function):
-                raise TypeError(
-                    f"add({function.__name__}): coroutine functions are not awaited here: want a plain function,"
-                    " which may start a task"
-                )
-        super().add(*functions)
+    def add(self, *functions: Function | None) -> "Instrumentator":
+        """Call each function for each counted request. Raise TypeError if one is a coroutine function."""
+        super().add(*plain(functions))
         return self
 
     def instrument(self, *_: Any, **__: Any) -> NoReturn:
         """Raise TypeError: the library's middleware would count each request a second time."""
-        raise TypeError("instrument() would count each request twice: call observe(app, metrics=recorder())")
+        raise TypeError("instrument() would count each request twice: call Observability.instrument(app)")
 
     def expose(self, *_: Any, **__: Any) -> NoReturn:
         """Raise TypeError: the library's endpoint has no access control."""
-        raise TypeError("expose() has no access control and covers one worker only: use expose_to(app, networks)")
+        raise TypeError("expose() has no access control and covers one worker only: call Observability.instrument(app)")
 
     def expose_to(self, app: Starlette, networks: Sequence[IPv4Network | IPv6Network]) -> None:
         """Serve /metrics on the application's port to socket peers in `networks`; other peers get 403.

@@ -222,3 +222,71 @@ async def test_an_application_that_has_started_is_refused(observability: Observa
         await client.get("/")
     with pytest.raises(RuntimeError, match="the application has started"):
         observability.instrument(app)
+
+
+def things(*paths: str) -> FastAPI:
+    """An application whose routes answer with nothing."""
+    app = FastAPI()
+    for path in paths:
+        app.add_api_route(path, lambda: None)
+    return app
+
+
+async def test_requests_are_counted_as_the_arguments_of_instrument_say(observability: Observability) -> None:
+    def counts() -> list[float]:
+        series = (("200", "/left-out"), ("200", "/grouped"), ("2xx", "/grouped"), ("404", "none"), ("4xx", "none"))
+        return [
+            registry().get_sample_value("http_requests_total", {"method": "GET", "status": status, "handler": handler})
+            or 0.0
+            for status, handler in series
+        ]
+
+    app = things("/left-out", "/grouped")
+    observability.instrument(
+        app, excluded_handlers=["^/left"], should_group_status_codes=True, should_ignore_untemplated=True
+    )
+    before = counts()
+    async with client_of(app) as client:
+        for path in ("/left-out", "/grouped", "/no/such/place"):
+            await client.get(path)
+    assert [after - earlier for after, earlier in zip(counts(), before, strict=True)] == [0, 0, 1, 0, 0]
+
+
+async def test_a_function_that_is_added_is_called_for_each_counted_request(observability: Observability) -> None:
+    early: list[str] = []
+    late: list[str] = []
+    assert observability.add(lambda info: early.append(info.modified_handler), None) is observability
+    app = observability.instrument(things("/early", "/late"))
+    async with client_of(app) as client:
+        await client.get("/early")
+        observability.add(lambda info: late.append(info.modified_handler))
+        await client.get("/late")
+        await client.get("/metrics")
+    assert (early, late) == (["/early", "/late"], ["/late"])
+
+    async def waits(_info: object) -> None:
+        """Never called."""
+
+    with pytest.raises(TypeError, match=r"add\(waits\): .+ want a plain function"):
+        observability.add(waits)
+
+
+async def test_the_state_of_the_application_is_left_alone(observability: Observability) -> None:
+    app = things("/x")
+    app.state.instrumentator = "the application's own"
+    observability.instrument(app)
+    assert vars(app.state) == {"_state": {"instrumentator": "the application's own"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "reason"),
+    [
+        ("should_round_latency_decimals", ValueError, "has no effect here: a histogram needs no rounding"),
+        ("excluded_handler", TypeError, "the Instrumentator has no such option"),
+    ],
+)
+def test_another_argument_of_instrument_is_refused_with_a_reason(
+    observability: Observability, name: str, error: type[Exception], reason: str
+) -> None:
+    with pytest.raises(error, match=f"{name}=True:? {reason}"):
+        observability.instrument(FastAPI(), **{name: True})  # type: ignore[arg-type]

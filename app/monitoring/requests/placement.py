@@ -40,9 +40,9 @@ def observe(
     for `app`, and `tracer` is an InstrumentedTracer. Raise RuntimeError if `app` has started, or is observed.
     """
     if app.middleware_stack is not None:
-        raise RuntimeError("the application has started: call observe() before it handles anything")
+        raise RuntimeError("the application has started: instrument it before it handles anything")
     if getattr(app.build_middleware_stack, "__self__", None).__class__ is _Placement:
-        raise RuntimeError("the application is observed already: call observe() once")
+        raise RuntimeError("the application is observed already: instrument it once")
     _Placement(app, metrics, tracer, instrumented=instrumented).install()
     return app
 

@@ -8,7 +8,7 @@ PROMETHEUS_MULTIPROC_DIR is set by `Observability.gunicorn`, before the first me
 """
 
 from .observability import Observability
-from .options import Options, OptionsError
+from .options import OptionArguments, Options, OptionsError, SpanOptions
 from .redaction import NumberForm, RedactionPack
 
-__all__ = ["NumberForm", "Observability", "Options", "OptionsError", "RedactionPack"]
+__all__ = ["NumberForm", "Observability", "OptionArguments", "Options", "OptionsError", "RedactionPack", "SpanOptions"]

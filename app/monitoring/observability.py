@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Unpack
 
 from .functions import Function, plain
-from .options import Options, SpanOptions
+from .options import OptionArguments, Options, SpanOptions
 from .redaction import configure as configure_redaction
 from .server.refusal import one_line_under_gunicorn
 from .traces.environment import exit_for_unknown_propagator
@@ -27,14 +27,14 @@ Made = TypeVar("Made", bound="MetricWrapperBase")
 class Observability:
     """Metrics, logs, traces and process life of one service.
 
-    `options` are the fields of `Options`; what is not given comes from the environment. Raises OptionsError for a wrong
-    value and for an unknown option. In gunicorn's configuration file it is SystemExit with one line.
+    `options` are the fields of `Options`; the environment gives the others. Raise OptionsError if a value is wrong or
+    an option is unknown. In gunicorn's configuration file it is SystemExit with one line.
     """
 
     _current: ClassVar["Observability | None"] = None
     _under_gunicorn: ClassVar[bool] = False
 
-    def __init__(self, service: str | None = None, **options: Any) -> None:
+    def __init__(self, service: str | None = None, **options: Unpack[OptionArguments]) -> None:
         with one_line_under_gunicorn():
             self.options = Options.read({"service": service, **options})
         self._functions: list[Function] = []

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from ipaddress import ip_network
 from pathlib import Path
@@ -41,6 +41,42 @@ class SpanOptions(TypedDict, total=False):
     """Headers to capture; without it, those of OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST."""
     response_headers: list[str]
     sanitize_fields: list[str]
+
+
+class OptionArguments(TypedDict, total=False):
+    """The options as arguments of `Observability`, by the names of `Options`. None is the same as not given."""
+
+    version: str | None
+    namespace: str | None
+    environment: str | None
+    host: str | None
+    port: int | None
+    metrics_host: str | None
+    metrics_port: int | None
+    workers: int | None
+    max_requests: int | None
+    max_requests_jitter: int | None
+    graceful_timeout: int | None
+    worker_timeout: int | None
+    keepalive: int | None
+    forwarded_allow_ips: str | None
+    metrics_directory: Path | str | None
+    max_series: int | None
+    allowed_metrics_ips: Iterable[Network | str] | None
+    log_level: str | None
+    log_format: Literal["json", "console"] | None
+    redaction_packs: Iterable[RedactionPack | str] | None
+    redacted_keys: Iterable[str] | None
+    tracing_disabled: bool | None
+    tracing: Literal["layer", "instrumentation", "none"] | None
+    instrument_libraries: Iterable[str] | None
+    traces_exporter: Literal["otlp", "console", "none"] | None
+    otlp_endpoint: str | None
+    otlp_timeout: float | None
+    sample_ratio: float | None
+    span_queue: int | None
+    span_batch: int | None
+    excluded_urls: str | None
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from app.monitoring import Observability, logging
+from app.monitoring import Observability, OptionArguments, logging
 from app.monitoring.metrics.registry import CardinalityError, current_namespace, registry
 from app.monitoring.redaction import configure as configure_redaction
 from app.monitoring.redaction import redact_text
@@ -176,9 +176,13 @@ def test_an_instrumented_application_is_redacted_by_its_options_unless_gunicorns
     under_gunicorn: bool,  # noqa: FBT001
 ) -> None:
     monkeypatch.setattr(Observability, "_under_gunicorn", under_gunicorn)
-    given = {"namespace": current_namespace(), "max_series": registry().max_series}
+    given: OptionArguments = {
+        "namespace": current_namespace(),
+        "max_series": registry().max_series,
+        "redacted_keys": ("loyalty_number",),
+    }
     try:
-        Observability("shop", redacted_keys=("loyalty_number",), **given).instrument(FastAPI())
+        Observability("shop", **given).instrument(FastAPI())
         assert redact_text("loyalty_number=7") == (
             "loyalty_number=7" if under_gunicorn else "loyalty_number=[redacted]"
         )

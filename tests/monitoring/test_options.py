@@ -2,13 +2,16 @@
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import fields
 from ipaddress import ip_network
 from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import pytest
 
-from app.monitoring import Options, OptionsError
+from app.monitoring import OptionArguments, Options, OptionsError
 from app.monitoring.redaction.indonesia import INDONESIA
 from app.monitoring.traces.libraries import INSTRUMENTED
 
@@ -251,3 +254,19 @@ def test_there_are_spans_unless_tracing_is_none_or_the_sdk_is_switched_off(
     traced: bool,  # noqa: FBT001
 ) -> None:
     assert Options.read({}, environment).traced is traced
+
+
+def _alternatives(hint: Any) -> set[Any]:
+    """Return the members of a union, or the type itself; those of the items, each as `(type,)`, for a collection."""
+    if get_origin(hint) in {Union, UnionType}:
+        return set().union(*map(_alternatives, get_args(hint)))
+    if get_origin(hint) in {tuple, Iterable}:
+        return {(one,) for one in _alternatives(get_args(hint)[0])}
+    return {hint}
+
+
+def test_each_option_is_an_argument_with_its_types_or_none() -> None:
+    of_fields, of_arguments = get_type_hints(Options), get_type_hints(OptionArguments)
+    assert [field.name for field in fields(Options)] == ["service", *of_arguments]
+    for name, hint in of_arguments.items():
+        assert _alternatives(of_fields[name]) | {type(None)} <= _alternatives(hint), name

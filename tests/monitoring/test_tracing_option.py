@@ -41,7 +41,7 @@ def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     FastAPIInstrumentor.uninstrument_app(FastAPI())  # and the instrumentation of background tasks
 
 
-def observability(tracing: str, **options: Any) -> Observability:
+def observability(tracing: Any, **options: Any) -> Observability:
     return Observability(
         "shop",
         namespace=current_namespace(),

@@ -26,7 +26,14 @@ try:
 except OptionsError as error:
     reveal_type(error)
 """
-WRONG = "\nobservability.counter(1, 2)\n"
+WRONG = {
+    "observability.counter(1, 'A number.')": 'Argument 1 to "counter"',
+    "Observability(prot=8100)": 'Unexpected keyword argument "prot"',
+    "Observability(port='8100')": 'Argument "port" to "Observability" has incompatible type "str"',
+    "Observability(tracing='lyer')": 'Argument "tracing" to "Observability" has incompatible type',
+    "observability.instrument(app, excluded_handlers=1)": 'Argument "excluded_handlers" to "instrument"',
+    "observability.add(1)": 'Argument 1 to "add"',
+}
 
 
 def test_the_package_comes_from_the_wheel_and_imports_neither_a_framework_nor_metrics(
@@ -84,4 +91,10 @@ def test_a_typed_program_of_a_user_passes_a_strict_check(installed_wheel: Enviro
     said = types_of(PROGRAM, installed_wheel, tmp_path)
     assert 'Revealed type is "prefork_observability.options.OptionsError"' in said
     assert "Success: no issues found" in said, said
-    assert "error: Argument 1" in types_of(PROGRAM + WRONG, installed_wheel, tmp_path)
+
+
+def test_each_wrong_line_of_a_typed_program_is_found(installed_wheel: Environment, tmp_path: Path) -> None:
+    said = types_of(PROGRAM + "\n".join(WRONG), installed_wheel, tmp_path)
+    errors = [line.partition(" error: ")[2] for line in said.splitlines() if " error: " in line]
+    assert len(errors) == len(WRONG), said
+    assert [error for error, wanted in zip(errors, WRONG.values(), strict=True) if not error.startswith(wanted)] == []

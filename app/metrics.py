@@ -1,13 +1,11 @@
 """The agency's metrics: cache, AI, circuit breaker, rate limits. docs/metrics.md describes them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from app.monitoring import Observability
-from app.observability import NAMESPACE
 
 AI_BUCKETS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -25,35 +23,28 @@ class Metrics:
     rate_limited: Counter
 
 
-def build_metrics(registry: CollectorRegistry) -> Metrics:
-    """Declare the metrics in `registry`; twice in one registry raises ValueError, as the library does."""
-
-    def counter(name: str, text: str, *labels: str) -> Counter:
-        return Counter(name, text, labels, namespace=NAMESPACE, registry=registry)
-
-    def gauge(name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(name, text, labels, namespace=NAMESPACE, registry=registry, multiprocess_mode="livemostrecent")
-
-    def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
-        return Histogram(name, text, labels, namespace=NAMESPACE, registry=registry, buckets=buckets)
-
+def build_metrics(observability: Observability) -> Metrics:
+    """Declare the metrics; twice in one registry raises ValueError, as the library does."""
+    counter, gauge, histogram = observability.counter, observability.gauge, observability.histogram
     return Metrics(
-        cache_hits=counter("cache_hits_total", "Look-ups answered by the cache.", "cache"),
-        cache_misses=counter("cache_misses_total", "Look-ups that had to load the value.", "cache"),
-        ai_requests=counter("ai_requests_total", "AI requests by operation and outcome.", "operation", "outcome"),
+        cache_hits=counter("cache_hits_total", "Look-ups answered by the cache.", ["cache"]),
+        cache_misses=counter("cache_misses_total", "Look-ups that had to load the value.", ["cache"]),
+        ai_requests=counter("ai_requests_total", "AI requests by operation and outcome.", ["operation", "outcome"]),
         ai_request_duration=histogram(
             "ai_request_duration_seconds",
             "Time to an AI answer, upstream or offline.",
-            AI_BUCKETS,
-            "operation",
+            ["operation"],
+            buckets=AI_BUCKETS,
         ),
-        ai_tokens=counter("ai_tokens_used_total", "Tokens as the upstream reports them.", "operation", "kind"),
-        circuit_breaker_state=gauge("circuit_breaker_state", "0 closed, 1 half open, 2 open.", "breaker"),
-        rate_limited=counter("rate_limited_requests_total", "Requests answered 429, by limit.", "limit"),
+        ai_tokens=counter("ai_tokens_used_total", "Tokens as the upstream reports them.", ["operation", "kind"]),
+        circuit_breaker_state=gauge(
+            "circuit_breaker_state", "0 closed, 1 half open, 2 open.", ["breaker"], mode="livemostrecent"
+        ),
+        rate_limited=counter("rate_limited_requests_total", "Requests answered 429, by limit.", ["limit"]),
     )
 
 
 @cache
 def metrics() -> Metrics:
     """Return the metrics of this process. Call it after `build_observability`, whose namespace and limit they have."""
-    return build_metrics(Observability.current().registry)
+    return build_metrics(Observability.current())

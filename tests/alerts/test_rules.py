@@ -10,10 +10,10 @@ import pytest
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_fastapi_instrumentator import metrics as instrumentator
 
-from app.metrics import build_metrics
 from app.monitoring.metrics.catalogue import LATENCY_BUCKETS, build_catalogue
 from app.monitoring.metrics.registry import BoundedRegistry
 from app.monitoring.server.master import EXIT_REASONS
+from tests.agency import metrics_in
 from tests.alerts.programs import run
 from tests.alerts.rules import (
     MONITORING,
@@ -40,7 +40,7 @@ LABELS_OF_A_SCRAPE = {"job", "instance"}
 def served() -> dict[str, set[str]]:
     """Return the labels of every series that the service exposes or Prometheus adds, by name."""
     registry = BoundedRegistry()
-    build_metrics(registry)
+    metrics_in(registry)
     build_catalogue(registry)
     assert instrumentator.default(registry=registry) is not None
     found = {"up": set(LABELS_OF_A_SCRAPE)}

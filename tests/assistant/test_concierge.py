@@ -16,8 +16,8 @@ from app.assistant.upstream import Completion, Upstream, UpstreamError, Upstream
 from app.cache.cache import Cache
 from app.cache.connection import RedisGate
 from app.database.pool import Database, DatabaseUnavailable
-from app.metrics import build_metrics
 from loadtest.fake_ai import FakeAI, fake_ai
+from tests.agency import metrics_in
 
 TWO_DAYS = Wishes(2, ("temple",), 500_000, 6)
 
@@ -43,7 +43,7 @@ class Desk:
 async def desk(request: pytest.FixtureRequest, database: Database, redis_url: str) -> AsyncIterator[Desk]:
     """A concierge with an upstream, or without one where the parameter says offline."""
     registry = CollectorRegistry()
-    metrics = build_metrics(registry)
+    metrics = metrics_in(registry)
     gate = RedisGate(redis_url)
     breaker = CircuitBreaker(gate, metrics.circuit_breaker_state, exclude=(UpstreamRejected,))
     async with fake_ai() as ai:

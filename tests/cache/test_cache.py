@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from app.cache import cache as module
 from app.cache.cache import Cache, LocalStore
 from app.cache.connection import RedisGate
-from app.metrics import build_metrics
+from tests.agency import metrics_in
 
 AWAY = "unix:///nonexistent.sock"
 LONG = 60.0
@@ -22,7 +22,7 @@ class Caching:
     def __init__(self, url: str) -> None:
         self.registry = CollectorRegistry()
         self.gate = RedisGate(url)
-        self.cache = Cache(self.gate, build_metrics(self.registry))
+        self.cache = Cache(self.gate, metrics_in(self.registry))
 
     @property
     def counted(self) -> tuple[float, float]:

@@ -6,10 +6,10 @@ from functools import cache
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from app.metrics import build_metrics
 from app.monitoring.metrics.catalogue import build_catalogue
 from app.monitoring.metrics.registry import BoundedRegistry, registry
 from app.monitoring.prometheus import Instrumentator
+from tests.agency import metrics_in
 from tests.dashboards.boards import Board, label_query, panels, targets, variables
 
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "summary": ("_sum", "_count")}
@@ -23,7 +23,7 @@ def metrics() -> dict[str, tuple[str, frozenset[str]]]:
     """Return the type and labels of every sample that the service can expose, by name."""
     Instrumentator()  # registers the http_* metrics in the default registry
     ours = BoundedRegistry()
-    build_metrics(ours)
+    metrics_in(ours)
     build_catalogue(ours)
     known = {}
     for collectors in (ours._collector_to_names, registry()._collector_to_names):

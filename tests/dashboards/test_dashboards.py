@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from app.metrics import build_metrics
 from app.observability import NAMESPACE
 from app.settings import ROOT
+from tests.agency import metrics_in
 from tests.dashboards.boards import BOARDS, DIRECTORY, Board, panels, targets, variables
 from tests.dashboards.lint import complaints
 
@@ -188,5 +188,5 @@ def test_the_dashboards_of_another_service_have_its_metrics_and_its_job(tmp_path
 def agency_metrics() -> list[str]:
     """The names, without a namespace, of the metrics that the agency declares for itself."""
     registry = CollectorRegistry()
-    build_metrics(registry)
+    metrics_in(registry)
     return [family.name.removeprefix(f"{NAMESPACE}_") for family in registry.collect()]

@@ -14,11 +14,11 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_fastapi_instrumentator import metrics as instrumentator
 
-from app.metrics import build_metrics
 from app.monitoring.metrics.catalogue import build_catalogue
 from app.monitoring.metrics.registry import BoundedRegistry, CardinalityError, registry
 from app.monitoring.multiprocess.labels import FORBIDDEN_LABELS, MAX_SERIES_PER_METRIC, OVERFLOW
 from app.settings import ROOT
+from tests.agency import metrics_in
 from tests.conftest import Application
 
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -61,7 +61,7 @@ def form(metrics: Iterable[MetricWrapperBase]) -> dict[str, tuple[str, tuple[str
 
 def test_the_document_has_every_metric_with_its_type_and_labels_and_no_other() -> None:
     own = BoundedRegistry()
-    build_metrics(own)
+    metrics_in(own)
     build_catalogue(own)
     assert instrumentator.default(registry=own) is not None
     assert described() == form(metric for metric in own._collector_to_names if isinstance(metric, MetricWrapperBase))
@@ -69,7 +69,7 @@ def test_the_document_has_every_metric_with_its_type_and_labels_and_no_other() -
 
 def test_the_document_has_the_catalogue_in_its_order() -> None:
     own = BoundedRegistry()
-    groups = (build_metrics(own), build_catalogue(own))
+    groups = (metrics_in(own), build_catalogue(own))
     declared = form(getattr(group, field.name) for group in groups for field in fields(group))
     assert [name for name in described() if name in declared] == list(declared)
 
@@ -92,7 +92,7 @@ def test_a_histogram_has_exactly_its_buckets(metric: str, buckets: list[float]) 
 
 
 def test_the_histogram_of_ai_answers_has_exactly_its_buckets() -> None:
-    metrics = build_metrics(BoundedRegistry())
+    metrics = metrics_in(BoundedRegistry())
     assert metrics.ai_request_duration._upper_bounds == [0.1, 0.5, 1, 2.5, 5, 10, 30, 60, float("inf")]
 
 

@@ -24,28 +24,6 @@ MODULES = (
 )
 COMMANDS = ((".exporter",), ("", "doctor"))
 DEFAULTS_BY_MACHINE = {"workers": "2 to 4, by CPUs"}
-# Meanings of the options without a docstring.
-MEANINGS = {
-    "version": "`service.version` of traces, the `version` field of log lines, and the label of `build_info`.",
-    "environment": "`deployment.environment.name` of traces; `development` logs to the console form.",
-    "host": "Address that the application listens on.",
-    "port": "Port of the application.",
-    "metrics_host": "Address that the metrics exporter listens on.",
-    "metrics_port": "Port of the metrics exporter.",
-    "workers": "Worker processes.",
-    "max_requests": "Requests after which a worker is replaced; 0 is never.",
-    "max_requests_jitter": "Random extra requests, so that workers are not replaced together.",
-    "graceful_timeout": "Seconds that a stopping worker has to finish.",
-    "worker_timeout": "Seconds without a heartbeat after which a worker is killed; its boot counts as one.",
-    "max_series": "Label sets that a metric may have before new ones go to the overflow series.",
-    "log_level": "The lowest level, then those of single loggers: `INFO,app.cache=DEBUG`.",
-    "tracing_disabled": "True switches tracing off.",
-    "otlp_endpoint": "The collector's gRPC address, such as `http://host:4317`.",
-    "otlp_timeout": "Seconds for one export.",
-    "sample_ratio": "Share of traces kept.",
-    "span_queue": "Spans that may wait for the exporter.",
-    "span_batch": "Spans sent at a time.",
-}
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "api.md"
 HEAD = """# Public names
 
@@ -90,7 +68,7 @@ def _value(found: Any) -> str:
 
 def _options() -> str:
     """Return the table of options, with the environment variable, default and meaning of each."""
-    meanings = MEANINGS | _docstrings(Options)
+    meanings = _docstrings(Options)
     lines = ["### Fields of Options\n", "| option | variable | default | meaning |", "|---|---|---|---|"]
     for option in fields(Options):
         shown = DEFAULTS_BY_MACHINE.get(option.name) or _default(option.default)

@@ -95,19 +95,30 @@ class Options:
     service: str = _of("OTEL_SERVICE_NAME", "app", checks.name)
     """`service.name` of traces and the `service` field of log lines."""
     version: str = _of("SERVICE_VERSION", "", checks.text)
+    """`service.version` of traces, the `version` field of log lines, and the label of `build_info`."""
     namespace: str = _of("METRICS_NAMESPACE", "app", checks.metric_prefix)
     """First word of the names of the package's own metrics, and of those that `Observability` makes. One other than the
     default is `service.namespace` of traces too."""
     environment: str = _of("ENVIRONMENT", "production", checks.text)
+    """`deployment.environment.name` of traces; `development` logs to the console form."""
     host: str = _of("HOST", "127.0.0.1", checks.text)
+    """Address that the application listens on."""
     port: int = _of("PORT", 8000, checks.number(1, 65535))
+    """Port of the application."""
     metrics_host: str = _of("METRICS_HOST", "127.0.0.1", checks.text)
+    """Address that the metrics exporter listens on."""
     metrics_port: int = _of("METRICS_PORT", 9090, checks.number(1, 65535))
+    """Port of the metrics exporter."""
     workers: int = _of("WEB_CONCURRENCY", max(2, min(4, os.cpu_count() or 2)), checks.number(1, 256))
+    """Worker processes."""
     max_requests: int = _of("MAX_REQUESTS", 0, checks.number(0, 1e9))
+    """Requests after which a worker is replaced; 0 is never."""
     max_requests_jitter: int = _of("MAX_REQUESTS_JITTER", 0, checks.number(0, 1e9))
+    """Random extra requests, so that workers are not replaced together."""
     graceful_timeout: int = _of("GRACEFUL_TIMEOUT", 25, checks.number(1, 3600))
+    """Seconds that a stopping worker has to finish."""
     worker_timeout: int = _of("WORKER_TIMEOUT", 30, checks.number(1, 3600))
+    """Seconds without a heartbeat after which a worker is killed; its boot counts as one."""
     keepalive: int = _of("KEEPALIVE", 75, checks.number(1, 3600))
     """Must exceed the idle time-out of the load balancer in front."""
     forwarded_allow_ips: str = _of("FORWARDED_ALLOW_IPS", "127.0.0.1", checks.text)
@@ -115,9 +126,11 @@ class Options:
     metrics_directory: Path | None = _of("PROMETHEUS_MULTIPROC_DIR", None, checks.directory)  # noqa: RUF009 -- makes a field
     """Directory of the workers' metric files; the default carries the service, the user and the port."""
     max_series: int = _of("MAX_SERIES_PER_METRIC", 10_000, checks.number(1, 1e9))
+    """Label sets that a metric may have before new ones go to the overflow series."""
     allowed_metrics_ips: tuple[Network, ...] = _of("ALLOWED_METRICS_IPS", DEFAULT_NETWORKS, checks.networks)
     """Networks that may read /metrics on the application's port; empty serves it to nobody."""
     log_level: str = _of("LOG_LEVEL", "INFO", checks.levels)
+    """The lowest level, then those of single loggers: `INFO,app.cache=DEBUG`."""
     log_format: Literal["json", "console"] | None = _of("LOG_FORMAT", None, checks.one_of("json", "console"))
     """None is console in development, else json."""
     redaction_packs: tuple[RedactionPack | str, ...] = _of("REDACTION_PACKS", tuple(SHIPPED), checked_packs, _names)
@@ -126,6 +139,7 @@ class Options:
     redacted_keys: tuple[str, ...] = _of("REDACTED_KEYS", (), checked_keys, checks.split)
     """More names of fields whose values are replaced at any depth; the variable has commas between."""
     tracing_disabled: bool = _of("OTEL_SDK_DISABLED", default=False, check=checks.switch)
+    """True switches tracing off."""
     tracing: Literal["layer", "instrumentation", "none"] = _of("TRACING", "layer", checks.one_of(*TRACING))
     """The maker of request spans: the layer of this package, opentelemetry-instrumentation-fastapi, or nobody. With
     `none` there are no spans at all."""
@@ -137,10 +151,15 @@ class Options:
     )
     """None is otlp where an endpoint is set, else none."""
     otlp_endpoint: str | None = _of("OTEL_EXPORTER_OTLP_ENDPOINT", None, checks.text)
+    """The collector's gRPC address, such as `http://host:4317`."""
     otlp_timeout: float = _of("OTEL_EXPORTER_OTLP_TIMEOUT", 5.0, checks.number(0.001, 600, float))
+    """Seconds for one export."""
     sample_ratio: float = _of("OTEL_TRACES_SAMPLER_ARG", 0.1, checks.number(0, 1, float))
+    """Share of traces kept."""
     span_queue: int = _of("OTEL_BSP_MAX_QUEUE_SIZE", 2048, checks.number(1, 1e6))
+    """Spans that may wait for the exporter."""
     span_batch: int = _of("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, checks.number(1, 1e6))
+    """Spans sent at a time."""
     excluded_urls: str = _of("OTEL_PYTHON_FASTAPI_EXCLUDED_URLS", EXCLUDED_URLS, checks.expressions)
     """Expressions of URLs without spans, with commas between."""
 

@@ -8,11 +8,11 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin, is_typeddict
 
 from app.monitoring import Options
 
@@ -22,6 +22,7 @@ MODULES = (
     *(".prometheus", ".logging", ".tracing", ".redaction", ".health"),
     *(".tasks", ".backoff", ".companion", ".preload", ".host"),
 )
+ROOT = importlib.import_module(PACKAGE)
 COMMANDS = ((".exporter",), ("", "doctor"))
 DEFAULTS_BY_MACHINE = {"workers": "2 to 4, by CPUs"}
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "api.md"
@@ -40,17 +41,21 @@ def page() -> str:
 
 
 def _module(module: ModuleType, name: str) -> str:
-    entries = [_entry(public, getattr(module, public)) for public in sorted(module.__all__)]
+    entries = [_entry(public, getattr(module, public), name) for public in sorted(module.__all__)]
     return "\n".join([f"## {name}\n", f"{_first_line(module)}\n", *entries])
 
 
-def _entry(name: str, found: Any) -> str:
+def _entry(name: str, found: Any, module: str) -> str:
+    if module != INSTALLED and name in ROOT.__all__ and getattr(ROOT, name) is found:
+        return f"### {name}\n\nThe same as `{INSTALLED}.{name}`.\n"
     if not (inspect.isclass(found) or inspect.isroutine(found)):
         return f"### {name}\n\n{_value(found)}\n"
     lines = [f"### {name}\n", f"```python\n{_signature(name, found)}\n```\n", f"{_text(found)}\n"]
-    if inspect.isclass(found) and not issubclass(found, Exception):
-        lines += [f"- `{_signature(own, member)}`: {_first_line(member)}" for own, member in _methods(found)]
-        lines += [""] * bool(_methods(found))
+    if inspect.isclass(found):
+        members = [] if found is Options else _fields(found)
+        members += [f"- `{own}`: {_first_line(member)}" for own, member in _properties(found)]
+        members += [f"- `{_signature(own, member)}`: {_first_line(member)}" for own, member in _methods(found)]
+        lines += [*members, ""] if members else []
     if found is Options:
         lines.append(_options())
     return "\n".join(lines)
@@ -84,13 +89,37 @@ def _default(value: Any) -> str:
     return "" if value in {None, ""} else f"`{value}`".replace("|", r"\|")
 
 
-def _docstrings(of: type) -> dict[str, str]:
-    """Return the docstrings of the fields of a class, each joined into one line."""
+def _fields(of: type) -> list[str]:
+    """Return a line for each public attribute of a class: name, type, default and docstring.
+
+    Of classes that are neither dataclasses nor TypedDicts, only for those with a docstring.
+    """
+    meanings, declares = _docstrings(of), is_dataclass(of) or is_typeddict(of)
+    return [
+        f"- `{ast.unparse(_readable(line))}`" + (f": {meanings[name]}" if name in meanings else "")
+        for line in _body(of)
+        if isinstance(line, ast.AnnAssign)
+        and not (name := ast.unparse(line.target)).startswith("_")
+        and (declares or name in meanings)
+    ]
+
+
+def _readable(line: ast.AnnAssign) -> ast.AnnAssign:
+    line.annotation = _unquoted(line.annotation) or line.annotation
+    return line
+
+
+def _body(of: type) -> list[ast.stmt]:
     made = ast.parse(textwrap.dedent(inspect.getsource(of))).body[0]
     assert isinstance(made, ast.ClassDef)
+    return made.body
+
+
+def _docstrings(of: type) -> dict[str, str]:
+    """Return the docstrings of the fields of a class, each joined into one line."""
     return {
         field.target.id: " ".join(text.value.value.split())
-        for field, text in pairwise(made.body)
+        for field, text in pairwise(_body(of))
         if isinstance(field, ast.AnnAssign)
         and isinstance(field.target, ast.Name)
         and isinstance(text, ast.Expr)
@@ -120,6 +149,17 @@ def _help(module: str, *command: str) -> str:
 def _methods(found: type) -> list[tuple[str, Any]]:
     own = {name: getattr(found, name) for name in vars(found) if not name.startswith("_")}
     return [(name, member) for name, member in own.items() if inspect.isroutine(member) and member.__doc__]
+
+
+def _properties(found: type) -> list[tuple[str, property]]:
+    own = {name: one for name, one in vars(found).items() if isinstance(one, property) and not name.startswith("_")}
+    return [(f"{name}: {_returned(one)}", one) for name, one in own.items()]
+
+
+def _returned(found: property) -> str:
+    made = ast.parse(textwrap.dedent(inspect.getsource(found.fget or _returned))).body[0]
+    assert isinstance(made, ast.FunctionDef)
+    return ast.unparse(_unquoted(made.returns) or ast.Constant(None))
 
 
 def _signature(name: str, found: Any) -> str:

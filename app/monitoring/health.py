@@ -32,8 +32,10 @@ class Check:
     """
 
     name: str
+    """The key of its result in the response body."""
     run: Callable[[], Awaitable[Details]]
     timeout: float
+    """Seconds that `run` has; a check that takes longer has failed."""
     required: bool = True
 
 

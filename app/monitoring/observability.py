@@ -31,6 +31,8 @@ class Observability:
     an option is unknown. In gunicorn's configuration file it is SystemExit with one line.
     """
 
+    options: Options
+    """The options; those that gunicorn's settings and command line replace, follow them."""
     _current: ClassVar["Observability | None"] = None
     _under_gunicorn: ClassVar[bool] = False
 
@@ -47,7 +49,7 @@ class Observability:
 
     @property
     def registry(self) -> "BoundedRegistry":
-        """The registry of this process. Only metrics in it are bounded."""
+        """The registry of this process, a `prometheus_client.CollectorRegistry`. Only metrics in it are bounded."""
         # Imported at the first use: prometheus-client decides at a metric's making where its value lives.
         from .metrics.registry import prepare  # noqa: PLC0415
 

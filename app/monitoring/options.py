@@ -35,12 +35,18 @@ class SpanOptions(TypedDict, total=False):
     """Arguments of `Observability.instrument` for opentelemetry-instrumentation-fastapi; see its documentation."""
 
     server_request_hook: "ServerRequestHook"
+    """Called with a request's span and ASGI scope."""
     client_request_hook: "ClientRequestHook"
+    """Called with the span of a received message, the scope and the message."""
     client_response_hook: "ClientResponseHook"
+    """Called with the span of a sent message, the scope and the message."""
     request_headers: list[str]
     """Headers to capture; without it, those of OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST."""
     response_headers: list[str]
+    """Likewise of the response; without it, those of OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE."""
     sanitize_fields: list[str]
+    """Captured headers whose values are replaced; without it, those of
+    OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS."""
 
 
 class OptionArguments(TypedDict, total=False):

@@ -49,6 +49,7 @@ class RedactionPack:
     """The private names and number forms of one locale. Names are words in lower case: "nomor hp"."""
 
     name: str
+    """Lower-case letters, digits and underscores, a letter first."""
     number_keys: tuple[str, ...] = ()
     """Names of values that are digits with blanks and dashes between."""
     word_keys: tuple[str, ...] = ()
@@ -60,6 +61,7 @@ class RedactionPack:
     tails: tuple[str, ...] = ()
     """Words that may follow a private name."""
     forms: tuple[NumberForm, ...] = ()
+    """Identity numbers and the like."""
     phones: str = ""
     """A verbose regular expression of local phone numbers, bounded as those of `forms`."""
     phone_labels: tuple[str, ...] = ()
@@ -67,6 +69,7 @@ class RedactionPack:
     glued_labels: tuple[str, ...] = ()
     """Words that may be written together with a phone number: "wa0812..."."""
     calling_code: str = ""
+    """The country's telephone prefix in digits, without the plus sign."""
     min_international_digits: int = 8
     """Fewer digits with `calling_code` are no phone number."""
 

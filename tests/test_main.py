@@ -17,8 +17,8 @@ from app.main import create_app
 from app.middleware.middleware import MAX_BODY_BYTES
 from app.monitoring import Observability, tracing
 from app.monitoring.requests.layer import ObservingMiddleware
-from app.monitoring.tasks import end_tasks
 from app.settings import Settings, get_settings
+from app.tasks import end_tasks
 from tests.conftest import Application, running
 
 AWAY = {"database_url": "postgresql://nobody@127.0.0.1:1/none", "redis_url": "redis://127.0.0.1:1/0"}

@@ -12,7 +12,6 @@ from typing import Any
 import orjson
 
 from app.database.pool import FIRST_RETRY_DELAY, LONGEST_RETRY_DELAY, Database, DatabaseUnavailable
-from app.monitoring.backoff import Backoff
 from app.monitoring.logging import get_logger
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -109,13 +108,12 @@ async def migrate_when_reachable(database: Database, attempted: asyncio.Event) -
 
     Set `attempted` when the first attempt has ended, whatever came of it.
     """
-    backoff = Backoff(FIRST_RETRY_DELAY, LONGEST_RETRY_DELAY)
+    reconnection = FIRST_RETRY_DELAY
     while True:
-        backoff.started()
         try:
             applied = await migrate(database)
         except DatabaseUnavailable:
-            delay = backoff.ended()
+            delay, reconnection = reconnection, min(2 * reconnection, LONGEST_RETRY_DELAY)
         except Exception:
             # The pod stays unready, so a rolling update stops here; ending the worker would mend nothing.
             log.exception("migration_failed")

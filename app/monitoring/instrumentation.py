@@ -20,7 +20,6 @@ from .options import Options, SpanOptions
 from .prometheus import Instrumentator
 from .requests.placement import observe, traced_elsewhere
 from .server import standalone
-from .tasks import end_tasks
 
 App = TypeVar("App", bound=Starlette)
 
@@ -117,6 +116,8 @@ async def _tasks(options: Options) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await end_tasks(tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
         if options.traced:
             await asyncio.to_thread(tracing.shutdown, min(MAX_SPAN_SECONDS, SPAN_SHARE * options.graceful_timeout))

@@ -35,7 +35,7 @@ given = []
 for module, *names in (
     (master, "take_ports_and_directory", "note_build", "start_exporter"),
     (configuration, "import_before_forks"),
-    (gunicorn_conf, "preload"),
+    (gunicorn_conf, "import_libraries"),
     (gunicorn_conf.embedded, "start_missing", "wait_until_ready"),
 ):
     for name in names:
@@ -140,7 +140,7 @@ def test_a_start_takes_the_directory_first_and_starts_the_exporter_last() -> Non
         "take_ports_and_directory",
         "note_build",
         "start_missing",
-        "preload",
+        "import_libraries",
         "wait_until_ready",
         "import_before_forks",
         "start_exporter",

@@ -3,8 +3,6 @@
 import asyncio
 from collections.abc import Iterable
 
-__all__ = ["end_tasks"]
-
 CANCEL_INTERVAL = 0.1
 
 

@@ -20,7 +20,7 @@ PACKAGE, INSTALLED = "app.monitoring", "prefork_observability"
 MODULES = (
     "",
     *(".prometheus", ".logging", ".tracing", ".redaction", ".health"),
-    *(".tasks", ".backoff", ".companion", ".preload", ".host"),
+    *(".host", ".doctor", ".server.worker", ".server.logger"),
 )
 ROOT = importlib.import_module(PACKAGE)
 COMMANDS = ((".exporter",), ("", "doctor"))

@@ -1,13 +1,17 @@
 """docs/api.md lists the names that the documents tell adopters to use, with the fields of classes."""
 
+import builtins
 import importlib
 import re
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from functools import cache
+from pathlib import Path
 
 import pytest
 
 from app.monitoring import Options
+from app.settings import ROOT
 from tests import api_reference
 
 INSTALLED = api_reference.INSTALLED
@@ -41,3 +45,64 @@ def test_the_fields_of_a_public_class_are_listed_with_their_types(module: str, n
     entry = listed()[f"{INSTALLED}{module}.{name}"]
     if "The same as" not in entry and found is not Options:
         assert [one.name for one in fields(found) if f"\n- `{one.name}: " not in entry] == []
+
+
+DOCUMENTS = sorted({*(ROOT / "docs").glob("*.md"), ROOT / "app" / "monitoring" / "README.md"} - {api_reference.PAGE})
+NAME = r"(?:prefork_observability|app\.monitoring)"
+
+
+def required(text: str) -> Iterator[str]:
+    """Yield the dotted names of the package, and of its object and its doctor, that a document has."""
+    for dotted in re.findall(rf"\b{NAME}((?:\.[A-Za-z_]\w*)+)", text):
+        yield INSTALLED + dotted
+    for module, names in re.findall(rf"^from {NAME}([.\w]*) import (.+)$", text, re.MULTILINE):
+        yield from (f"{INSTALLED}{module}.{name.strip()}" for name in names.split(","))
+    for module, function in re.findall(rf"\b{NAME}([.\w]*):(\w+)", text):
+        yield f"{INSTALLED}{module}.{function}"
+    for member in re.findall(r"\bObservability(?:\(.*?\))?(?:\.current\(\))?\.(\w+)", text):
+        yield f"{INSTALLED}.Observability.{member}"
+    for function in re.findall(r"\bdoctor\.([a-z_]+)\(", text):
+        yield f"{INSTALLED}.doctor.{function}"
+    for error in re.findall(r"\b[A-Z]\w+Error\b", text):
+        if not hasattr(builtins, error):
+            yield f"{error}"
+
+
+def is_listed(name: str) -> bool:
+    """Return True if docs/api.md has `name`, as a module, a name of one, a member of a class, or an exception."""
+    home, _, member = name.rpartition(".")
+    if name in listed() or f"\n- `{member}" in listed().get(home, ""):
+        return True
+    return not home and any(one.endswith(f".{name}") for one in listed())
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_the_names_that_a_document_has_are_public(path: Path) -> None:
+    assert [name for name in required(path.read_text()) if not is_listed(name)] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("`prefork_observability.server.worker.Worker`", ["prefork_observability.server.worker.Worker"]),
+        ("from app.monitoring.health import A, B", [f"prefork_observability.health{x}" for x in ("", ".A", ".B")]),
+        ("prefork_observability-0.1.0-py3", []),
+        ("Observability('shop').current().add(f)", ["prefork_observability.Observability.add"]),
+        ("doctor.examine(app)", ["prefork_observability.doctor.examine"]),
+        ("raises CardinalityError or TypeError", ["CardinalityError"]),
+    ],
+)
+def test_the_names_in_a_text_are_found(text: str, names: list[str]) -> None:
+    assert list(required(text)) == names
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "prefork_observability.companion",
+        "prefork_observability.redaction.portable",
+        "prefork_observability.Observability.x",
+    ],
+)
+def test_other_names_are_not_public(name: str) -> None:
+    assert not is_listed(name)

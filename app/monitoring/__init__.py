@@ -7,8 +7,18 @@
 PROMETHEUS_MULTIPROC_DIR is set by `Observability.gunicorn`, before the first metric is made.
 """
 
+from .multiprocess.labels import CardinalityError
 from .observability import Observability
 from .options import OptionArguments, Options, OptionsError, SpanOptions
 from .redaction import NumberForm, RedactionPack
 
-__all__ = ["NumberForm", "Observability", "OptionArguments", "Options", "OptionsError", "RedactionPack", "SpanOptions"]
+__all__ = [
+    "CardinalityError",
+    "NumberForm",
+    "Observability",
+    "OptionArguments",
+    "Options",
+    "OptionsError",
+    "RedactionPack",
+    "SpanOptions",
+]

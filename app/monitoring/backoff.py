@@ -3,8 +3,6 @@
 import time
 from collections.abc import Callable
 
-__all__ = ["Backoff"]
-
 
 class Backoff:
     """The delay before each restart: `first` seconds, doubled after each short run, at most `longest`.

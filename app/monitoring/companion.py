@@ -15,17 +15,6 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
-__all__ = [
-    "Companion",
-    "CompanionError",
-    "announce",
-    "close_in_children",
-    "no_fork",
-    "owner_is_gone",
-    "wait_for_owner",
-    "when_owner_ends",
-]
-
 
 class Closable(Protocol):
     """A socket or file."""

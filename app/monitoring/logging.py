@@ -31,7 +31,7 @@ from .logs.writer import Writer
 from .redaction import RedactionPack
 from .redaction import configure as configure_redaction
 
-__all__ = ["Levels", "TrustedLogger", "adopt_loguru", "configure", "get_logger", "parse_levels"]
+__all__ = ["Levels", "LoguruSink", "TrustedLogger", "adopt_loguru", "configure", "get_logger", "parse_levels"]
 
 Renderer = Literal["json", "console"]
 Write = Callable[[bytes], object]
@@ -181,9 +181,8 @@ def configure(
 ) -> None:
     """Set up logging of this process, replacing an earlier set-up.
 
-    Lines go to `stream`, by default standard output. `level` has the form of logs/levels.py. With `user_key`, a secret
-    of 16 bytes or more, user ids become pseudonyms; without it they are redacted. Uncaught exceptions are logged too,
-    see logs/hooks.py.
+    Lines go to `stream`, by default standard output. `level` has the form of `parse_levels`. With `user_key`, a secret
+    of 16 bytes or more, user ids become pseudonyms; without it they are redacted. Uncaught exceptions are logged too.
 
     With `redaction_packs`, those packs and `redacted_keys` replace the rules of redaction for all signals of the
     process; without it the rules stay as they are, at first all shipped packs. Raise PackError for an unknown pack.

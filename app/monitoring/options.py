@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 from . import option_checks as checks
 from .option_checks import Network
-from .redaction import SHIPPED, RedactionPack, checked_keys, checked_packs, portable
+from .redaction import SHIPPED, RedactionPack
+from .redaction.configuration import checked_keys, checked_packs, portable
 
 DEFAULT_NETWORKS: tuple[Network, ...] = (
     ip_network("127.0.0.1"),

@@ -3,8 +3,6 @@
 import gc
 import importlib
 
-__all__ = ["preload"]
-
 
 def preload(*modules: str) -> None:
     """Import `modules` and freeze the garbage collector, so that their pages stay shared with the workers.

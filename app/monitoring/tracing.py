@@ -131,8 +131,8 @@ def request_tracer(
 ) -> RequestTracer | None:
     """Return the tracer of requests, and instrument `libraries`, by default all known ones. None without a provider.
 
-    Call it in the worker, after `configure`, or pass `partial(request_tracer, excluded_urls)` to ObservingMiddleware,
-    which calls it there. For `spans="instrumentation"`, call traces.instrumented.instrument_fastapi on the app too.
+    Call it in the worker, after `configure`, or pass `partial(request_tracer, excluded_urls)` as `tracer` to
+    `prometheus.observe`, which calls it there. `spans="instrumentation"` is for `Observability.instrument`.
     """
     provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):

@@ -14,8 +14,9 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_fastapi_instrumentator import metrics as instrumentator
 
+from app.monitoring import CardinalityError
 from app.monitoring.metrics.catalogue import build_catalogue
-from app.monitoring.metrics.registry import BoundedRegistry, CardinalityError, registry
+from app.monitoring.metrics.registry import BoundedRegistry, registry
 from app.monitoring.multiprocess.labels import FORBIDDEN_LABELS, MAX_SERIES_PER_METRIC, OVERFLOW
 from app.settings import ROOT
 from tests.agency import metrics_in

@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from app.monitoring import Observability, OptionArguments, logging
-from app.monitoring.metrics.registry import CardinalityError, current_namespace, registry
+from app.monitoring import CardinalityError, Observability, OptionArguments, logging
+from app.monitoring.metrics.registry import current_namespace, registry
 from app.monitoring.redaction import configure as configure_redaction
 from app.monitoring.redaction import redact_text
 from app.monitoring.server import configuration, master

@@ -16,16 +16,12 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
 from ..multiprocess import values
-from ..multiprocess.labels import MAX_SERIES_PER_METRIC, OVERFLOW, is_forbidden_label
+from ..multiprocess.labels import MAX_SERIES_PER_METRIC, OVERFLOW, CardinalityError, is_forbidden_label
 
 NAMESPACE_VARIABLE = "METRICS_NAMESPACE"
 DEFAULT_NAMESPACE = "app"
 MAX_NAME_LENGTH = 128
 MAX_VALUE_LENGTH = 1_024
-
-
-class CardinalityError(ValueError):
-    """A metric's definition has no bound on its series or on the length of its names."""
 
 
 class BoundedRegistry(CollectorRegistry):

@@ -5,7 +5,7 @@ and copies go out. docs/redaction.md says what is replaced by what, and what sta
 """
 
 from .characters import escape
-from .configuration import SHIPPED, checked_keys, checked_packs, configure, on_change, portable
+from .configuration import SHIPPED, configure
 from .credentials import REDACTED
 from .identity import sanitised_address, sanitised_user
 from .keys import is_secret_key
@@ -21,13 +21,9 @@ __all__ = [
     "NumberForm",
     "PackError",
     "RedactionPack",
-    "checked_keys",
-    "checked_packs",
     "configure",
     "escape",
     "is_secret_key",
-    "on_change",
-    "portable",
     "redact",
     "redact_event",
     "redact_text",

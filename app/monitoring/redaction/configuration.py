@@ -23,8 +23,8 @@ def configure(
 ) -> None:
     """Replace the rules of this process. Call it before the first event, and before the fork. Not thread-safe.
 
-    `packs` are shipped ones by name, packs of the service's own, or items that `portable` returned. `added_keys` are
-    names whose values are replaced too. Raise PackError for an unknown pack and for a check that cannot be imported.
+    `packs` are shipped ones by name or packs of the service's own, or their form in `Options.redaction`. `added_keys`
+    are names whose values are replaced too. Raise PackError if a pack is unknown or a check cannot be imported.
     """
     chosen = [_pack(pack) for pack in packs]
     added = checked_keys(added_keys)

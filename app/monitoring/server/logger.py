@@ -6,6 +6,8 @@ from gunicorn.glogging import Logger as GunicornBaseLogger
 
 from ..logging import adopt_server_loggers
 
+__all__ = ["GunicornLogger"]
+
 
 class GunicornLogger(GunicornBaseLogger):  # type: ignore[misc]
     """gunicorn's logger on our handler. The configuration file calls `configure` before gunicorn creates it."""

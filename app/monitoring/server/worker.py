@@ -26,6 +26,8 @@ from ..logging import adopt_server_loggers
 from ..logs.writer import flush
 from .master import MAX_REQUESTS, STOPPED
 
+__all__ = ["Worker"]
+
 HEARTBEAT = 1.0
 # Share of graceful_timeout for requests in flight; the rest is for telemetry, pools and the exit itself.
 DRAIN_SHARE = 0.7

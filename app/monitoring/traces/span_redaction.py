@@ -13,7 +13,8 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, TraceState
 
-from ..redaction import is_secret_key, on_change, redact, redact_text
+from ..redaction import is_secret_key, redact, redact_text
+from ..redaction.configuration import on_change
 
 MAX_VALUE_LENGTH = 16_384
 """Characters that the SDK keeps of one value; see `tracing.configure`."""

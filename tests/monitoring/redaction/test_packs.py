@@ -14,13 +14,12 @@ from app.monitoring.redaction import (
     NumberForm,
     PackError,
     RedactionPack,
-    checked_packs,
     configure,
-    portable,
     redact,
     redact_event,
     redact_text,
 )
+from app.monitoring.redaction.configuration import checked_packs, portable
 from app.monitoring.redaction.indonesia import INDONESIA
 from app.monitoring.traces.span_redaction import _attributes, redact_query
 

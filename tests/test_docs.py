@@ -130,3 +130,14 @@ def test_no_base_http_middleware_and_no_on_event(path: Path) -> None:
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="newer Pythons write signatures and docstrings differently")
 def test_the_list_of_public_names_is_what_the_modules_declare() -> None:
     assert api_reference.PAGE.read_text() == api_reference.page(), "run: python -m tests.api_reference"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "app" / "monitoring").rglob("*.py")), ids=str)
+def test_docstrings_say_raise_x_if(path: Path) -> None:
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    texts = [
+        ast.get_docstring(node) or "" for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, documented)
+    ]
+    sentences = [one for text in texts for one in re.split(r"(?<=[.;])\s+", " ".join(text.split()))]
+    raised = [one for one in sentences if re.match(r"raises? [A-Z]", one, re.IGNORECASE)]
+    assert [one for one in raised if not re.match(r"Raise [A-Z].* (if|unless) ", one)] == []

@@ -78,7 +78,7 @@ class Companion:
         return self._process.pid
 
     def read_line(self, timeout: float) -> bytes:
-        """Return the next line from the companion. Raise CompanionError at its end, or after `timeout` seconds."""
+        """Return the next line from the companion. Raise CompanionError if it ends, or after `timeout` seconds."""
         self._lifeline.settimeout(timeout)
         line = b""
         try:

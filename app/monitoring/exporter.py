@@ -147,7 +147,7 @@ def collect_workers(metrics: Catalogue) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a listening TCP socket. Raise OSError."""
+    """Return a listening TCP socket. Raise OSError if the address cannot be bound."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=128)
 
@@ -200,7 +200,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _redaction() -> dict[str, Any]:
-    """The rules of redaction that the environment gives; raises OptionsError."""
+    """Return the rules of redaction that the environment gives. Raise OptionsError if one is wrong."""
     variables = {name: os.environ.get(name, "") for name in ("REDACTION_PACKS", "REDACTED_KEYS")}
     return Options.read({}, variables).redaction
 

@@ -27,8 +27,8 @@ class CheckFailed(Exception):  # noqa: N818 -- reads as what happened
 class Check:
     """A check of one dependency.
 
-    `run` returns extra fields for the result, or raises CheckFailed. A check that is not `required` is reported, but
-    its failure leaves the service ready.
+    `run` returns extra fields for the result; it raises CheckFailed if the dependency is unfit. A check that is not
+    `required` is reported, but its failure leaves the service ready.
     """
 
     name: str

@@ -185,7 +185,7 @@ def configure(
     of 16 bytes or more, user ids become pseudonyms; without it they are redacted. Uncaught exceptions are logged too.
 
     With `redaction_packs`, those packs and `redacted_keys` replace the rules of redaction for all signals of the
-    process; without it the rules stay as they are, at first all shipped packs. Raise PackError for an unknown pack.
+    process; without it the rules stay as they are, at first all shipped packs. Raise PackError if a pack is unknown.
     """
     if redaction_packs is not None:
         configure_redaction(redaction_packs, redacted_keys)

@@ -56,13 +56,13 @@ class Observability:
         return prepare(self.options.namespace, self.options.max_series)
 
     def counter(self, name: str, documentation: str, labels: Sequence[str] = ()) -> "Counter":
-        """Make a counter `<namespace>_<name>`; raises CardinalityError for a label that cannot be bounded."""
+        """Make a counter `<namespace>_<name>`. Raise CardinalityError if a label cannot be bounded."""
         from prometheus_client import Counter  # noqa: PLC0415
 
         return self._make(Counter, name, documentation, labels)
 
     def gauge(self, name: str, documentation: str, labels: Sequence[str] = (), *, mode: str = "livesum") -> "Gauge":
-        """Make a gauge, by default the sum over living processes. Raises as `counter`.
+        """Make a gauge, by default the sum over living processes. Raise CardinalityError if a label cannot be bounded.
 
         `mode` is prometheus-client's `multiprocess_mode`. With `mostrecent` and `livemostrecent` only `set` works.
         """
@@ -73,7 +73,10 @@ class Observability:
     def histogram(
         self, name: str, documentation: str, labels: Sequence[str] = (), *, buckets: Sequence[float] | None = None
     ) -> "Histogram":
-        """Make a histogram; `buckets` are upper bounds, by default those of requests. Raises as `counter`."""
+        """Make a histogram; `buckets` are upper bounds, by default those of requests.
+
+        Raise CardinalityError if a label cannot be bounded.
+        """
         from prometheus_client import Histogram  # noqa: PLC0415
 
         from .metrics.catalogue import LATENCY_BUCKETS  # noqa: PLC0415
@@ -81,7 +84,7 @@ class Observability:
         return self._make(Histogram, name, documentation, labels, buckets=buckets or LATENCY_BUCKETS)
 
     def summary(self, name: str, documentation: str, labels: Sequence[str] = ()) -> "Summary":
-        """Make a summary: a count and a sum. Raises as `counter`."""
+        """Make a summary: a count and a sum. Raise CardinalityError if a label cannot be bounded."""
         from prometheus_client import Summary  # noqa: PLC0415
 
         return self._make(Summary, name, documentation, labels)
@@ -102,9 +105,9 @@ class Observability:
         `app` is what gunicorn calls `wsgi_app`. `preload` names modules that the master imports once for all workers;
         SIGHUP does not load their code again. `collectors` are `module:function`, which the exporter calls every few
         seconds; by default those of the host. `settings` are gunicorn's own; a hook among them is called beside the
-        package's, and one with an option of the same meaning, such as `bind`, replaces the option. Raises OptionsError
-        for an unknown setting, and for one that would switch the package off: `preload_app`, or a `worker_class` or
-        `logger_class` that is not made from the package's.
+        package's, and one with an option of the same meaning, such as `bind`, replaces the option. Raise OptionsError
+        if a setting is unknown or would switch the package off: `preload_app`, or a `worker_class` or `logger_class`
+        that is not made from the package's.
         """
         with one_line_under_gunicorn():
             return self._gunicorn(app, preload, collectors, settings)
@@ -132,8 +135,8 @@ class Observability:
 
         Call it before the first metric, in the module that `uvicorn --workers N` or `fastapi run --workers N` imports.
         PROMETHEUS_MULTIPROC_DIR must be set. Does nothing under gunicorn, whose hooks have done it, and nothing the
-        second time. Raises OptionsError where the directory is not set or another service counts there; exits with one
-        line for a variable of OpenTelemetry that cannot be honoured, and where the doctor refuses the surroundings.
+        second time. Raise OptionsError if the directory is not set or another service counts there; exit with one line
+        if a variable of OpenTelemetry cannot be honoured or the doctor refuses the surroundings.
         """
         if not Observability._under_gunicorn:
             exit_for_unknown_propagator()

@@ -171,7 +171,7 @@ class Options:
     """Expressions of URLs without spans, with commas between."""
 
     def __post_init__(self) -> None:
-        """Check every value and convert it to the option's type; raises OptionsError."""
+        """Check every value and convert it to the option's type. Raise OptionsError if one is wrong."""
         for option in fields(self):
             value = getattr(self, option.name)
             if value is not None or option.default is not None:
@@ -179,7 +179,7 @@ class Options:
 
     @classmethod
     def read(cls, given: Mapping[str, object], environment: Mapping[str, str] | None = None) -> "Options":
-        """Return the options of `given` and `environment`; raises OptionsError, also for an unknown name."""
+        """Return the options of `given` and `environment`. Raise OptionsError if a value is wrong or a name unknown."""
         known = {option.name: option for option in fields(cls)}
         for name in given:
             if name not in known:
@@ -251,7 +251,7 @@ class Options:
 
 
 def _checked(option: "Field[Any]", given_as: str, value: Any, read: Callable[[str], Any] | None = None) -> Any:
-    """Return the value in the option's type; raises OptionsError that names it as it was given."""
+    """Return the value in the option's type. Raise OptionsError, which names it as it was given, if it is wrong."""
     try:
         return option.metadata["check"](read(value) if read else value)
     except ValueError as error:

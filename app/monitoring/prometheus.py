@@ -66,7 +66,7 @@ class Instrumentator(LibraryInstrumentator):
     """The library's Instrumentator on the bounded registry, exposing the aggregate of all workers.
 
     The options configure the result of `recorder`. Functions added with `add` are called with the library's
-    `metrics.Info` for each counted request. Raise TypeError or ValueError for an option that would have no effect.
+    `metrics.Info` for each counted request. Raise TypeError or ValueError if an option would have no effect.
     """
 
     def __init__(
@@ -108,11 +108,11 @@ class Instrumentator(LibraryInstrumentator):
         return self
 
     def instrument(self, *_: Any, **__: Any) -> NoReturn:
-        """Raise TypeError: the library's middleware would count each request a second time."""
+        """Raise TypeError if called: the library's middleware would count each request a second time."""
         raise TypeError("instrument() would count each request twice: call Observability.instrument(app)")
 
     def expose(self, *_: Any, **__: Any) -> NoReturn:
-        """Raise TypeError: the library's endpoint has no access control."""
+        """Raise TypeError if called: the library's endpoint has no access control."""
         raise TypeError("expose() has no access control and covers one worker only: call Observability.instrument(app)")
 
     def expose_to(self, app: Starlette, networks: Sequence[IPv4Network | IPv6Network]) -> None:

@@ -47,7 +47,7 @@ def examine_surroundings(situation: Situation | None = None) -> list[Finding]:
 
 
 def enforce(findings: Sequence[Finding]) -> None:
-    """Log the warnings, once for all workers, and raise ExaminationError where there are errors."""
+    """Log the warnings, once for all workers. Raise ExaminationError if there are errors."""
     errors = [finding for finding in findings if finding.severity == "error"]
     warnings = [finding for finding in findings if finding.severity == "warning"]
     if warnings and notes.is_new_warning("\n".join(map(str, warnings))):
@@ -67,8 +67,8 @@ def warn_unstarted() -> None:
 def refuse_start(app: object, situation: Situation | None = None) -> None:
     """Examine `app` in a gunicorn worker that has loaded it; with errors, write them once and end the service.
 
-    Raises SystemExit. Call it before the lifespan: Starlette would log a traceback. The worker waits if another one has
-    failed already: a master that reaps a second one with this status ends with a traceback.
+    Raise SystemExit if there are errors. Call it before the lifespan: Starlette would log a traceback. The worker waits
+    if another one has failed already: a master that reaps a second one with this status ends with a traceback.
     """
     try:
         enforce(examine(app, situation))

@@ -34,7 +34,7 @@ _descriptor = _shared_memory()
 
 
 def share(path: Path) -> None:
-    """Keep the notes in a file from now on. Raises OSError."""
+    """Keep the notes in a file from now on. Raise OSError if it cannot be made."""
     global _descriptor
     replaced, _descriptor = _descriptor, os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     os.close(replaced)

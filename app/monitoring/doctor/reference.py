@@ -12,7 +12,7 @@ class ApplicationError(Exception):
 
 
 def load(reference: str) -> Any:
-    """Import the application, calling its factory with the literals in the reference. Raises ApplicationError."""
+    """Import the application; call its factory with the reference's literals. Raise ApplicationError if that fails."""
     module_name, _, expression = reference.partition(":")
     name, arguments, keywords = _parsed(reference, expression or DEFAULT_NAME)
     try:

@@ -36,7 +36,10 @@ class Levels:
 
 
 def parse_levels(text: str) -> Levels:
-    """Parse the form of LOG_LEVEL, such as `INFO,app.cache=DEBUG`; the default may be omitted. Raise ValueError."""
+    """Parse the form of LOG_LEVEL, such as `INFO,app.cache=DEBUG`; the default may be omitted.
+
+    Raise ValueError if a level is unknown or `text` has another form.
+    """
     default: str | None = None
     by_name: dict[str, str] = {}
     for item in text.split(","):

@@ -27,7 +27,7 @@ MAX_VALUE_LENGTH = 1_024
 class BoundedRegistry(CollectorRegistry):
     """A registry that limits each metric to `max_series` label sets per process.
 
-    Raise CardinalityError for a definition with a forbidden label or a name over 128 characters. A new label set past
+    Raise CardinalityError if a definition has a forbidden label or a name over 128 characters. A new label set past
     the limit, or one with a value over 1,024 characters, is mapped to one series whose every label is `__overflow__`,
     and counted in `refused`: an observation is never lost, and never raises at run time.
     """
@@ -139,7 +139,10 @@ def registry() -> BoundedRegistry:
 
 
 def prepare(namespace: str, max_series: int) -> BoundedRegistry:
-    """Return the registry of this process with its namespace and its limit set. Raise as `use_namespace` does."""
+    """Return the registry of this process with its namespace and its limit set.
+
+    Raise RuntimeError if it was made with another namespace.
+    """
     use_namespace(namespace)
     prepared = registry()
     prepared.max_series = max_series

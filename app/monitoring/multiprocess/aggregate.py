@@ -72,7 +72,8 @@ class Aggregate:
     def exposition(self, accept: str, *, pack: bool = False) -> tuple[bytes, str]:
         """Return the exposition in the format that `accept` selects, gzipped if `pack`, and its content type.
 
-        Single flight: concurrent calls share one result. Raise DirectoryGoneError, RestlessError.
+        Single flight: concurrent calls share one result. Raise DirectoryGoneError if the directory does not exist,
+        RestlessError if it does not come to rest.
         """
         openmetrics = choose_encoder(accept)[1].startswith(OPENMETRICS)
         body = self._single_flight.join((openmetrics, pack), lambda: self._build(openmetrics=openmetrics, pack=pack))

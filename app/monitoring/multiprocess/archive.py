@@ -137,7 +137,7 @@ def add_exactly(total: float, rest: float, amount: float) -> tuple[float, float]
 
 
 def decode(content: bytes) -> Archive:
-    """Parse a file's content. Raise BadArchiveError."""
+    """Parse a file's content. Raise BadArchiveError if it is invalid."""
     try:
         if content[: len(MAGIC)] != MAGIC:
             raise BadArchiveError("it does not begin as an archive does")
@@ -199,7 +199,7 @@ class Files:
 
 
 def replace(directory: Path, archive: Archive, files: type[Files] = Files) -> None:
-    """Replace the archive of `directory` atomically. Raise OSError."""
+    """Replace the archive of `directory` atomically. Raise OSError if it cannot be written."""
     aside = directory / ARCHIVE_NEW
     try:
         files.write(aside, archive.encode())

@@ -72,7 +72,7 @@ class Gauges:
         self._before: list[Readings] = []
 
     def keys(self, raw: Iterable[bytes]) -> list[Key]:
-        """Parse the keys of a file. Raise BadFileError for an invalid key, or a name that another kind uses."""
+        """Parse the keys of a file. Raise BadFileError if one is invalid, or another kind uses its name."""
         found = [_without_pid(parse(key)) for key in raw]
         for key in found:
             if key.sample != key.metric:

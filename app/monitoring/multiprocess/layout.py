@@ -56,7 +56,7 @@ def _text(value: object) -> str:
 
 
 def used(data: bytes) -> int:
-    """Return the used bytes that a file's header claims; 0 for a file in creation. Raise BadFileError."""
+    """Return the used bytes that a file's header claims; 0 for a file in creation. Raise BadFileError if invalid."""
     if not data:
         return 0
     if len(data) < HEADER:
@@ -78,7 +78,10 @@ class Layout:
         self._payload = payload
 
     def extend(self, data: bytes) -> int:
-        """Add the new entries of `data`, the used part of the file. Return their number. Raise BadFileError."""
+        """Add the new entries of `data`, the used part of the file. Return their number.
+
+        Raise BadFileError if one is invalid.
+        """
         end = len(data)
         if end < self.used:
             if end == 0 and not self.keys:

@@ -25,7 +25,9 @@ def pid_of(identity: str) -> str:
 
 
 def announce(directory: Path, identity: str) -> IO[str]:
-    """Create and lock the presence file, and return it. The process counts as alive while it is open. Raise OSError.
+    """Create and lock the presence file, and return it. The process counts as alive while it is open.
+
+    Raise OSError if the file cannot be made or locked.
 
     The file is renamed to its final name after it is locked, so no reader sees it unlocked.
     """

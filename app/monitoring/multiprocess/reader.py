@@ -79,7 +79,7 @@ class Listing:
 
 
 def listing(directory: str) -> Listing:
-    """List the directory. Raise DirectoryGoneError."""
+    """List the directory. Raise DirectoryGoneError if it does not exist."""
     found = Listing(directory)
     try:
         # Strings, here and below: a Path for each file would double the cost of a scrape.
@@ -122,7 +122,10 @@ class Reader:
         self.adopt(self.archive)
 
     def refresh(self) -> None:
-        """Read everything that has changed. Raise DirectoryGoneError, RestlessError."""
+        """Read everything that has changed.
+
+        Raise DirectoryGoneError if the directory does not exist, RestlessError if it does not come to rest.
+        """
         for _ in range(MAX_ATTEMPTS):
             self._load_archive()
             self.listing = listing(str(self.directory))
@@ -222,7 +225,10 @@ class Reader:
         return self.sources.get(name) or Source(f"{self.listing.directory}/{name}", kind, identity)
 
     def read_source(self, source: Source, *, final: bool = False) -> None:
-        """Read one file; `final` if its writer has ended. Raise BadFileError, FileNotFoundError."""
+        """Read one file; `final` if its writer has ended.
+
+        Raise BadFileError if its content is invalid, FileNotFoundError if it is gone.
+        """
         known = len(source.layout.keys)
         changed = source.refresh()
         if not source.data and (final or is_abandoned(source.path)):

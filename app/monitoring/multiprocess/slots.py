@@ -28,7 +28,10 @@ class Workers:
 
 
 def claim(directory: Path, pid: int, parent: int) -> tuple[int, IO[str]]:
-    """Lock the first free slot. Return its number and its file, which must stay open. Raise OSError."""
+    """Lock the first free slot. Return its number and its file, which must stay open.
+
+    Raise OSError if the file cannot be made or locked.
+    """
     with _locked(directory):
         for slot in itertools.count():
             file = (directory / f"{SLOT}{slot}").open("a")
@@ -45,7 +48,10 @@ def claim(directory: Path, pid: int, parent: int) -> tuple[int, IO[str]]:
 
 
 def note_configured(directory: Path, workers: int) -> None:
-    """Store for the exporter that there is no master, and the number of configured workers. Raise OSError."""
+    """Store for the exporter that there is no master, and the number of configured workers.
+
+    Raise OSError if that fails.
+    """
     aside = directory / f"{WORKERS}.new"
     with _locked(directory):
         aside.write_text(f"{epoch(directory)} {workers}")
@@ -53,7 +59,10 @@ def note_configured(directory: Path, workers: int) -> None:
 
 
 def count(directory: Path) -> Workers | None:
-    """Return the workers, or None if a master counts them or the directory is unused. Raise OSError."""
+    """Return the workers, or None if a master counts them or the directory is unused.
+
+    Raise OSError if it cannot be read.
+    """
     with _locked(directory):
         try:
             of, _, configured = (directory / WORKERS).read_text().partition(" ")

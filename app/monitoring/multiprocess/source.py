@@ -43,7 +43,10 @@ class Source:
         self.values: tuple[float, ...] = ()
 
     def refresh(self) -> bool:
-        """Read the file. Return True if it has changed. Raise BadFileError, OSError."""
+        """Read the file. Return True if it has changed.
+
+        Raise BadFileError if it is invalid, OSError if it cannot be read.
+        """
         data = read(self.path, self.layout.used)
         if data == self.data:
             return False
@@ -66,7 +69,10 @@ class ExemplarSource:
         self._data = b""
 
     def refresh(self) -> list[tuple[bytes, Exemplar]]:
-        """Return the exemplars that have changed, with their keys. Raise BadFileError, OSError."""
+        """Return the exemplars that have changed, with their keys.
+
+        Raise BadFileError if the file is invalid, OSError if it cannot be read.
+        """
         before, data = self._data, read(self._path, self._layout.used)
         if data == before:
             return []
@@ -84,7 +90,9 @@ class ExemplarSource:
 
 
 def read(path: str, known: int) -> bytes:
-    """Return the used part of a file, which had `known` bytes last time. Raise BadFileError, FileNotFoundError.
+    """Return the used part of a file, which had `known` bytes last time.
+
+    Raise BadFileError if its header is invalid, FileNotFoundError if it is gone.
 
     Raise OSError if this process is out of descriptors or memory.
     """

@@ -89,7 +89,7 @@ class Table:
         self._exemplars: dict[int, Exemplar] = {}
 
     def slots(self, keys: Iterable[bytes]) -> list[int]:
-        """Return the slot of each key of a file, adding new ones. Raise BadFileError."""
+        """Return the slot of each key of a file, adding new ones. Raise BadFileError if a key is invalid."""
         found = []
         for key in keys:
             slot = self._by_key.get(key)

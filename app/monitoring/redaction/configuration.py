@@ -35,12 +35,12 @@ def configure(
 
 
 def portable(packs: Iterable[RedactionPack | str]) -> list[str | dict[str, Any]]:
-    """Return `packs` as JSON can hold them, for another process. Raise PackError as `configure`."""
+    """Return `packs` as JSON can hold them, for another process. Raise PackError if it could not import a check."""
     return [pack if isinstance(pack, str) else as_data(pack) for pack in packs]
 
 
 def checked_packs(packs: Iterable[RedactionPack | str]) -> tuple[RedactionPack | str, ...]:
-    """Return `packs`; raise PackError where one is neither shipped nor a pack that every process can have."""
+    """Return `packs`. Raise PackError if one is neither shipped nor a pack that every process can have."""
     if isinstance(packs, str) or not isinstance(packs, Iterable):
         raise PackError("want a tuple of packs")
     chosen = tuple(packs)
@@ -52,7 +52,7 @@ def checked_packs(packs: Iterable[RedactionPack | str]) -> tuple[RedactionPack |
 
 
 def checked_keys(names: Iterable[str]) -> tuple[str, ...]:
-    """Return `names`; raise PackError where one has neither letters nor digits."""
+    """Return `names`. Raise PackError if one has neither letters nor digits."""
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise PackError("want a tuple of names")
     found = tuple(names)

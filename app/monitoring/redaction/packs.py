@@ -94,7 +94,7 @@ def _compiled(pattern: str, owner: str, flags: int = 0) -> re.Pattern[str]:
 
 
 def as_data(pack: RedactionPack) -> dict[str, Any]:
-    """Return `pack` as JSON-compatible data. Raise PackError for a check that another process cannot import."""
+    """Return `pack` as JSON-compatible data. Raise PackError if another process cannot import a check."""
     return {**asdict(replace(pack, forms=())), "forms": [_form_as_data(form) for form in pack.forms]}
 
 

@@ -44,7 +44,7 @@ def settings_of(
 ) -> dict[str, Any]:
     """Return the variables of gunicorn_conf.py: the package's settings and hooks, combined with those of `given`.
 
-    `given` are the settings that `merged` has left. Raise OptionsError for a class that is not made from the package's.
+    `given` are the settings that `merged` has left. Raise OptionsError if a class is not made from the package's.
     """
     _check_classes(given)
     options = observability.options

@@ -181,7 +181,10 @@ def account_for_killed(server: Any, timeout: float = 2.0) -> None:
 
 
 def take_ports_and_directory(*, api: Sequence[Address], metrics: Address, directory: Path) -> None:
-    """Claim the metrics directory, check that the API's ports are free, and bind the metrics port. Raise StartError."""
+    """Claim the metrics directory, check that the API's ports are free, and bind the metrics port.
+
+    Raise StartError if one of them cannot be had, or if gunicorn was started by SIGUSR2.
+    """
     if "GUNICORN_PID" in os.environ:
         # Two masters would share one directory and one metrics port.
         raise StartError("SIGUSR2 is not supported: start a second service, or send SIGHUP to replace the workers")

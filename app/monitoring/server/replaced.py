@@ -17,7 +17,7 @@ def final_options(options: Options, app: str, cfg: Any) -> tuple[Options, list[s
     """Return the options with gunicorn's final settings in them, and the addresses it binds.
 
     The metrics directory stays the one that PROMETHEUS_MULTIPROC_DIR names since the configuration file was read. Raise
-    OptionsError for a wrong value, and for a setting that would switch the package off.
+    OptionsError if a value is wrong or a setting would switch the package off.
     """
     given = {name: setting.get() for name, setting in cfg.settings.items()}
     check_class("worker_class", given["worker_class"], Worker)

@@ -28,7 +28,7 @@ def merged(options: Options, app: str, given: Mapping[str, Any]) -> tuple[Option
     """Return the options with the settings of the same meaning in them, and the other settings.
 
     A `bind` of one address of TCP becomes `host` and `port`. Of several, the first address of TCP does, and the setting
-    stays. Raise OptionsError for a wrong value, an unknown setting, and one that would switch the package off.
+    stays. Raise OptionsError if a value is wrong, or a setting is unknown or would switch the package off.
     """
     _refuse_unknown(given)
     rest = dict(given)
@@ -55,7 +55,7 @@ def merged(options: Options, app: str, given: Mapping[str, Any]) -> tuple[Option
 
 
 def _refuse_unknown(given: Mapping[str, Any]) -> None:
-    """Raise OptionsError for a name that gunicorn would ignore."""
+    """Raise OptionsError if gunicorn would ignore a name."""
     from gunicorn.config import make_settings  # noqa: PLC0415 -- an extra of the package
 
     known = make_settings()

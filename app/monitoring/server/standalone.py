@@ -97,7 +97,10 @@ def _owner(directory: Path) -> str:
 
 
 def _claim_for_manager(directory: Path, warnings: Sequence[doctor.Finding]) -> None:
-    """Empty `directory` and log `warnings` unless a worker of the same manager has done so. Raise DirectoryError."""
+    """Empty `directory` and log `warnings` unless a worker of the same manager has done so.
+
+    Raise DirectoryError if another service has it.
+    """
     claimant, owner = manager.identity(), directory / OWNER
     with (directory / OWNER_LOCK).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

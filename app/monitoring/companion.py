@@ -6,7 +6,6 @@ all copies of lifelines in every forked child.
 
 import contextlib
 import os
-import select
 import socket
 import subprocess
 import sys
@@ -125,12 +124,6 @@ def wait_for_owner() -> None:
             pass
     except OSError:
         return
-
-
-def owner_is_gone(timeout: float) -> bool:
-    """Wait up to `timeout` seconds for the owner's end. Return True if it has ended. For the companion."""
-    readable, _, _ = select.select([sys.stdin], [], [], timeout)
-    return bool(readable) and not os.read(sys.stdin.fileno(), 1)
 
 
 def when_owner_ends(callback: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""One environment with the wheel for the tests of this directory."""
+"""Environments with the wheel for the tests of this directory."""
 
 import pytest
 
@@ -8,5 +8,11 @@ from tests.wheel.environment import Environment
 
 @pytest.fixture(scope="session")
 def installed_wheel(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """The package as a user installs it."""
+    """The package with all of its extras."""
     return environment.make(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
+def wheel_without_extras(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """The package and its dependencies alone."""
+    return environment.make(tmp_path_factory.mktemp("wheel"), extras=())

@@ -1,15 +1,18 @@
-"""An environment as a user's: the wheel of the package and the locked libraries, and nothing of this repository."""
+"""An environment as a user's: the wheel with the dependencies that it declares, and nothing of this repository."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
+SOURCE = ROOT / "app" / "monitoring"
 PACKAGE = "prefork_observability"
+EXTRAS = frozenset(tomllib.loads((SOURCE / "pyproject.toml").read_text())["project"]["optional-dependencies"])
 
 
 @dataclass(frozen=True)
@@ -51,16 +54,18 @@ def plain_environment() -> dict[str, str]:
     }
 
 
-def make(directory: Path) -> Environment:
-    """Build the wheel and install it with the production lock into `directory`."""
+def make(directory: Path, extras: Iterable[str] = EXTRAS) -> Environment:
+    """Build the wheel and install it with `extras` into `directory`.
+
+    The lock is a constraint alone: it chooses releases, and what the wheel does not declare is not installed.
+    """
     wheels = directory / "wheel"
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    _checked([*build, "--no-build-isolation", "--wheel-dir", wheels, ROOT / "app" / "monitoring"])
+    _checked([*build, "--no-build-isolation", "--wheel-dir", wheels, SOURCE])
     (wheel,) = wheels.iterdir()
     made = Environment(directory / "environment", wheel)
     _checked([BIN / "uv", "venv", "--quiet", "--python", sys.executable, made.directory])
-    _install("sync", "--python", made.python, "--require-hashes", ROOT / "requirements.lock")
-    _install("install", "--python", made.python, "--no-deps", wheel)
+    made.add(f"prefork-observability[{','.join(sorted(extras))}] @ {wheel.as_uri()}")
     return made
 
 

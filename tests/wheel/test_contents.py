@@ -9,10 +9,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.wheel.environment import PACKAGE, ROOT, Environment
+from tests.wheel.environment import PACKAGE, ROOT, SOURCE, Environment
 from tests.wheel.internals import HANDED_OVER, uses
-
-SOURCE = ROOT / "app" / "monitoring"
 
 
 @pytest.fixture(scope="module")

@@ -65,12 +65,27 @@ def test_the_exporter_loads_no_web_framework(installed_wheel: Environment, tmp_p
     assert done.stdout == "[]\n", done.stderr
 
 
-def test_every_signal_works_where_gunicorn_is_not_installed(installed_wheel: Environment, tmp_path: Path) -> None:
-    script = "import sys; sys.modules.update({'gunicorn': None, 'uvicorn_worker': None}); "
+def test_every_module_is_importable_with_the_extras(installed_wheel: Environment, tmp_path: Path) -> None:
+    script = f"import importlib, pkgutil, {PACKAGE} as package; "
+    script += "names = [found.name for found in pkgutil.walk_packages(package.__path__, package.__name__ + '.')]; "
+    script += "[importlib.import_module(name) for name in names if not name.endswith('__main__')]; print(len(names))"
+    done = installed_wheel.run("-c", script, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 50
+
+
+def test_every_signal_works_without_extras(wheel_without_extras: Environment, tmp_path: Path) -> None:
+    script = "import importlib.util as util; print([n for n in ('gunicorn', 'uvicorn_worker') if util.find_spec(n)]); "
     script += f"from {PACKAGE} import Observability, exporter, health, logging, prometheus, tracing; "
     script += "from fastapi import FastAPI; Observability('shop').instrument(FastAPI()); print('done')"
-    done = installed_wheel.run("-c", script, cwd=tmp_path)
-    assert done.stdout == "done\n", done.stderr
+    done = wheel_without_extras.run("-c", script, cwd=tmp_path)
+    assert done.stdout == "[]\ndone\n", done.stderr
+
+
+def test_each_library_of_an_extra_comes_with_it(installed_wheel: Environment, tmp_path: Path) -> None:
+    names = ("asyncpg", "gunicorn", "httpx", "loguru", "redis", "sqlalchemy", "uvicorn_worker")
+    script = f"import importlib.util as util; print([name for name in {names} if not util.find_spec(name)])"
+    assert installed_wheel.run("-c", script, cwd=tmp_path).stdout == "[]\n"
 
 
 def types_of(program: str, installed_wheel: Environment, directory: Path) -> str:

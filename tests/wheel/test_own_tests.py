@@ -15,8 +15,8 @@ from tests.wheel.environment import PACKAGE, ROOT, Environment
 
 # What the tests need beside the package, at the releases of the development lock.
 LIBRARIES = (
-    *("pytest", "hypothesis", "pyyaml", "httpx"),
-    *("sqlalchemy[asyncio]", "opentelemetry-instrumentation-sqlalchemy"),
+    *("pytest", "hypothesis", "pyyaml"),
+    "sqlalchemy[asyncio]",
 )
 HELPERS = (
     "tests/__init__.py",

@@ -32,7 +32,7 @@ class Warehouse(BaseHTTPRequestHandler):
 @pytest.fixture(scope="session")
 def shop_environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     made = environment.make(tmp_path_factory.mktemp("wheel"))
-    made.add("sqlalchemy[asyncio]", "sentry-sdk")
+    made.add("sqlalchemy[asyncio]")
     return made
 
 

@@ -10,8 +10,13 @@ from pathlib import Path
 
 # Public members of namedtuple, despite the underscore.
 PUBLIC = {"_replace", "_asdict", "_fields"}
-# Internals of objects passed in by another library; the module does not import the one that defines them.
-HANDED_OVER = {"instance._connection": "asyncpg"}
+# Expressions that rely on internals and do not look so, and the library behind them, where the module does not import
+# it or the name has no underscore.
+HIDDEN = {
+    "instance._connection": "asyncpg",  # passed in by asyncpg's instrumentation
+    "integration.LoguruIntegration.setup_once": "sentry-sdk",  # only sentry_sdk.init calls it
+    "message.record": "loguru",  # the form of a record's level and exception
+}
 
 
 @dataclass
@@ -29,9 +34,12 @@ def uses(module: Path) -> Uses:
     found = Uses()
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
-            if _private(node.attr) and node.attr not in own and not _is_self(node.value):
-                found.internals.add(ast.unparse(node))
-                found.libraries |= {library for text, library in HANDED_OVER.items() if text == ast.unparse(node)}
+            text = ast.unparse(node)
+            if text in HIDDEN:
+                found.internals.add(text)
+                found.libraries.add(HIDDEN[text])
+            elif _private(node.attr) and node.attr not in own and not _is_self(node.value):
+                found.internals.add(text)
             continue
         names = _imported(node)
         if names and any(_private(part) for name in names for part in name.split(".")):

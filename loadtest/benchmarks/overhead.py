@@ -41,18 +41,20 @@ def requester(pipe: Connection, kind: str, count: int, ratio: float, endpoint: s
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(dir=os.environ["OVERHEAD_DIRECTORY"])
     from loadtest.benchmarks.overhead_apps import make  # noqa: PLC0415 -- prometheus-client reads the variable once
 
-    # What a reader costs is seen where gunicorn writes to a pipe.
-    with Path(os.devnull).open("w") as output:
-        app = make(kind, count, ratio, endpoint, output)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_requests(app, WARM_UP))
-            gc.collect()
-            gc.freeze()  # as a preloading master does; for all three
-            pipe.send("ready")
-            while pipe.recv():
-                started = time.process_time()
-                runner.run(_requests(app, REQUESTS))
-                pipe.send((time.process_time() - started) / REQUESTS * MICRO)
+    # Lines go to /dev/null, as all that such a process prints. What a reader costs is seen where gunicorn writes to a
+    # pipe.
+    app = make(kind, count, ratio, endpoint)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        # A worker's tasks run beside the requests.
+        runner.run(app.router.lifespan_context(app).__aenter__())
+        runner.run(_requests(app, WARM_UP))
+        gc.collect()
+        gc.freeze()  # as a preloading master does; for all three
+        pipe.send("ready")
+        while pipe.recv():
+            started = time.process_time()
+            runner.run(_requests(app, REQUESTS))
+            pipe.send((time.process_time() - started) / REQUESTS * MICRO)
 
 
 async def _requests(app: Any, count: int) -> None:

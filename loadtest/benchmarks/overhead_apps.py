@@ -1,14 +1,13 @@
-"""One small JSON route among many, bare, as the libraries' READMEs assemble it, and with this project's parts.
+"""One small JSON route among many, bare, as the libraries' READMEs assemble it, and with this project's package.
 
 Each is made in a process of its own: what the libraries install is installed for the whole process.
 """
 
 import logging as stdlib_logging
 import os
-import sys
 import time
 import uuid
-from typing import TextIO
+from typing import TYPE_CHECKING
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -16,8 +15,10 @@ from opentelemetry import trace
 from pydantic import BaseModel
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 
-EXCLUDED = r"^https?://[^/]+/(health|metrics)(/|[?]|$)"
-ROUTES, RATIO, ENDPOINT = "OVERHEAD_ROUTES", "OVERHEAD_RATIO", "OVERHEAD_ENDPOINT"
+if TYPE_CHECKING:
+    from app.monitoring import Observability
+
+KIND, ROUTES, RATIO, ENDPOINT = "OVERHEAD_KIND", "OVERHEAD_ROUTES", "OVERHEAD_RATIO", "OVERHEAD_ENDPOINT"
 
 
 class Place(BaseModel):
@@ -49,22 +50,37 @@ def bare(count: int) -> FastAPI:
     return routes(FastAPI(), count)
 
 
-def naive(count: int, ratio: float, endpoint: str, output: TextIO) -> FastAPI:
+def naive(count: int, ratio: float, endpoint: str) -> FastAPI:
     """The three libraries as their READMEs show them."""
     # Here, because what is imported decides what the other assemblies pay.
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
     from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor  # noqa: PLC0415
+    from prometheus_fastapi_instrumentator import Instrumentator  # noqa: PLC0415
+
+    _export_spans(ratio, endpoint)
+    _write_lines()
+    app = FastAPI()
+    app.add_middleware(LoggingMiddleware)
+    routes(app, count)
+    Instrumentator().instrument(app).expose(app)
+    FastAPIInstrumentor.instrument_app(app)
+    return app
+
+
+def _export_spans(ratio: float, endpoint: str) -> None:
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
     from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
     from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio  # noqa: PLC0415
-    from prometheus_fastapi_instrumentator import Instrumentator  # noqa: PLC0415
 
     provider = TracerProvider(
         resource=Resource.create({"service.name": "naive"}), sampler=ParentBasedTraceIdRatio(ratio)
     )
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint, insecure=True)))
     trace.set_tracer_provider(provider)
+
+
+def _write_lines() -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -73,70 +89,68 @@ def naive(count: int, ratio: float, endpoint: str, output: TextIO) -> FastAPI:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(stdlib_logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(output),
+        logger_factory=structlog.PrintLoggerFactory(),
     )
-    logger = structlog.get_logger()
-    app = FastAPI()
-
-    class LoggingMiddleware(BaseHTTPMiddleware):
-        async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-            structlog.contextvars.clear_contextvars()
-            request_id = request.headers.get("x-request-id", str(uuid.uuid4()))
-            structlog.contextvars.bind_contextvars(request_id=request_id)
-            started = time.perf_counter()
-            response = await call_next(request)
-            context = trace.get_current_span().get_span_context()
-            logger.info(
-                "request",
-                method=request.method,
-                path=request.url.path,
-                status=response.status_code,
-                duration=time.perf_counter() - started,
-                client=request.client.host if request.client else None,
-                trace_id=format(context.trace_id, "032x"),
-                span_id=format(context.span_id, "016x"),
-            )
-            response.headers["x-request-id"] = request_id
-            return response
-
-    app.add_middleware(LoggingMiddleware)
-    routes(app, count)
-    Instrumentator().instrument(app).expose(app)
-    FastAPIInstrumentor.instrument_app(app)
-    return app
 
 
-def full(count: int, ratio: float, endpoint: str, output: TextIO) -> FastAPI:
-    """The same signals by this project's parts, as app/main.py and gunicorn_conf.py put them together."""
-    from app.monitoring import logging, tracing  # noqa: PLC0415
-    from app.monitoring.prometheus import Instrumentator  # noqa: PLC0415
-    from app.monitoring.requests.placement import observe  # noqa: PLC0415
+class LoggingMiddleware(BaseHTTPMiddleware):
+    """One line a request."""
 
-    logging.configure(
-        renderer="json", level="INFO", service="full", version="1", environment="production", stream=output
+    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+        """Answer, and log what was answered."""
+        structlog.contextvars.clear_contextvars()
+        request_id = request.headers.get("x-request-id", str(uuid.uuid4()))
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        started = time.perf_counter()
+        response = await call_next(request)
+        context = trace.get_current_span().get_span_context()
+        structlog.get_logger().info(
+            "request",
+            method=request.method,
+            path=request.url.path,
+            status=response.status_code,
+            duration=time.perf_counter() - started,
+            client=request.client.host if request.client else None,
+            trace_id=format(context.trace_id, "032x"),
+            span_id=format(context.span_id, "016x"),
+        )
+        response.headers["x-request-id"] = request_id
+        return response
+
+
+def observability(ratio: float, endpoint: str) -> "Observability":
+    """The package with every signal on; addresses and the metrics directory come from the environment."""
+    from app.monitoring import Observability  # noqa: PLC0415
+
+    return Observability(
+        "full",
+        version="1",
+        namespace="benchmark",
+        environment="production",
+        workers=1,
+        traces_exporter="otlp",
+        otlp_endpoint=endpoint,
+        sample_ratio=ratio,
     )
-    tracing.configure(
-        exporter="otlp", endpoint=endpoint, ratio=ratio, service="full", version="1", environment="production"
-    )
-    app = FastAPI(telemetry={"tracing": False, "metrics": False, "logs": False})
-    observe(app, metrics=Instrumentator().recorder(), tracer=tracing.request_tracer(EXCLUDED))
-    return routes(app, count)
 
 
-def make(kind: str, count: int, ratio: float, endpoint: str, output: TextIO) -> FastAPI:
-    """The application of that name."""
+def full(count: int, ratio: float, endpoint: str) -> FastAPI:
+    """The same signals as docs/adopting.md has an application adopt the package.
+
+    Under gunicorn, where overhead_gunicorn.py has set up the worker, `start_worker` does nothing.
+    """
+    package = observability(ratio, endpoint).start_worker()
+    return package.instrument(routes(FastAPI(), count))
+
+
+def make(kind: str, count: int, ratio: float, endpoint: str) -> FastAPI:
+    """The application of that name, which logs to standard output."""
     if kind == "bare":
         return bare(count)
-    return {"naive": naive, "full": full}[kind](count, ratio, endpoint, output)
+    return {"naive": naive, "full": full}[kind](count, ratio, endpoint)
 
 
 def served() -> FastAPI:
-    """For gunicorn: what OVERHEAD_KIND and its companions say, logging to standard output."""
+    """For gunicorn: what OVERHEAD_KIND and its companions say."""
     environment = os.environ
-    return make(
-        environment["OVERHEAD_KIND"],
-        int(environment[ROUTES]),
-        float(environment[RATIO]),
-        environment[ENDPOINT],
-        sys.stdout,
-    )
+    return make(environment[KIND], int(environment[ROUTES]), float(environment[RATIO]), environment[ENDPOINT])

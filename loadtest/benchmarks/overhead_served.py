@@ -25,8 +25,12 @@ from loadtest.programs import free_port
 
 PATIENCE = 30.0
 CONNECTIONS = 8
-# As gunicorn_conf.py has it; the others take what uvicorn's documentation names.
-WORKERS = {"full": "app.monitoring.server.worker.Worker"}
+# The package configures gunicorn; the others take the worker that uvicorn's documentation names.
+CONFIGURED = ("-c", "python:loadtest.benchmarks.overhead_gunicorn")
+BY_OPTIONS = (
+    *("--workers", "1", "--worker-class", "uvicorn_worker.UvicornWorker", "--keep-alive", "75"),
+    *("--no-control-socket", "loadtest.benchmarks.overhead_apps:served()"),
+)
 ROUNDS = {Depth.QUICK: 2, Depth.DEFAULT: 5, Depth.FULL: 11}
 SECONDS = 2.0
 PATH = "/api/v1/places/tanah-lot?language=id"
@@ -68,20 +72,18 @@ def _gunicorn(kind: str, routes: int, endpoint: str, directory: Path) -> Iterato
         "OVERHEAD_ROUTES": str(routes),
         "OVERHEAD_RATIO": "0.1",
         "OVERHEAD_ENDPOINT": endpoint,
+        "PORT": str(port),
+        "METRICS_PORT": str(free_port()),
     }
-    worker = WORKERS.get(kind, "uvicorn_worker.UvicornWorker")
-    argv: list[str | Path] = [
-        Path(sys.executable).with_name("gunicorn"),
-        "--bind", f"127.0.0.1:{port}", "--workers", "1", "--worker-class", worker,
-        "--keep-alive", "75", "--no-control-socket", "loadtest.benchmarks.overhead_apps:served()",
-    ]  # fmt: skip
+    options = CONFIGURED if kind == "full" else ("--bind", f"127.0.0.1:{port}", *BY_OPTIONS)
+    argv = [Path(sys.executable).with_name("gunicorn"), *options]
     reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)  # noqa: S607
     assert reader.stdin is not None  # noqa: S101 -- it is a pipe
     with (directory / f"{kind}.log").open("ab") as errors, reader.stdin as lines:
         process = subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=lines, stderr=errors)
     try:
         _wait(port, process, errors.name)
-        yield port, psutil.Process(process.pid).children()[0]
+        yield port, _worker(psutil.Process(process.pid))
     finally:
         process.terminate()
         try:
@@ -90,6 +92,12 @@ def _gunicorn(kind: str, routes: int, endpoint: str, directory: Path) -> Iterato
             process.kill()
             process.wait()
         reader.wait(PATIENCE)  # it has read to the end: nobody writes any more
+
+
+def _worker(master: psutil.Process) -> psutil.Process:
+    """Return the one child that was forked: the exporter has a command of its own."""
+    (worker,) = [child for child in master.children() if child.cmdline() == master.cmdline()]
+    return worker
 
 
 def _wait(port: int, process: "subprocess.Popen[bytes]", log: str) -> None:

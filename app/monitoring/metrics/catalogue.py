@@ -50,19 +50,33 @@ class Catalogue:
     spans_dropped: Counter
 
 
+@dataclass(frozen=True)
+class _Declaring:
+    """Make metrics in `registry`, under `namespace` unless another one is given."""
+
+    registry: CollectorRegistry
+    namespace: str
+
+    def counter(self, name: str, text: str, *labels: str, namespace: str | None = None) -> Counter:
+        return Counter(name, text, labels, namespace=self._of(namespace), registry=self.registry)
+
+    def gauge(self, name: str, text: str, *labels: str, namespace: str | None = None) -> Gauge:
+        namespace = self._of(namespace)
+        return Gauge(
+            name, text, labels, namespace=namespace, registry=self.registry, multiprocess_mode="livemostrecent"
+        )
+
+    def histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(name, text, labels, namespace=self.namespace, registry=self.registry, buckets=buckets)
+
+    def _of(self, namespace: str | None) -> str:
+        return self.namespace if namespace is None else namespace
+
+
 def build_catalogue(registry: CollectorRegistry) -> Catalogue:
     """Declare the catalogue in `registry`. Raise ValueError if it is declared there already, as the library does."""
-    ours = current_namespace()
-
-    def counter(name: str, text: str, *labels: str, namespace: str = ours) -> Counter:
-        return Counter(name, text, labels, namespace=namespace, registry=registry)
-
-    def gauge(name: str, text: str, *labels: str, namespace: str = ours) -> Gauge:
-        return Gauge(name, text, labels, namespace=namespace, registry=registry, multiprocess_mode="livemostrecent")
-
-    def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
-        return Histogram(name, text, labels, namespace=ours, registry=registry, buckets=buckets)
-
+    declaring = _Declaring(registry, current_namespace())
+    counter, gauge, histogram = declaring.counter, declaring.gauge, declaring.histogram
     return Catalogue(
         event_loop_lag=histogram(
             "event_loop_lag_seconds", "How late the event loop woke a sleeping task.", LAG_BUCKETS

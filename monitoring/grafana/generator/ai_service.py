@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from . import board
-from .panels import PER_SECOND, REQUESTS_PER_SECOND, SECONDS, SHARE, Query, lines, mapping, number, states
+from .panels import PER_SECOND, REQUESTS_PER_SECOND, SECONDS, SHARE, Panel, Query, lines, mapping, number, states
 from .queries import quantile, rate, series, share
 
 REQUESTS = "baliblissed_ai_requests_total"
@@ -37,87 +37,103 @@ def build() -> Dashboard:
         "AI service",
         "The AI concierge and its upstream. Empty until the first AI request.",
         {
-            "At a glance": [
-                number(
-                    "AI requests",
-                    "AI requests a second, whatever their outcome.",
-                    REQUESTS_PER_SECOND,
-                    Query(rate(REQUESTS, where=CHOSEN), "requests"),
-                ),
-                number(
-                    "Failed share",
-                    "Share of AI requests that ended neither in an answer of the upstream nor in an offline one.",
-                    SHARE,
-                    Query(_failures(), "failed"),
-                ),
-                number(
-                    "P95",
-                    "95 of 100 AI requests took no longer, those answered from the cache included.",
-                    SECONDS,
-                    Query(quantile(0.95, DURATION, where=CHOSEN), "P95"),
-                ),
-                number(
-                    "Circuit breaker",
-                    "Open: the upstream is not asked. No data where no upstream is configured.",
-                    "none",
-                    _breakers(),
-                ).mappings(mapping(BREAKER_STATES)),
-            ],
-            "Outcomes": [
-                lines(
-                    "AI requests by outcome",
-                    "success and offline are answers; timeout, rejected, circuit_open and error are failures.",
-                    REQUESTS_PER_SECOND,
-                    Query(rate(REQUESTS, "outcome", CHOSEN), "{{outcome}}"),
-                    stacked=True,
-                ),
-                lines(
-                    "Failed share by operation",
-                    "Share of each operation's requests that got no answer.",
-                    SHARE,
-                    Query(_failures("operation"), "{{operation}}"),
-                ),
-                states(
-                    "Circuit breaker",
-                    "0 closed, 1 half open (one request probes), 2 open (requests are refused at once for 15 s).",
-                    BREAKER_STATES,
-                    _breakers(),
-                    width=24,
-                ),
-            ],
-            "Latency": [
-                lines(
-                    "Latency",
-                    "P50, P95 and P99 of all chosen operations, interpolated inside buckets that end at 60 s. Dots are "
-                    "requests with a trace.",
-                    SECONDS,
-                    *(Query(quantile(q, DURATION, where=CHOSEN), f"P{q * 100:.0f}") for q in (0.5, 0.95, 0.99)),
-                    exemplars=True,
-                ),
-                lines(
-                    "P95 by operation",
-                    "95 of 100 requests of the operation took no longer. Dots are requests with a trace.",
-                    SECONDS,
-                    Query(quantile(0.95, DURATION, "operation", CHOSEN), "{{operation}}"),
-                    exemplars=True,
-                ),
-            ],
-            "Tokens": [
-                lines(
-                    "Tokens by kind",
-                    "Tokens a second as the upstream reports them: prompt is what was sent, completion what came back.",
-                    PER_SECOND,
-                    Query(rate(TOKENS, "kind", CHOSEN), "{{kind}}"),
-                    stacked=True,
-                ),
-                lines(
-                    "Tokens by operation",
-                    "Tokens a second, prompt and completion together.",
-                    PER_SECOND,
-                    Query(rate(TOKENS, "operation", CHOSEN), "{{operation}}"),
-                    stacked=True,
-                ),
-            ],
+            "At a glance": _at_a_glance(),
+            "Outcomes": _outcomes(),
+            "Latency": _latency(),
+            "Tokens": _tokens(),
         },
         [operation],
     )
+
+
+def _at_a_glance() -> list[Panel]:
+    return [
+        number(
+            "AI requests",
+            "AI requests a second, whatever their outcome.",
+            REQUESTS_PER_SECOND,
+            Query(rate(REQUESTS, where=CHOSEN), "requests"),
+        ),
+        number(
+            "Failed share",
+            "Share of AI requests that ended neither in an answer of the upstream nor in an offline one.",
+            SHARE,
+            Query(_failures(), "failed"),
+        ),
+        number(
+            "P95",
+            "95 of 100 AI requests took no longer, those answered from the cache included.",
+            SECONDS,
+            Query(quantile(0.95, DURATION, where=CHOSEN), "P95"),
+        ),
+        number(
+            "Circuit breaker",
+            "Open: the upstream is not asked. No data where no upstream is configured.",
+            "none",
+            _breakers(),
+        ).mappings(mapping(BREAKER_STATES)),
+    ]
+
+
+def _outcomes() -> list[Panel]:
+    return [
+        lines(
+            "AI requests by outcome",
+            "success and offline are answers; timeout, rejected, circuit_open and error are failures.",
+            REQUESTS_PER_SECOND,
+            Query(rate(REQUESTS, "outcome", CHOSEN), "{{outcome}}"),
+            stacked=True,
+        ),
+        lines(
+            "Failed share by operation",
+            "Share of each operation's requests that got no answer.",
+            SHARE,
+            Query(_failures("operation"), "{{operation}}"),
+        ),
+        states(
+            "Circuit breaker",
+            "0 closed, 1 half open (one request probes), 2 open (requests are refused at once for 15 s).",
+            BREAKER_STATES,
+            _breakers(),
+            width=24,
+        ),
+    ]
+
+
+def _latency() -> list[Panel]:
+    return [
+        lines(
+            "Latency",
+            "P50, P95 and P99 of all chosen operations, interpolated inside buckets that end at 60 s. Dots are "
+            "requests with a trace.",
+            SECONDS,
+            *(Query(quantile(q, DURATION, where=CHOSEN), f"P{q * 100:.0f}") for q in (0.5, 0.95, 0.99)),
+            exemplars=True,
+        ),
+        lines(
+            "P95 by operation",
+            "95 of 100 requests of the operation took no longer. Dots are requests with a trace.",
+            SECONDS,
+            Query(quantile(0.95, DURATION, "operation", CHOSEN), "{{operation}}"),
+            exemplars=True,
+        ),
+    ]
+
+
+def _tokens() -> list[Panel]:
+    return [
+        lines(
+            "Tokens by kind",
+            "Tokens a second as the upstream reports them: prompt is what was sent, completion what came back.",
+            PER_SECOND,
+            Query(rate(TOKENS, "kind", CHOSEN), "{{kind}}"),
+            stacked=True,
+        ),
+        lines(
+            "Tokens by operation",
+            "Tokens a second, prompt and completion together.",
+            PER_SECOND,
+            Query(rate(TOKENS, "operation", CHOSEN), "{{operation}}"),
+            stacked=True,
+        ),
+    ]

@@ -25,8 +25,17 @@ CHOSEN = 'handler=~"$handler"'
 FAILED = 'status=~"5.."'
 
 
-def _errors(by: str = "") -> str:
+def _error_ratio(by: str = "") -> str:
     return share(REQUESTS, of=REQUESTS, part=FAILED, by=by, where=CHOSEN)
+
+
+def _response_sizes() -> Panel:
+    return lines(
+        "Response size by handler",
+        "Mean size of the response bodies that were sent in the window.",
+        BYTES,
+        Query(mean("http_response_size_bytes", "handler", CHOSEN), "{{handler}}"),
+    )
 
 
 def _rate_limits() -> Panel:
@@ -51,104 +60,115 @@ def build(*, of_the_agency: bool = True) -> Dashboard:
         "FastAPI overview",
         "Rate, errors and duration of the API's requests, over all workers and instances.",
         {
-            "At a glance": [
-                number(
-                    "Requests",
-                    "Requests a second that were answered, whatever the answer.",
-                    REQUESTS_PER_SECOND,
-                    Query(rate(REQUESTS, where=CHOSEN), "requests"),
-                ),
-                number(
-                    "Error ratio",
-                    "Share of requests answered 5xx. HighErrorRate watches 5%.",
-                    SHARE,
-                    Query(_errors(), "5xx"),
-                    limit=ERROR_RATIO_LIMIT,
-                ),
-                number(
-                    "P99",
-                    "99 of 100 requests took no longer. HighLatencyP99 watches 2 s.",
-                    SECONDS,
-                    Query(quantile(0.99, DURATION, where=CHOSEN), "P99"),
-                    limit=LATENCY_LIMIT,
-                ),
-                number(
-                    "Slower than 2 s",
-                    "Share of requests over 2 s, counted and not interpolated. Above 1% the P99 is above 2 s.",
-                    SHARE,
-                    Query(slower_than(LATENCY_BOUND, DURATION, where=CHOSEN), "over 2 s"),
-                    limit=SLOW_SHARE_LIMIT,
-                ),
-            ],
-            "Traffic": [
-                lines(
-                    "Request rate by handler",
-                    "Requests a second by route template. none is a path that has no route.",
-                    REQUESTS_PER_SECOND,
-                    Query(rate(REQUESTS, "handler", CHOSEN), "{{handler}}"),
-                    stacked=True,
-                ),
-                lines(
-                    "Responses by status",
-                    "Responses a second by status code.",
-                    REQUESTS_PER_SECOND,
-                    Query(rate(REQUESTS, "status", CHOSEN), "{{status}}"),
-                    stacked=True,
-                ),
-            ],
-            "Errors": [
-                lines(
-                    "Error ratio",
-                    "Share of requests answered 5xx, over all chosen handlers. The line is the alert's 5%.",
-                    SHARE,
-                    Query(_errors(), "5xx"),
-                    limit=ERROR_RATIO_LIMIT,
-                ),
-                lines(
-                    "Error ratio by handler",
-                    "Share of each route's requests that were answered 5xx.",
-                    SHARE,
-                    Query(_errors("handler"), "{{handler}}"),
-                    limit=ERROR_RATIO_LIMIT,
-                ),
-            ],
-            "Latency": [
-                lines(
-                    "Latency",
-                    "P50, P95 and P99, interpolated inside buckets that end at 10 s. The line is the objective, 2 s. "
-                    "Dots are requests with a trace.",
-                    SECONDS,
-                    *(Query(quantile(q, DURATION, where=CHOSEN), f"P{q * 100:.0f}") for q in (0.5, 0.95, 0.99)),
-                    limit=LATENCY_LIMIT,
-                    exemplars=True,
-                ),
-                lines(
-                    "Slower than 2 s",
-                    "Share of requests over 2 s, counted on a bucket's boundary: what HighLatencyP99 evaluates. "
-                    "The line is 1%.",
-                    SHARE,
-                    Query(slower_than(LATENCY_BOUND, DURATION, where=CHOSEN), "over 2 s"),
-                    limit=SLOW_SHARE_LIMIT,
-                ),
-                lines(
-                    "P95 by handler",
-                    "95 of 100 requests of the route took no longer. Dots are requests with a trace.",
-                    SECONDS,
-                    Query(quantile(0.95, DURATION, "handler", CHOSEN), "{{handler}}"),
-                    limit=LATENCY_LIMIT,
-                    exemplars=True,
-                    width=24,
-                ),
-            ],
+            "At a glance": _at_a_glance(),
+            "Traffic": _traffic(),
+            "Errors": _errors(),
+            "Latency": _latency(),
             "Sizes and limits" if of_the_agency else "Sizes": [
-                lines(
-                    "Response size by handler",
-                    "Mean size of the response bodies that were sent in the window.",
-                    BYTES,
-                    Query(mean("http_response_size_bytes", "handler", CHOSEN), "{{handler}}"),
-                ),
+                _response_sizes(),
                 *([_rate_limits()] if of_the_agency else []),
             ],
         },
         [handler],
     )
+
+
+def _at_a_glance() -> list[Panel]:
+    return [
+        number(
+            "Requests",
+            "Requests a second that were answered, whatever the answer.",
+            REQUESTS_PER_SECOND,
+            Query(rate(REQUESTS, where=CHOSEN), "requests"),
+        ),
+        number(
+            "Error ratio",
+            "Share of requests answered 5xx. HighErrorRate watches 5%.",
+            SHARE,
+            Query(_error_ratio(), "5xx"),
+            limit=ERROR_RATIO_LIMIT,
+        ),
+        number(
+            "P99",
+            "99 of 100 requests took no longer. HighLatencyP99 watches 2 s.",
+            SECONDS,
+            Query(quantile(0.99, DURATION, where=CHOSEN), "P99"),
+            limit=LATENCY_LIMIT,
+        ),
+        number(
+            "Slower than 2 s",
+            "Share of requests over 2 s, counted and not interpolated. Above 1% the P99 is above 2 s.",
+            SHARE,
+            Query(slower_than(LATENCY_BOUND, DURATION, where=CHOSEN), "over 2 s"),
+            limit=SLOW_SHARE_LIMIT,
+        ),
+    ]
+
+
+def _traffic() -> list[Panel]:
+    return [
+        lines(
+            "Request rate by handler",
+            "Requests a second by route template. none is a path that has no route.",
+            REQUESTS_PER_SECOND,
+            Query(rate(REQUESTS, "handler", CHOSEN), "{{handler}}"),
+            stacked=True,
+        ),
+        lines(
+            "Responses by status",
+            "Responses a second by status code.",
+            REQUESTS_PER_SECOND,
+            Query(rate(REQUESTS, "status", CHOSEN), "{{status}}"),
+            stacked=True,
+        ),
+    ]
+
+
+def _errors() -> list[Panel]:
+    return [
+        lines(
+            "Error ratio",
+            "Share of requests answered 5xx, over all chosen handlers. The line is the alert's 5%.",
+            SHARE,
+            Query(_error_ratio(), "5xx"),
+            limit=ERROR_RATIO_LIMIT,
+        ),
+        lines(
+            "Error ratio by handler",
+            "Share of each route's requests that were answered 5xx.",
+            SHARE,
+            Query(_error_ratio("handler"), "{{handler}}"),
+            limit=ERROR_RATIO_LIMIT,
+        ),
+    ]
+
+
+def _latency() -> list[Panel]:
+    return [
+        lines(
+            "Latency",
+            "P50, P95 and P99, interpolated inside buckets that end at 10 s. The line is the objective, 2 s. "
+            "Dots are requests with a trace.",
+            SECONDS,
+            *(Query(quantile(q, DURATION, where=CHOSEN), f"P{q * 100:.0f}") for q in (0.5, 0.95, 0.99)),
+            limit=LATENCY_LIMIT,
+            exemplars=True,
+        ),
+        lines(
+            "Slower than 2 s",
+            "Share of requests over 2 s, counted on a bucket's boundary: what HighLatencyP99 evaluates. "
+            "The line is 1%.",
+            SHARE,
+            Query(slower_than(LATENCY_BOUND, DURATION, where=CHOSEN), "over 2 s"),
+            limit=SLOW_SHARE_LIMIT,
+        ),
+        lines(
+            "P95 by handler",
+            "95 of 100 requests of the route took no longer. Dots are requests with a trace.",
+            SECONDS,
+            Query(quantile(0.95, DURATION, "handler", CHOSEN), "{{handler}}"),
+            limit=LATENCY_LIMIT,
+            exemplars=True,
+            width=24,
+        ),
+    ]

@@ -66,6 +66,12 @@ def _at_a_glance() -> list[Panel]:
             limit=0.5,
             width=4,
         ),
+        *_fullest_hosts(),
+    ]
+
+
+def _fullest_hosts() -> list[Panel]:
+    return [
         number(
             "CPU",
             "CPU in use on the busiest instance's host.",

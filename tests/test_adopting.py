@@ -1,69 +1,55 @@
-"""The listings of docs/adopting.md, run with the built wheel."""
+"""The listings of docs/adopting.md, with the package installed as the page says; tests/adoption has its later steps."""
 
 import json
 import os
 import re
 import shlex
+import shutil
 import socket
 import subprocess
-import sys
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 import yaml
 
-from app.settings import ROOT
 from loadtest.programs import free_port
-from tests.alerts.programs import require
+from tests.adoption import page
 from tests.listings import blocks
 from tests.plain_http import plain
 from tests.process.service import total, wait_for
-
-PAGE = (ROOT / "docs" / "adopting.md").read_text()
-BIN = Path(sys.executable).parent
-
-
-def written(form: str) -> str:
-    """Return the one inline command of the page that has this form."""
-    (found,) = set(re.findall(rf"`({form})`", PAGE.replace("\n", " ")))
-    return str(found)
-
-
-START, ASK, ALONE, GENERATE, LOAD, WATCH = blocks("adopting.md", "sh")
+from tests.wheel import environment
+from tests.wheel.environment import SOURCE, Environment, plain_environment
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The content of the wheel, as an installer would lay it out."""
-    directory = tmp_path_factory.mktemp("wheel")
-    command = [
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--wheel-dir",
-        str(directory),
-        str(ROOT / "app/monitoring"),
-    ]
-    subprocess.run([sys.executable, *command], check=True, timeout=120)
-    with zipfile.ZipFile(next(directory.glob("*.whl"))) as wheel:
-        wheel.extractall(directory / "site")
-    return directory / "site"
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """An environment that the page's command has installed the package into, from a repository of these files."""
+    repository = tmp_path_factory.mktemp("repository")
+    shutil.copytree(SOURCE, repository / "app" / "monitoring", ignore=shutil.ignore_patterns("__pycache__"))
+    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "The package."]):
+        command = ["git", "-c", "user.name=Shop", "-c", "user.email=shop@example.com", *arguments]
+        subprocess.run(command, cwd=repository, check=True)
+    made = environment.make(tmp_path_factory.mktemp("wheel"), extras=["gunicorn"])
+    # What the wheel depends on stays, so that pip needs no index; and it builds with the back end that is installed.
+    made.add("hatchling", "pip")
+    assert made.run("-m", "pip", "uninstall", "--yes", "prefork-observability", cwd=repository).returncode == 0
+    (requirement,) = re.findall(r'^pip install "(.+)"$', page.INSTALL, re.MULTILINE)
+    address = re.sub(r"git\+https://[^#]+", f"git+{repository.as_uri()}", requirement)
+    done = made.run("-m", "pip", "install", "--no-index", "--no-build-isolation", address, cwd=repository)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Successfully installed prefork-observability" in done.stdout
+    return made
 
 
 class Shop:
     """A repository with the listings of the page, and nothing of this one."""
 
-    def __init__(self, directory: Path, installed: Path) -> None:
+    def __init__(self, directory: Path, installed: Environment) -> None:
         self.directory, self.port, self.metrics_port = directory, free_port(), free_port()
         self.metrics = directory / "metrics"
-        self.prometheus_port = free_port()
         for listing in (*blocks("adopting.md", "python"), *blocks("adopting.md", "yaml")):
             if listing.startswith("# in "):
                 continue
@@ -71,9 +57,8 @@ class Shop:
             file.parent.mkdir(exist_ok=True)
             file.write_text(listing)
         self.environment = {
-            **os.environ,
-            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": f"{installed}{os.pathsep}{directory}",
+            **plain_environment(),
+            "PATH": f"{installed.directory / 'bin'}{os.pathsep}{os.environ['PATH']}",
             "PORT": str(self.port),
             "METRICS_PORT": str(self.metrics_port),
             "PROMETHEUS_MULTIPROC_DIR": str(self.metrics),
@@ -81,19 +66,15 @@ class Shop:
         }
 
     def adapted(self, commands: str) -> str:
-        """The commands with this test's ports and directory."""
-        own: dict[str, object] = {"8000": self.port, "9090": self.metrics_port, "9091": self.prometheus_port}
-        own["/dev/shm/shop-metrics"] = self.metrics  # noqa: S108
-        return re.sub(r"\b(?:8000|909[01])\b|/dev/shm/shop-metrics", lambda found: str(own[found[0]]), commands)
+        """Return the commands with this test's ports and directory."""
+        return page.adapted(commands, port=self.port, metrics_port=self.metrics_port, metrics=self.metrics)
 
     @contextmanager
-    def running(self, commands: str) -> Iterator[None]:
-        """The commands in a shell whose last one is replaced by the server itself."""
-        *before, last = self.adapted(commands).strip().splitlines()
-        script = "\n".join([*before, f"echo ${{!:-}} > {self.directory}/background", f"exec {last}"])
+    def running(self, command: str) -> Iterator[None]:
+        """The command in a shell that is replaced by the server itself."""
         with (self.directory / "output.log").open("wb") as output:
             process = subprocess.Popen(
-                ["/bin/sh", "-euc", script],
+                ["/bin/sh", "-euc", f"exec {self.adapted(command).strip()}"],
                 cwd=self.directory,
                 env=self.environment,
                 stdout=output,
@@ -105,8 +86,6 @@ class Shop:
         finally:
             process.terminate()
             status = process.wait(30)
-            if background := (self.directory / "background").read_text().strip():
-                os.kill(int(background), 15)
         assert status == 0, self.output
 
     @property
@@ -123,14 +102,13 @@ class Shop:
         except httpx.TransportError:
             return False
 
-    def workers(self) -> list[int]:
-        """Return every worker process that has started."""
-        records = [json.loads(line) for line in self.output.splitlines() if line.startswith('{"')]
-        return [record["worker"] for record in records if record["event"] == "Application startup complete."]
-
     def ask(self) -> str:
         done = subprocess.run(
-            ["/bin/sh", "-euc", self.adapted(ASK)], env=self.environment, capture_output=True, text=True, check=True
+            ["/bin/sh", "-euc", self.adapted(page.ASK)],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         name, _, exposition = done.stdout.partition("}")
         assert name == '{"name":"kite"'
@@ -138,12 +116,19 @@ class Shop:
 
 
 @pytest.fixture
-def shop(tmp_path: Path, installed: Path) -> Shop:
+def shop(tmp_path: Path, installed: Environment) -> Shop:
     return Shop(tmp_path, installed)
 
 
+def test_the_package_comes_from_the_repository(installed: Environment) -> None:
+    (record,) = installed.packages.glob("prefork_observability-*.dist-info/direct_url.json")
+    origin = json.loads(record.read_text())
+    assert origin["vcs_info"]["vcs"] == "git"
+    assert origin["subdirectory"] == "app/monitoring"
+
+
 def test_the_five_minutes_make_a_service_with_exact_metrics(shop: Shop) -> None:
-    with shop.running(START):
+    with shop.running(page.START):
         text = shop.ask()
         assert total(text, "http_requests_total", handler="/things/{name}") == 2
         assert total(text, "shop_workers", state="live") == 2
@@ -153,68 +138,14 @@ def test_the_five_minutes_make_a_service_with_exact_metrics(shop: Shop) -> None:
     assert '"route":"/things/{name}"' in shop.output
 
 
-@pytest.mark.parametrize("command", ["uvicorn", "fastapi run"])
-def test_the_step_without_gunicorn_counts_exactly_through_a_kill(shop: Shop, command: str) -> None:
-    *before, uvicorn = ALONE.strip().splitlines()
-    last = uvicorn if command == "uvicorn" else written(rf"{command} .+?")
-    with shop.running("\n".join([*before, f"{last} --port 8000"])):
-        wait_for(lambda: len(shop.workers()) == 2, "two workers")
-        asked = 1 + sum(shop.gets() for _ in range(20))
-        psutil.Process(shop.workers()[0]).kill()
-        wait_for(lambda: len(shop.workers()) == 3, "a worker in place of the killed one")
-        asked += sum(shop.gets() for _ in range(20))
-        text = shop.ask()
-        assert total(text, "http_requests_total", handler="/things/{name}", status="200") == asked + 1
-        assert total(text, "process_resident_memory_bytes", worker="1") > 0
-        assert total(text, "shop_system_memory_used_bytes") > 0
-    assert '"route":"/things/{name}"' in shop.output
-    assert "doctor_finding" not in shop.output
-
-
-def in_the_clone(shop: Shop, commands: str) -> subprocess.CompletedProcess[str]:
-    """Run the commands of a listing where this repository is the clone."""
-    environment = {**shop.environment, "OUTPUT": str(shop.directory), "SHOP": str(shop.directory)}
-    script = shop.adapted(commands).replace(".venv/bin/python", sys.executable)
-    return subprocess.run(
-        ["/bin/sh", "-euc", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-
-
-def test_dashboards_and_rules_are_made_and_accepted(shop: Shop) -> None:
-    require("promtool")
-    done = in_the_clone(shop, GENERATE)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert len(list((shop.directory / "dashboards").iterdir())) == 2
-
-
-def test_the_load_test_finds_the_metrics_of_the_listing_right(shop: Shop) -> None:
-    with shop.running(START):
-        done = in_the_clone(shop, LOAD.replace("--seconds 30", "--seconds 4"))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "passed  each bucket agrees with the clients' times" in done.stdout
-    assert done.stdout.count("passed") == 5
-
-
 def test_the_load_test_finds_requests_that_its_users_name_wrongly(shop: Shop) -> None:
     users = shop.directory / "shop/locustfile.py"
     users.write_text(users.read_text().replace('name="/things/{name}"', 'name="/things"'))
-    with shop.running(START):
-        done = in_the_clone(shop, LOAD.replace("--seconds 30", "--seconds 2"))
+    with shop.running(page.START):
+        load = shop.adapted(page.LOAD.replace("--seconds 30", "--seconds 2"))
+        done = page.in_the_clone(load, shop.directory, os.environ)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "FAILED  each request is counted once" in done.stdout
-
-
-def test_the_load_test_sees_that_no_alert_but_watchdog_fires(shop: Shop) -> None:
-    require("promtool")
-    require("prometheus")
-    assert in_the_clone(shop, GENERATE).returncode == 0
-    quicker = shop.directory / "prometheus.yml"
-    quicker.write_text(shop.adapted(quicker.read_text()).replace("15s", "1s"))
-    with shop.running(START):
-        # The listing leaves Prometheus running.
-        done = in_the_clone(shop, "trap 'kill $!; wait' EXIT\n" + WATCH.replace("--seconds 600", "--seconds 4"))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "passed  nothing but Watchdog fires: fired: ['Watchdog']" in done.stdout
 
 
 def get(shop: Shop, path: str) -> httpx.Response:

@@ -49,6 +49,8 @@ def route_of(path: str) -> str:
 class Shop:
     """A started shop. `process` is gunicorn's master, `ledger` has each answer that a client has got."""
 
+    size = WORKERS
+
     def __init__(self, directory: Path, environment: Environment, variables: dict[str, str]) -> None:
         self.port, self.metrics_port = free_port(), free_port()
         self.ledger: Ledger = Counter()
@@ -109,7 +111,7 @@ class Shop:
 
     def replaced(self, before: list[psutil.Process]) -> bool:
         """Return whether as many others serve in place of `before`."""
-        return gone(before) and len(self.workers()) == WORKERS
+        return gone(before) and len(self.workers()) == self.size
 
     def lines(self) -> list[dict[str, Any]]:
         """Return the lines of the log."""
@@ -138,14 +140,20 @@ def adopted(directory: Path) -> Path:
 
 @contextmanager
 def running(directory: Path, environment: Environment, **variables: str) -> Iterator[Shop]:
-    """Start the shop in `directory` and wait until it serves; afterwards end what is left of it."""
-    shop = Shop(directory, environment, variables)
+    """Start the shop in `directory` under gunicorn and wait until it serves; afterwards end what is left of it."""
+    with serving(Shop(directory, environment, variables)) as shop:
+        yield shop
+
+
+@contextmanager
+def serving(shop: Shop) -> Iterator[Shop]:
+    """Start `shop` and wait until it serves; afterwards end what is left of it."""
     with (
         shop.output.open("wb") as output,
         processes.started(shop.command, stdout=output, stderr=output, **shop.options) as shop.process,
     ):
         wait_for(shop.is_ready, "the shop")
-        wait_for(lambda: len(shop.workers()) == WORKERS, "its workers")
+        wait_for(lambda: len(shop.workers()) == shop.size, "its workers")
         yield shop
         if shop.process.poll() is None:
             shop.stop()

@@ -1,4 +1,4 @@
-"""The command for a service that runs already: its refusals. tests/test_adopting.py runs it on a service."""
+"""The command for a service that runs already: its refusals. tests/adoption/test_steps.py runs it on a service."""
 
 import os
 import subprocess

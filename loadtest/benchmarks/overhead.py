@@ -45,8 +45,10 @@ def requester(pipe: Connection, kind: str, count: int, ratio: float, endpoint: s
     # pipe.
     app = make(kind, count, ratio, endpoint)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        # A worker's tasks run beside the requests.
-        runner.run(app.router.lifespan_context(app).__aenter__())
+        # A worker's tasks run beside the requests. The variable keeps them: the lifespan would end with its last
+        # reference.
+        lifespan = app.router.lifespan_context(app)
+        runner.run(lifespan.__aenter__())
         runner.run(_requests(app, WARM_UP))
         gc.collect()
         gc.freeze()  # as a preloading master does; for all three

@@ -47,7 +47,10 @@ def runs(identity: str) -> bool:
 
 
 def _start(number: int) -> str:
-    """Return the clock ticks from the machine's boot to a process's start, and the id of that boot. Raise OSError."""
+    """Return the clock ticks from the machine's boot to a process's start, and the id of that boot.
+
+    Raise OSError if there is no such process.
+    """
     if not BOOT_ID.exists():  # not Linux
         return str(psutil.Process(number).create_time())
     _, _, fields = Path(f"/proc/{number}/stat").read_text(errors="replace").rpartition(")")

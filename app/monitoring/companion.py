@@ -92,13 +92,13 @@ class Companion:
             self._lifeline.settimeout(None)
         return line
 
-    def wait(self) -> None:
-        """Block until the companion has ended. Does not reap it: the owner of SIGCHLD does."""
-        try:
-            while self._lifeline.recv(4096):
-                pass
-        except OSError:
-            return
+    def wait(self) -> bytes:
+        """Block until the companion has ended; return what it has sent. Does not reap it: the owner of SIGCHLD does."""
+        sent = b""
+        with contextlib.suppress(OSError):
+            while received := self._lifeline.recv(4096):
+                sent += received
+        return sent
 
     def stop(self, timeout: float = 10.0) -> None:
         """Close the lifeline, so that the companion ends. Kill it after `timeout` seconds."""

@@ -5,6 +5,7 @@ socket, so the port stays open during a restart of the exporter.
 """
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -20,7 +21,7 @@ from typing import Any
 
 from prometheus_client.exposition import gzip_accepted
 
-from .companion import when_owner_ends
+from .companion import announce, when_owner_ends
 from .logging import configure, get_logger
 from .metrics.catalogue import Catalogue, account, catalogue
 from .metrics.process import ProcessMetrics
@@ -152,15 +153,20 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family, backlog=128)
 
 
-def _load(reference: str) -> Collect:
+class _StartError(Exception):
+    """The exporter cannot start; the message is one line."""
+
+
+def _load(reference: str, option: str) -> Collect:
+    """Return the function `reference`. Raise _StartError with `option`, which named it, if there is none."""
     module, _, name = reference.partition(":")
     try:
         loaded: Collect = getattr(importlib.import_module(module), name)
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise argparse.ArgumentTypeError(f"{reference!r}: {reason}: want module:function") from error
+        raise _StartError(f"{option}: {reference!r}: {reason}: want module:function") from error
     if not callable(loaded):
-        raise argparse.ArgumentTypeError(f"{reference!r} is not a function: want module:function")
+        raise _StartError(f"{option}: {reference!r} is not a function: want module:function")
     return loaded
 
 
@@ -194,8 +200,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default=MAX_SERIES_PER_METRIC,
         help=f"label sets a metric may have over all processes (default {MAX_SERIES_PER_METRIC})",
     )
-    parser.add_argument("--check", action="store_true", help="import the functions of --collect, and end")
-    parser.add_argument("--end-with-stdin", action="store_true", help="end when standard input closes")
+    parser.add_argument(
+        "--end-with-stdin",
+        action="store_true",
+        help="end when standard input, a socket, closes; a line of JSON is sent to it once the exporter has started",
+    )
     return parser.parse_args(argv)
 
 
@@ -215,9 +224,36 @@ def _warn_without_namespace() -> None:
         )
 
 
-def _refuse(message: str) -> int:
-    sys.stderr.write(f"{message}\n")
-    return 1
+def _opened(arguments: argparse.Namespace) -> Exporter:
+    """Return the exporter that `arguments` describe. Raise _StartError if it cannot start."""
+    try:
+        configure(**(arguments.logging or {**DEFAULT_LOGGING, **_redaction()}))
+    except ValueError as error:
+        raise _StartError(f"the exporter cannot start: {error}") from error
+    shared = shared_directory()
+    if shared is None or not shared.is_dir():
+        raise _StartError(f"PROMETHEUS_MULTIPROC_DIR={str(shared or '')!r}: want the directory of the metric files")
+    try:
+        collectors = [
+            _load(reference, "collectors" if arguments.end_with_stdin else "--collect")
+            for reference in arguments.collect
+        ]
+        listener = (
+            socket.socket(fileno=arguments.fd) if arguments.fd is not None else listen(arguments.host, arguments.port)
+        )
+    except (_StartError, OSError, OverflowError) as error:
+        raise _StartError(f"the exporter cannot start: {error}") from error
+    if arguments.fd is None:  # no master has started this process
+        collectors.append(collect_workers)
+        _warn_without_namespace()
+    aggregate = Aggregate(shared, folds=True, max_series=arguments.max_series, account=account())
+    return Exporter(listener, aggregate, collectors)
+
+
+def _tell_owner(error: str | None) -> None:
+    """Tell the owner that the exporter has started, or why it cannot start."""
+    with contextlib.suppress(OSError):  # the owner has ended
+        announce(json.dumps({"error": error}))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -226,31 +262,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Prefixed, because a sidecar has its own process ids, which may equal a worker's. Before everything else, because
     # the check of a redaction pack may be in a module that makes metrics.
     values.install("exporter")
-    try:
-        configure(**(arguments.logging or {**DEFAULT_LOGGING, **_redaction()}))
-    except ValueError as error:
-        return _refuse(f"the exporter cannot start: {error}")
-    shared = shared_directory()
-    if shared is None or not shared.is_dir():
-        return _refuse(f"PROMETHEUS_MULTIPROC_DIR={str(shared or '')!r}: want the directory of the metric files")
-    try:
-        collectors = [_load(reference) for reference in arguments.collect]
-        if arguments.check:
-            return 0
-        listener = (
-            socket.socket(fileno=arguments.fd) if arguments.fd is not None else listen(arguments.host, arguments.port)
-        )
-    except (argparse.ArgumentTypeError, OSError, OverflowError) as error:
-        return _refuse(f"the exporter cannot start: {error}")
-    if arguments.fd is None:  # no master has started this process
-        collectors.append(collect_workers)
-        _warn_without_namespace()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
     if arguments.end_with_stdin:
         when_owner_ends(lambda: os.kill(os.getpid(), signal.SIGTERM))
-    aggregate = Aggregate(shared, folds=True, max_series=arguments.max_series, account=account())
-    with Exporter(listener, aggregate, collectors) as exporter:
+    try:
+        exporter = _opened(arguments)
+    except _StartError as error:
+        if arguments.end_with_stdin:  # the owner prints it
+            _tell_owner(str(error))
+        else:
+            sys.stderr.write(f"{error}\n")
+        return 1
+    with exporter:
+        if arguments.end_with_stdin:
+            _tell_owner(None)
         exporter.serve_forever()
     return 0
 

@@ -101,7 +101,8 @@ def test_hooks_of_the_service_are_called_beside_the_packages(
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
     monkeypatch.setattr(logging, "configure", lambda **_: None)
     calls: list[str] = []
-    for name in ("take_ports_and_directory", "note_build", "start_exporter", "after_exit", "stop_exporter"):
+    steps = ("take_ports_and_directory", "note_build", "start_exporter", "supervise_exporter")
+    for name in (*steps, "after_exit", "stop_exporter"):
         monkeypatch.setattr(master, name, lambda *_, name=name, **__: calls.append(name))
     monkeypatch.setattr(configuration, "import_before_forks", lambda *_: calls.append("preload"))
     settings = observability.gunicorn(
@@ -118,7 +119,7 @@ def test_hooks_of_the_service_are_called_beside_the_packages(
     settings["child_exit"](server, None)
     settings["on_exit"](server)
     assert calls == [
-        *("take_ports_and_directory", "note_build", "own start", "preload", "start_exporter"),
+        *("take_ports_and_directory", "note_build", "own start", "start_exporter", "preload", "supervise_exporter"),
         *("after_exit", "own child_exit"),
         *("own end", "stop_exporter"),
     ]

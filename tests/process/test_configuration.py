@@ -33,7 +33,7 @@ import gunicorn_conf
 from app.monitoring.server import configuration, master
 given = []
 for module, *names in (
-    (master, "take_ports_and_directory", "note_build", "start_exporter"),
+    (master, "take_ports_and_directory", "note_build", "start_exporter", "supervise_exporter"),
     (configuration, "import_before_forks"),
     (gunicorn_conf, "import_libraries"),
     (gunicorn_conf.embedded, "start_missing", "wait_until_ready"),
@@ -142,8 +142,9 @@ def test_a_start_takes_the_directory_first_and_starts_the_exporter_last() -> Non
         "start_missing",
         "import_libraries",
         "wait_until_ready",
-        "import_before_forks",
         "start_exporter",
+        "import_before_forks",
+        "supervise_exporter",
     ]
     given = {name: (by_place, by_name) for name, by_place, by_name in found}
     assert given["take_ports_and_directory"][1] == {

@@ -13,11 +13,11 @@ from ..options import Options, OptionsError
 from ..preload import preload as import_before_forks
 from ..traces.environment import check_options
 from . import master
-from .collectors import HOST_COLLECTOR, check_collectors
 from .settings import addresses, check_class
 
 Hook = Callable[..., object]
 PACKAGE = __package__.rpartition(".")[0]
+HOST_COLLECTOR = f"{PACKAGE}.host:collect"
 # Modules that every worker needs: imported once, by the master. The package's own are among them, so that workers never
 # mix two versions of it after an upgrade.
 PRELOADED = (
@@ -95,6 +95,12 @@ def _check_classes(given: Mapping[str, Any]) -> None:
         check_class("logger_class", given["logger_class"], GunicornLogger)
 
 
+def _check_collectors(collectors: Sequence[object]) -> None:
+    """Raise StartError unless this is a sequence of strings. The exporter imports the functions that they name."""
+    if isinstance(collectors, str) or not all(isinstance(one, str) for one in collectors):
+        raise master.StartError(f"collectors={collectors!r}: want a list of module:function")
+
+
 def _starting(
     observability: Configured,
     app: str,
@@ -110,7 +116,7 @@ def _starting(
         prepare(options.namespace, options.max_series)  # every worker inherits limit and namespace
         try:
             check_options(options)
-            check_collectors(collectors)
+            _check_collectors(collectors)
             # Before the directory is claimed: locks on a network file system may not be granted.
             doctor.enforce(doctor.examine_surroundings(doctor.Situation.of_options(options, bound)))
             master.take_ports_and_directory(
@@ -123,11 +129,16 @@ def _starting(
         master.note_build(options.version, options.environment)
         if theirs is not None:
             theirs(server)
+        master.start_exporter(collectors, options.logging, options.max_series)  # it imports while this process does
         if preload and options.traced:
             # Before the modules that import functions of these libraries; each worker's provider gets their spans.
             tracing.instrument_libraries(options.instrument_libraries)
         import_before_forks(*PRELOADED, *preload)
-        master.start_exporter(collectors, options.logging, options.max_series)
+        try:
+            master.supervise_exporter()
+        except master.StartError as error:
+            master.stop_exporter()
+            sys.exit(str(error))
 
     return on_starting
 

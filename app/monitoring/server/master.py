@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, ParamSpec
 
 from ..backoff import Backoff
-from ..companion import Companion, close_in_children, no_fork
+from ..companion import Companion, CompanionError, close_in_children, no_fork
 from ..exporter import listen
 from ..logging import get_logger
 from ..metrics.catalogue import catalogue
@@ -48,6 +48,7 @@ class _Resources:
 
 _resources = _Resources()
 MIN_RESTART_DELAY, MAX_RESTART_DELAY = 0.1, 10.0
+EXPORTER_START_TIMEOUT = 60.0
 
 # Exit reasons that a worker writes into one byte of memory shared with the master. A worker that wrote none was killed
 # or has crashed.
@@ -73,7 +74,10 @@ def never_raises(hook: Callable[Params, object]) -> Callable[Params, None]:
 
 
 class ExporterSupervisor:
-    """A supervisor that runs the exporter on a socket bound by this process, and restarts it when it ends."""
+    """A supervisor that runs the exporter on a socket bound by this process.
+
+    It is started at once; from `supervise` on it is restarted when it ends.
+    """
 
     def __init__(
         self,
@@ -90,14 +94,26 @@ class ExporterSupervisor:
         for reference in collectors:
             self._arguments += ["--collect", reference]
         self._stopping = threading.Event()
-        self._companion = self._start()
         self._thread = threading.Thread(target=self._keep_alive, name="exporter-supervisor", daemon=True)
-        self._thread.start()
+        self._companion = self._start()
 
     @property
     def pid(self) -> int:
         """Process id of the running exporter."""
         return self._companion.pid
+
+    def supervise(self, timeout: float = EXPORTER_START_TIMEOUT) -> None:
+        """Wait until the exporter has started, and restart it whenever it ends.
+
+        Raise StartError if it cannot start or takes longer than `timeout` seconds.
+        """
+        try:
+            error = _error(self._companion.read_line(timeout))
+        except CompanionError as reason:
+            error = f"the exporter cannot start: {reason}"
+        if error is not None:
+            raise StartError(error)
+        self._thread.start()
 
     def _start(self) -> Companion:
         self._backoff.started()
@@ -105,13 +121,15 @@ class ExporterSupervisor:
 
     def _keep_alive(self) -> None:
         while not self._stopping.is_set():
-            self._companion.wait()
+            error = _error(self._companion.wait())
             if self._stopping.is_set():
                 return
             delay = self._backoff.ended()
             try:
                 with no_fork():
-                    get_logger("exporter").error("exporter_ended", pid=self.pid, restart_in_seconds=delay)
+                    get_logger("exporter").error(
+                        "exporter_ended", pid=self.pid, restart_in_seconds=delay, reason=error or "unknown"
+                    )
                 if not self._stopping.wait(delay):
                     with no_fork():
                         self._restart()
@@ -130,6 +148,15 @@ class ExporterSupervisor:
             self._stopping.set()
         self._companion.stop()
         self._listener.close()
+
+
+def _error(sent: bytes) -> str | None:
+    """Return why the exporter that sent these lines cannot start, or None if it has not said that."""
+    for line in sent.splitlines():
+        with contextlib.suppress(ValueError):
+            if error := json.loads(line).get("error"):
+                return str(error)
+    return None
 
 
 def note_live_workers(live: int, configured: int) -> None:
@@ -210,12 +237,18 @@ def _listen(name: str, address: Address) -> socket.socket:
 
 
 def start_exporter(collectors: Sequence[str], log: Mapping[str, Any], max_series: int = MAX_SERIES_PER_METRIC) -> None:
-    """Start the exporter on the port that `take_ports_and_directory` has bound.
+    """Start the exporter on the port that `take_ports_and_directory` has bound; return before it has started.
 
     `log` is the arguments of `logging.configure`; `max_series` limits each metric over all processes.
     """
     if _resources.listener is not None:
         _resources.exporter = ExporterSupervisor(_resources.listener, collectors, log, max_series)
+
+
+def supervise_exporter() -> None:
+    """Wait until the exporter has started, and restart it whenever it ends. Raise StartError if it cannot start."""
+    if _resources.exporter is not None:
+        _resources.exporter.supervise()
 
 
 def stop_exporter() -> None:

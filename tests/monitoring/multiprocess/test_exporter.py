@@ -348,7 +348,7 @@ def test_a_port_that_does_not_exist_ends_it_with_one_line(directory: Path, port:
 def test_a_collector_that_cannot_be_loaded_ends_it_with_one_line(directory: Path, reference: str) -> None:
     status, _, error = refusal(directory, "--collect", reference)
     assert status == 1
-    assert re.fullmatch(rf"the exporter cannot start: '{reference}': .*: want module:function\n", error)
+    assert re.fullmatch(rf"the exporter cannot start: --collect: '{reference}': .*: want module:function\n", error)
 
 
 def test_collectors_run_again_without_a_scrape(directory: Path) -> None:

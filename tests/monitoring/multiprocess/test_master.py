@@ -25,7 +25,7 @@ from app.monitoring.server.master import StartError
 from loadtest.programs import free_port
 from tests.process.service import wait_for
 
-NOWHERE = "tests.monitoring.multiprocess.test_exporter:nowhere"
+BROKEN_LATER = "broken_later:collect"
 
 
 @pytest.fixture(autouse=True)
@@ -191,7 +191,7 @@ def companions(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Companion | Non
 
     def kept(supervisor: master.ExporterSupervisor) -> Companion:
         started.append(None)
-        if len(started) == 2 and supervisor._arguments[-1] == NOWHERE:
+        if len(started) == 2 and supervisor._arguments[-1] == BROKEN_LATER:
             raise OSError("no memory")
         started[-1] = companion = start(supervisor)
         return companion
@@ -210,6 +210,7 @@ def test_an_exporter_that_is_killed_is_started_again_on_the_same_port(
     url = f"http://127.0.0.1:{held.listener.getsockname()[1]}/health"
     before = counted("exporter_restarts_total")
     master.start_exporter([], DEFAULT_LOGGING, 123)
+    master.supervise_exporter()
     supervisor = held.exporter
     assert httpx.get(url, timeout=30).text == "ok\n"
     given = companions[0]._process.args
@@ -228,21 +229,30 @@ def test_an_exporter_that_is_killed_is_started_again_on_the_same_port(
     assert held.listener.fileno() == -1, "the port is free for the next service"
 
 
-def test_an_exporter_that_cannot_start_is_tried_again_until_it_is_stopped(
+def test_an_exporter_that_cannot_be_restarted_is_tried_again_until_it_is_stopped(
     held: Any, shared: Path, companions: list[Companion | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held.listener = listen("127.0.0.1", 0)
     monkeypatch.setattr(master, "MIN_RESTART_DELAY", 0.001)
+    monkeypatch.syspath_prepend(str(shared))
+    module = shared / "broken_later.py"
+    module.write_text("def collect(catalogue): pass\n")
     with capture_logs() as lines:
-        master.start_exporter([NOWHERE], DEFAULT_LOGGING)
-        wait_for(lambda: len(companions) > 3, "further starts")
+        master.start_exporter([BROKEN_LATER], DEFAULT_LOGGING)
+        master.supervise_exporter()
         supervisor = held.exporter
+        module.write_text("raise RuntimeError('no figures')\n")
+        os.kill(supervisor.pid, signal.SIGKILL)
+        wait_for(lambda: len(companions) > 3, "further starts")
+        wait_for(lambda: [line for line in lines if "no figures" in line.get("reason", "")], "the reason")
         master.stop_exporter()
         supervisor._thread.join(30)
     assert not supervisor._thread.is_alive()
-    events = [line["event"] for line in lines]
-    assert events.count("exporter_not_started") == 1
-    assert events.count("exporter_ended") >= 2
+    assert [line["event"] for line in lines].count("exporter_not_started") == 1
+    killed, not_started, *refused = [line["reason"] for line in lines if line["event"] == "exporter_ended"]
+    assert (killed, not_started) == ("unknown", "unknown")
+    reason = "collectors: 'broken_later:collect': RuntimeError: no figures: want module:function"
+    assert set(refused) == {f"the exporter cannot start: {reason}"}
 
 
 def test_an_exporter_that_had_run_long_is_started_again_at_once(
@@ -252,6 +262,7 @@ def test_an_exporter_that_had_run_long_is_started_again_at_once(
     backoff = Backoff(0.001, 60.0, clock=lambda: now)
     with listen("127.0.0.1", 0) as listener, capture_logs() as lines:
         supervisor = master.ExporterSupervisor(listener, [], DEFAULT_LOGGING, 100, backoff)
+        supervisor.supervise()
         for seconds in (0, 60, 61, 1):
             before = counted("exporter_restarts_total")
             now += seconds
@@ -278,6 +289,7 @@ def test_a_stop_during_a_restart_ends_the_exporter_that_was_being_started(
 
     monkeypatch.setattr(master.ExporterSupervisor, "_start", start_while_stopping)
     master.start_exporter([], DEFAULT_LOGGING)
+    master.supervise_exporter()
     supervisor = held.exporter
     os.kill(supervisor.pid, signal.SIGKILL)
     assert starting.wait(30)

@@ -59,7 +59,7 @@ NO_SUCH_PLACE = "No destination has this slug."
 
 
 def next_cursor(rows: list[Any], limit: int, *fields: str) -> str | None:
-    """The cursor behind the last of `limit` rows; None where there are no more."""
+    """Return the cursor behind the last of `limit` rows; None if there are no more."""
     return encode_cursor(*(rows[limit - 1][name] for name in fields)) if len(rows) > limit else None
 
 
@@ -69,7 +69,7 @@ def encode_cursor(*position: Any) -> str:
 
 
 def decode_cursor(cursor: str | None, *kinds: type) -> list[Any] | None:
-    """The position in a cursor that `encode_cursor` made, of values of `kinds`; anything else is a 422."""
+    """Return the position in a cursor that `encode_cursor` made, of values of `kinds`; respond 422 to anything else."""
     if cursor is None:
         return None
     try:

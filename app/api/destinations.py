@@ -55,7 +55,7 @@ async def list_destinations(
     limit: Limit = 20,
     cursor: Cursor = None,
 ) -> dict[str, Any]:
-    """Places that match all filters; best match first where `q` is given, else by slug."""
+    """List the places that match all filters; best match first if `q` is given, else by slug."""
     position = decode_cursor(cursor, float, str)
     wanted = Filter(q, regency, category, tag, max_fee, month, min_rating)
     after = Position(*position) if position else None
@@ -65,7 +65,7 @@ async def list_destinations(
 
 @router.get("/{slug}", response_model=Destination)
 async def get_destination(services: ServicesDep, slug: Slug) -> dict[str, Any]:
-    """One place."""
+    """Return one place."""
     row: dict[str, Any] | None = await services.cache.get_or_load(
         CACHE, slug, lambda: destinations.detail(services.database, slug), ttl=DETAIL_TTL
     )

@@ -30,19 +30,19 @@ router = APIRouter(tags=["health"])
 
 @router.get("/health/live")
 async def live() -> dict[str, str]:
-    """200 while the event loop turns."""
+    """Respond 200 while the event loop runs."""
     return {"status": "alive", "timestamp": timestamp(), "version": __version__}
 
 
 @router.get("/health/ready", responses={503: {"description": "a required check failed"}})
 async def ready(services: ServicesDep) -> Response:
-    """200 while requests can be served, else 503."""
+    """Respond 200 while requests can be served, else 503."""
     return _respond(*await run_checks(_checks(services), __version__))
 
 
 @router.get("/health", responses={503: {"description": "a required check failed"}})
 async def health(services: ServicesDep) -> Response:
-    """Liveness and readiness together, with the process's age."""
+    """Return liveness and readiness together, with the process's age."""
     fit, body = await run_checks(_checks(services), __version__)
     started = psutil.Process().create_time()
     return _respond(fit, {**body, "alive": True, "worker_started": int(started)})

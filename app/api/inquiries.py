@@ -87,7 +87,7 @@ async def add_inquiry(
 
 @router.get("", response_model=InquiryPage, dependencies=[Depends(require_admin)])
 async def list_inquiries(services: ServicesDep, limit: Limit = 20, cursor: Cursor = None) -> dict[str, Any]:
-    """Inquiries, for staff."""
+    """List inquiries, for staff."""
     position = decode_cursor(cursor, int)
     rows = await inquiries.page(services.database, position[0] if position else None, limit + 1)
     return {

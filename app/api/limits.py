@@ -49,7 +49,7 @@ class Limiter:
 
 
 def limited(name: str) -> Callable[[Request], Awaitable[None]]:
-    """A dependency that counts the request against limit `name`."""
+    """Return a dependency that counts the request against limit `name`."""
 
     async def count(request: Request) -> None:
         await request.app.state.services.limiter.hit(name, _client(request))

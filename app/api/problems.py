@@ -40,7 +40,7 @@ def problem(
     headers: dict[str, str] | None = None,
     **members: Any,
 ) -> Response:
-    """A problem response; `members` are extension members of the document."""
+    """Return a problem response; `members` are extension members of the document."""
     body = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,

@@ -39,7 +39,7 @@ class ReviewPage(BaseModel):
 
 @router.get("", response_model=ReviewPage)
 async def list_reviews(services: ServicesDep, slug: Slug, limit: Limit = 20, cursor: Cursor = None) -> dict[str, Any]:
-    """Reviews of a place."""
+    """List the reviews of a place."""
     position = decode_cursor(cursor, int)
     rows = await destinations.reviews(services.database, slug, position[0] if position else None, limit + 1)
     if rows is None:

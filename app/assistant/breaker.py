@@ -46,7 +46,7 @@ class SharedRepository(AsyncAbstractRepository):
         self._mirror: dict[str, dict[str, str]] = {}
 
     async def get(self, name: str) -> Context:
-        """The breaker as all workers know it; as this one knows it while Redis is away."""
+        """Return the breaker's shared state; this worker's last known state while Redis is away."""
         key = _key(name)
         try:
             found = await self._redis.call(lambda client: cast("Any", client.hgetall(key)))
@@ -66,7 +66,7 @@ class SharedRepository(AsyncAbstractRepository):
         )
 
     async def register(self, context: Context) -> None:
-        """Nothing to do: a breaker that is not stored is closed."""
+        """Do nothing: a breaker that is not stored is closed."""
 
     async def update_state(self, name: str, state: str, opened_at: float | None) -> None:
         """Store a transition."""
@@ -186,7 +186,7 @@ class CircuitBreaker:
             raise CircuitOpen(max(1.0, remaining))
 
     async def state(self) -> str:
-        """closed, half-opened or opened, as all workers see it."""
+        """Return the state that all workers share: closed, half-opened or opened."""
         return (await self._factory.get_breaker(NAME)).context.state
 
     async def watch(self, interval: float = 5.0) -> None:

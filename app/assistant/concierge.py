@@ -51,7 +51,7 @@ class Concierge:
         self.upstream = upstream
 
     async def chat(self, message: str) -> dict[str, Any]:
-        """An answer to `message`: answer, source ("upstream" or "offline"), model, destinations it rests on."""
+        """Return an answer to `message`: answer, source ("upstream" or "offline"), model, destinations that it uses."""
         with self._observed("chat"):
             found = await destinations.suggest(self._database, message, SUGGESTIONS)
             if self.upstream is None:
@@ -74,7 +74,7 @@ class Concierge:
             }
 
     async def itinerary(self, wishes: Wishes) -> dict[str, Any]:
-        """An itinerary with its source and model; the same wishes get the same one for an hour."""
+        """Return an itinerary with its source and model; the same wishes get the same one for an hour."""
         with self._observed("itinerary"):
             source = self.upstream.model if self.upstream else "offline"
             content = orjson.dumps([source, asdict(wishes)], option=orjson.OPT_SORT_KEYS)
@@ -88,7 +88,7 @@ class Concierge:
             return answer
 
     async def catalogue(self) -> list[Place]:
-        """Every destination, cached for a minute."""
+        """Return every destination, cached for a minute."""
         places: list[Place] = await self._cache.get_or_load(
             "catalogue", "all", lambda: destinations.everything(self._database), ttl=CATALOGUE_TTL
         )
@@ -168,7 +168,7 @@ async def _finish(work: Awaitable[Completion]) -> Completion:
 
 
 def _read_days(text: str, by_slug: dict[str, Place], days: int) -> list[list[Place]]:
-    """The places that the model chose for each day; raises UpstreamError where they are not in the catalogue."""
+    """Return the places that the model chose for each day; raise UpstreamError if one is not in the catalogue."""
     try:
         chosen = orjson.loads(text)["days"]
         slugs = [[str(slug) for slug in day] for day in chosen]

@@ -40,7 +40,7 @@ class Day:
 
 
 def plan(catalogue: Sequence[Place], wishes: Wishes) -> dict[str, Any]:
-    """An itinerary of `wishes.days` days: days of stops with times, the fees of one person, the road kilometres.
+    """Return an itinerary of `wishes.days` days: stops with times, the fees of one person, the road kilometres.
 
     A place comes up once. Days at the end are empty where the catalogue or the budget has run out.
     """
@@ -62,7 +62,7 @@ def plan(catalogue: Sequence[Place], wishes: Wishes) -> dict[str, Any]:
 
 
 def schedule(chosen: Sequence[Sequence[Place]]) -> dict[str, Any]:
-    """The itinerary of places that somebody else has chosen for each day; what does not fit into a day is left out."""
+    """Schedule the places that were chosen for each day; leave out what does not fit into a day."""
     days = []
     for places in chosen:
         day = Day()
@@ -74,7 +74,7 @@ def schedule(chosen: Sequence[Sequence[Place]]) -> dict[str, Any]:
 
 
 def distance(one: Place, other: Place) -> float:
-    """Kilometres between two places as the crow flies (haversine)."""
+    """Return the kilometres between two places in a straight line (haversine)."""
     lat1, lat2 = math.radians(one["latitude"]), math.radians(other["latitude"])
     lon = math.radians(other["longitude"] - one["longitude"])
     chord = math.sin((lat2 - lat1) / 2) ** 2 + math.cos(lat1) * math.cos(lat2) * math.sin(lon / 2) ** 2
@@ -82,7 +82,7 @@ def distance(one: Place, other: Place) -> float:
 
 
 def travel_minutes(one: Place, other: Place) -> int:
-    """Minutes on the road between two places, with the boat where one is on the Nusa islands."""
+    """Return the minutes on the road between two places, with the boat if one is on the Nusa islands."""
     boat = BOAT_MINUTES if _on_nusa(one) != _on_nusa(other) else 0
     return round(distance(one, other) * ROAD_FACTOR / KM_PER_MINUTE) + boat
 
@@ -104,7 +104,7 @@ def _score(place: Place, wishes: Wishes) -> float:
 
 
 def _next(places: Iterable[Place], day: Day, scores: dict[str, float], budget: float) -> Place | None:
-    """The best place that still fits into the day: an hour on the road outweighs half an interest."""
+    """Return the best place that still fits into the day: an hour on the road outweighs half an interest."""
     best, best_value = None, -math.inf
     for place in places:
         if _fee(place) > budget or _arrival(day, place) is None:

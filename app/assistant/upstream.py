@@ -97,9 +97,9 @@ class Upstream:
         )
 
     async def complete(self, messages: list[dict[str, str]], *, json: bool = False) -> Completion:
-        """One completion of `messages`; `json` asks for a JSON object. Raises UpstreamError or UpstreamRejected.
+        """Request a completion of `messages`; `json` asks for a JSON object. Raises UpstreamError or UpstreamRejected.
 
-        Its span says which model, how many tokens and how it ended, by the conventions; never what was said.
+        The span records the model, the token counts and the outcome by the semantic conventions, never message text.
         """
         with _tracer.start_as_current_span(
             f"chat {self.model}", kind=SpanKind.CLIENT, attributes=self._attributes, record_exception=False

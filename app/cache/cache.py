@@ -37,7 +37,7 @@ class LocalStore:
         return len(self._items)
 
     def get(self, key: str) -> bytes | None:
-        """The live value of `key`, or None."""
+        """Return the live value of `key`, or None."""
         expires, value = self._items.get(key, (0.0, b""))
         if time.monotonic() >= expires:
             self._items.pop(key, None)
@@ -67,10 +67,10 @@ class Cache:
         self._flights: dict[str, asyncio.Task[bytes]] = {}
 
     async def get_or_load(self, cache: str, key: str, load: Load, *, ttl: float, lease: float = 5.0) -> Any:
-        """The value of `key` in `cache`, loaded by `load()` and kept for `ttl` seconds where it is not there.
+        """Return the value of `key` in `cache`; on a miss, load it with `load()` and keep it for `ttl` seconds.
 
-        `lease` is how many seconds another worker that loads the same key is waited for. What `load` raises is
-        raised here, to everyone who waited for it, and nothing is kept.
+        `lease` is the longest wait, in seconds, for another worker that loads the same key. An error of `load` is
+        raised to every caller that waited for it, and nothing is kept.
         """
         name = f"cache:{cache}:{key}"
         known = await self._read(name)
@@ -138,7 +138,7 @@ class Cache:
             return True
 
     async def _wait_for(self, name: str, seconds: float) -> bytes | None:
-        """The value that another worker is loading, or None where it has given up or takes too long."""
+        """Return the value that another worker is loading; None if it has given up or takes too long."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             await asyncio.sleep(POLL)

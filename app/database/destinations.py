@@ -47,7 +47,7 @@ _CONDITIONS = {
 
 
 async def page(database: Database, wanted: Filter, after: Position | None, limit: int) -> list[Row]:
-    """Up to `limit` destinations behind `after`, best match first where there is a search, else by slug.
+    """Return up to `limit` destinations behind `after`, best match first if there is a search, else by slug.
 
     Each row has the fields of a destination and `rank`.
     """
@@ -77,7 +77,7 @@ async def page(database: Database, wanted: Filter, after: Position | None, limit
 
 
 async def detail(database: Database, slug: str) -> Row | None:
-    """One destination, or None."""
+    """Return one destination, or None."""
     async with database.connection() as connection:
         row = await connection.fetchrow(f"SELECT {_FIELDS} FROM destinations WHERE slug = $1", slug)  # noqa: S608
     return dict(row) if row else None
@@ -106,7 +106,7 @@ async def add_review(database: Database, slug: str, rating: int, text: str) -> R
 
 
 async def reviews(database: Database, slug: str, before: int | None, limit: int) -> list[Row] | None:
-    """Up to `limit` reviews of a place, newest first, older than review `before`. None: no such place."""
+    """Return up to `limit` reviews of a place, newest first, older than review `before`. None: no such place."""
     async with database.connection() as connection:
         destination = await connection.fetchval("SELECT id FROM destinations WHERE slug = $1", slug)
         if destination is None:
@@ -122,7 +122,7 @@ async def reviews(database: Database, slug: str, before: int | None, limit: int)
 
 
 async def everything(database: Database) -> list[Row]:
-    """The whole catalogue by slug: some seventy rows, for the planner."""
+    """Return the whole catalogue by slug: some seventy rows, for the planner."""
     async with database.connection() as connection:
         return [
             dict(row)
@@ -131,7 +131,7 @@ async def everything(database: Database) -> list[Row]:
 
 
 async def suggest(database: Database, message: str, limit: int) -> list[Row]:
-    """Up to `limit` destinations that share any word with `message`, best match first."""
+    """Return up to `limit` destinations that share any word with `message`, best match first."""
     statement = (
         f"SELECT {_FIELDS} FROM destinations,"  # noqa: S608
         # A question holds words that no place has: any of its words may match, where a search wants all of them.

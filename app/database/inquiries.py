@@ -42,7 +42,7 @@ async def add(database: Database, inquiry: Row, key: str | None, digest: str) ->
 
 
 async def page(database: Database, before: int | None, limit: int) -> list[Row]:
-    """Up to `limit` inquiries, newest first, older than inquiry `before`."""
+    """Return up to `limit` inquiries, newest first, older than inquiry `before`."""
     async with database.connection() as connection:
         rows = await connection.fetch(
             f"SELECT id, {_COLUMNS}, created_at FROM inquiries"  # noqa: S608

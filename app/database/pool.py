@@ -70,7 +70,7 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"]:
-        """A connection of the pool; raises DatabaseUnavailable in place of the driver's errors."""
+        """Yield a connection of the pool; raise DatabaseUnavailable in place of the driver's errors."""
         if self._pool is None:
             raise DatabaseUnavailable("the pool is not open")
         try:
@@ -82,12 +82,12 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"]:
-        """A connection inside a transaction, which is committed when the block has ended without an error."""
+        """Yield a connection inside a transaction, which is committed if the block ends without an error."""
         async with self.connection() as connection, connection.transaction():
             yield connection
 
     async def ping(self) -> None:
-        """`SELECT 1`, the checkout included."""
+        """Run `SELECT 1`, the checkout included."""
         async with self.connection() as connection:
             await connection.fetchval("SELECT 1")
 

@@ -72,7 +72,7 @@ def show(result: Result) -> None:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line; ends with status 2 and a message where it is wrong."""
+    """Parse the command line; exit with status 2 and a message if it is wrong."""
     parser = argparse.ArgumentParser(prog="loadtest", description=str(__doc__).split(". Exits", maxsplit=1)[0])
     parser.add_argument("scenario", nargs="*", help=f"{' or '.join(SCENARIOS)}; all of them where none is named")
     parser.add_argument(
@@ -96,7 +96,7 @@ def arguments() -> argparse.Namespace:
 
 
 async def until_signalled(work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`; SIGTERM ends it as Ctrl-C does, with everything that it has started."""
+    """Return the result of `work`; SIGTERM ends it as Ctrl-C does, with everything that it has started."""
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 -- a coroutine runs in one
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
@@ -104,7 +104,7 @@ async def until_signalled(work: Coroutine[Any, Any, T]) -> T:
 
 
 def main() -> int:
-    """The command."""
+    """Run the command; return its exit status."""
     given = arguments()
     options = Options(given.rules, given.speed, given.users, given.workers)
     try:

@@ -68,7 +68,7 @@ async def play(directory: Path, options: Options) -> Result:
 
 
 def arguments() -> Options:
-    """The command line; ends with status 2 and a message where it is wrong."""
+    """Parse the command line; exit with status 2 and a message if it is wrong."""
     parser = argparse.ArgumentParser(prog="loadtest.against", description=str(__doc__).split("Exits", maxsplit=1)[0])
     parser.add_argument("--url", required=True, help="the service, without a slash at the end")
     parser.add_argument("--metrics-url", required=True, help="the metrics of the same instance, with the path")
@@ -89,7 +89,7 @@ def arguments() -> Options:
 
 
 def main() -> int:
-    """The command."""
+    """Run the command; return its exit status."""
     options, started = arguments(), datetime.now(UTC)
     directory = ROOT / "build" / "loadtest" / started.strftime("%Y%m%dT%H%M%S.%fZ")
     (directory / NAME).mkdir(parents=True)

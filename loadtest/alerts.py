@@ -19,7 +19,7 @@ class Timeline:
     seen: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def note(self, now: float, active: dict[str, set[str]]) -> None:
-        """One look: the states of every alert that is active."""
+        """Record the states of every active alert at time `now`."""
         for alert, states in active.items():
             for state in states:
                 self.seen.setdefault(alert, {}).setdefault(state, now)
@@ -32,7 +32,7 @@ class Timeline:
         return self.seen.get(alert, {}).get(state)
 
     def fired(self) -> set[str]:
-        """Every alert that fired."""
+        """Return every alert that fired."""
         return {alert for alert, moments in self.seen.items() if "firing" in moments}
 
 
@@ -54,7 +54,7 @@ class Prometheus:
             raise PrometheusError(answer.text.strip())
 
     async def value(self, query: str) -> float | None:
-        """The only number that `query` has now; None where it has none. Raises PrometheusError."""
+        """Return the only number that `query` has now; None if it has none. Raises PrometheusError."""
         answer = await self._client.get("/api/v1/query", params={"query": query})
         if not answer.is_success:
             raise PrometheusError(f"{query}: {answer.text}")
@@ -62,7 +62,7 @@ class Prometheus:
         return float(result[0]["value"][1]) if result else None
 
     async def active(self) -> dict[str, set[str]]:
-        """The alerts that are pending or firing now, with their states."""
+        """Return the alerts that are pending or firing now, with their states."""
         found: dict[str, set[str]] = {}
         for alert in (await self._client.get("/api/v1/alerts")).raise_for_status().json()["data"]["alerts"]:
             found.setdefault(alert["labels"]["alertname"], set()).update({alert["state"]} & STATES)

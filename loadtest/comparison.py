@@ -32,7 +32,7 @@ class Figures:
     buckets: Buckets
 
     def since(self, before: "Figures") -> "Figures":
-        """The growth from `before` to this."""
+        """Return the growth from `before` to this."""
         requests = {key: value - before.requests.get(key, 0) for key, value in self.requests.items()}
         buckets = {
             route: {bound: value - before.buckets.get(route, {}).get(bound, 0) for bound, value in bounds.items()}
@@ -89,7 +89,7 @@ def wrong_buckets(served: Figures, ledger: Ledger, transport: float) -> list[str
 
 
 def faster_than(served: Figures, handler: str, seconds: float) -> float:
-    """Requests of `handler` in the buckets up to `seconds`: 0 where it cannot be faster."""
+    """Return the requests of `handler` in the buckets up to `seconds`: 0 if it cannot be faster."""
     return sum(
         value
         for route, bounds in served.buckets.items()
@@ -100,7 +100,7 @@ def faster_than(served: Figures, handler: str, seconds: float) -> float:
 
 
 def percentiles(served: Figures, ledger: Ledger) -> dict[str, dict[str, float]]:
-    """P50, P95 and P99 of all requests in seconds: the clients' exact time, and the bucket that holds the server's."""
+    """Return P50, P95, P99 of all requests in seconds: the clients' exact time and the server's bucket boundaries."""
     times = sorted(request.seconds for request in ledger.requests)
     bounds = _summed(served.buckets.values())
     return {
@@ -132,7 +132,7 @@ def slower_share(served: Figures, bound: float, excluded: Sequence[str] = ()) ->
 
 
 def _by_route(requests: Iterable[Request]) -> dict[Route, list[float]]:
-    """The times of each route's requests, ascending."""
+    """Return the times of each route's requests, ascending."""
     found: dict[Route, list[float]] = {}
     for request in requests:
         found.setdefault((request.method, request.handler), []).append(request.seconds)
@@ -148,7 +148,7 @@ def _summed(routes: Iterable[Mapping[float, float]]) -> dict[float, float]:
 
 
 def _bucket(bounds: Mapping[float, float], share: float) -> tuple[float, float]:
-    """The boundaries between which the quantile lies."""
+    """Return the boundaries between which the quantile lies."""
     rank = share * bounds[math.inf]
     lower = 0.0
     for bound, below in sorted(bounds.items()):

@@ -25,20 +25,20 @@ class ConfigurationError(Exception):
 
 
 def milliseconds(duration: str) -> int:
-    """A duration as Prometheus writes it, such as 1h30m; raises ValueError for anything else."""
+    """Parse a duration as Prometheus writes it, such as 1h30m; raise ValueError for anything else."""
     if not _DURATION.fullmatch(duration):
         raise ValueError(f"{duration!r} is no duration: want one such as 30s or 1h30m")
     return sum(int(number) * UNITS[unit] for number, unit in _PART.findall(duration))
 
 
 def quicker(duration: str, speed: float) -> str:
-    """`duration` divided by `speed`, in whole milliseconds; 0s stays 0s."""
+    """Divide `duration` by `speed`, in whole milliseconds; 0s stays 0s."""
     whole = milliseconds(duration)
     return f"{max(1, round(whole / speed))}ms" if whole else "0s"
 
 
 def quicker_expression(expression: str, speed: float) -> str:
-    """A PromQL expression whose ranges and offsets are divided by `speed`; what is quoted is no duration."""
+    """Divide the ranges and offsets of a PromQL expression by `speed`; leave quoted text unchanged."""
 
     def replace(found: re.Match[str]) -> str:
         return quicker(found[0], speed) if found[1] is None and _DURATION.fullmatch(found[0]) else found[0]
@@ -47,7 +47,7 @@ def quicker_expression(expression: str, speed: float) -> str:
 
 
 def rules(shipped: Path, speed: float) -> dict[str, Any]:
-    """A rule file whose windows and durations are divided by `speed`; raises ConfigurationError if it is none."""
+    """Return a rule file with windows and durations divided by `speed`; raise ConfigurationError if it is not one."""
     with _read(shipped) as document:
         for group in document["groups"]:
             _divide(group, {"interval", "query_offset"}, speed)
@@ -58,7 +58,7 @@ def rules(shipped: Path, speed: float) -> dict[str, Any]:
 
 
 def prometheus(shipped: Path, rule_file: Path, addresses: Mapping[str, str], speed: float) -> dict[str, Any]:
-    """prometheus.yml with other addresses: {"backend:9090": "127.0.0.1:41234"}; jobs that run nowhere here go."""
+    """Return prometheus.yml with `addresses` ({"backend:9090": "127.0.0.1:41234"}); drop jobs without a target here."""
     intervals = {"scrape_interval", "evaluation_interval"}
     with _read(shipped) as document:
         _divide(document["global"], intervals, speed)
@@ -74,7 +74,7 @@ def prometheus(shipped: Path, rule_file: Path, addresses: Mapping[str, str], spe
 
 
 def alertmanager(shipped: Path, receiver: str, speed: float) -> dict[str, Any]:
-    """alertmanager.yml whose webhooks go to `receiver`; raises ConfigurationError where one would go elsewhere."""
+    """Return alertmanager.yml with webhooks sent to `receiver`; raise ConfigurationError if one points elsewhere."""
     with _read(shipped) as document:
         _quicker_route(document["route"], speed)
         for one in document["receivers"]:
@@ -95,7 +95,7 @@ def write(document: Mapping[str, Any], path: Path) -> Path:
 
 @contextmanager
 def _read(path: Path) -> Iterator[dict[str, Any]]:
-    """The document in `path`; what the block does not find in it, or finds in another form, is a ConfigurationError."""
+    """Yield the document in `path`; raise ConfigurationError if a key is missing or has another form."""
     try:
         document = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -118,7 +118,7 @@ def _divide(section: dict[str, Any], names: set[str], speed: float) -> None:
 
 
 def _shorten_timeout(section: dict[str, Any]) -> None:
-    """A scrape takes the time it takes, so its time-out is not divided; Prometheus wants it within the interval."""
+    """Keep the scrape time-out undivided (scrapes are not faster), but within the interval, as Prometheus requires."""
     section["scrape_timeout"] = min(section["scrape_timeout"], section["scrape_interval"], key=milliseconds)
 
 

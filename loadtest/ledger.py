@@ -34,11 +34,11 @@ class Ledger:
     """Tasks that began late, because the one before took longer than a user's whole interval."""
 
     def counts(self) -> Counter[tuple[str, str, int]]:
-        """Requests by method, handler and status."""
+        """Count the requests by method, handler and status."""
         return Counter((request.method, request.handler, request.status) for request in self.requests)
 
     def statuses(self) -> Counter[int]:
-        """Requests by status."""
+        """Count the requests by status."""
         return Counter(request.status for request in self.requests)
 
     def first_error(self) -> float | None:
@@ -52,7 +52,7 @@ class Ledger:
 
 
 def read(files: Sequence[Path]) -> Ledger:
-    """The ledger that one or more Locust processes wrote; raises ValueError where one was cut short."""
+    """Return the ledger that one or more Locust processes wrote; raise ValueError if one was cut short."""
     ledger = Ledger()
     for file in files:
         lines = [json.loads(line) for line in file.read_text().splitlines()]

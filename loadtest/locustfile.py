@@ -35,7 +35,7 @@ class Visitor(Traveller):
     wait_time = constant_throughput(rate)
 
     def on_start(self) -> None:
-        """Nothing is found yet."""
+        """Start without search results."""
         super().on_start()
         self.found: list[str] = []
 
@@ -63,7 +63,7 @@ class Visitor(Traveller):
         )
 
     def place(self) -> str:
-        """One of the places that the last search has found, or one that everybody knows."""
+        """Return one of the places that the last search found, or a well-known one."""
         return random.choice(self.found or KNOWN_PLACES)  # noqa: S311
 
 

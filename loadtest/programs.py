@@ -60,7 +60,7 @@ class Program:
             raise ProgramError(f"{self.name} ended with status {status}; its log, {self.log}, ends:\n{text[-2000:]}")
 
     async def wait(self, patience: float) -> int:
-        """Its exit status; kills it after `patience` seconds."""
+        """Return the exit status; kill the program after `patience` seconds."""
         try:
             return await asyncio.to_thread(self._process.wait, patience)
         except subprocess.TimeoutExpired:
@@ -75,7 +75,7 @@ class Program:
 
 
 def find(*names: str) -> str:
-    """The first of these commands that PATH has; raises ProgramError where it has none."""
+    """Return the first of these commands that is on PATH; raise ProgramError if none is."""
     for name in names:
         found = shutil.which(name)
         if found:

@@ -47,11 +47,11 @@ class Receiver:
         return Response(status_code=204)
 
     def first(self, alert: str, status: str) -> Notification | None:
-        """The first notification of this alert with this status."""
+        """Return the first notification of this alert with this status."""
         return next((one for one in self.notifications if (one.alert, one.status) == (alert, status)), None)
 
     def as_list(self) -> list[dict[str, Any]]:
-        """All that came, for the results."""
+        """Return every notification, for the results."""
         return [
             {"at": one.at, "receiver": one.receiver, "status": one.status, **one.labels} for one in self.notifications
         ]

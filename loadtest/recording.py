@@ -28,13 +28,13 @@ class Ledger:
     def note(
         self, request_type: str, name: str, response_time: float, response: Any, start_time: float, **_: Any
     ) -> None:
-        """One request has ended, well or not."""
+        """Record a request that has ended, successfully or not."""
         status = getattr(response, "status_code", 0) or 0
         line = [start_time, request_type, name, status, response_time / 1000]
         self._file.write(json.dumps(line) + "\n")
 
     def counting(self, wait_time: Callable[[Any], float]) -> Callable[[Any], float]:
-        """The same wait time, counted: a pause of 0 means that the next task is late."""
+        """Wrap `wait_time` to count tasks and late tasks: a pause of 0 means that the next task is late."""
 
         def counted(user: Any) -> float:
             pause = wait_time(user)
@@ -45,14 +45,14 @@ class Ledger:
         return counted
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Write the task counts and close the ledger."""
         self._file.write(json.dumps({"tasks": self.tasks, "late": self.late}) + "\n")
         self._file.close()
 
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def add_arguments(parser: LocustArgumentParser) -> None:
-    """--ledger."""
+    """Add the option --ledger."""
     parser.add_argument("--ledger", metavar="PATH", default="", help="write each request to PATH with .<pid>.jsonl")
 
 

@@ -33,7 +33,7 @@ def write(directory: Path, campaign: Mapping[str, Any], results: Sequence[Result
 
 
 def passed(results: Sequence[Result]) -> bool:
-    """True if every scenario passed."""
+    """Return True if every scenario passed."""
     return bool(results) and all(result.passed for result in results)
 
 

@@ -74,7 +74,7 @@ class Durations:
 
     @classmethod
     def read(cls, speed: float) -> "Durations":
-        """The shipped durations divided by `speed`."""
+        """Read the shipped durations, divided by `speed`."""
         alerts = yaml.safe_load((MONITORING / "slo.yaml").read_text())["alerts"]
         routes = yaml.safe_load((MONITORING / "alertmanager.yml").read_text())["route"]["routes"]
 
@@ -90,19 +90,19 @@ Plot = Callable[[Stack, Timeline, Durations, Result], Awaitable[None]]
 
 
 async def healthy(running: Stack, timeline: Timeline, durations: Durations, result: Result) -> None:
-    """Long enough for every alert to fill its window and to wait, if there were cause."""
+    """Run long enough for every alert to fill its window and its pending period, if there were a cause."""
     await last(durations.longest + durations.notice + LEAD, running.programs)
     check_silence(result, timeline)
 
 
 def check_silence(result: Result, timeline: Timeline) -> None:
-    """Watchdog fires, so the rules are evaluated, and nothing else does."""
+    """Check that Watchdog fires, so the rules are evaluated, and that nothing else does."""
     fired = timeline.fired()
     result.check("nothing but Watchdog fires", fired == {WATCHDOG}, f"fired: {sorted(fired)}")
 
 
 async def errors(running: Stack, timeline: Timeline, durations: Durations, result: Result) -> None:
-    """The AI upstream fails until somebody has been told, and is well again until somebody has been told of that."""
+    """Fail the AI upstream until the alert is notified, then restore it until the resolution is notified."""
     await last(LEAD, running.programs)
     running.ai.status = 500
     result.figures["upstream_fails_at"] = time.time()
@@ -156,7 +156,7 @@ async def run(name: str, directory: Path, options: Options) -> Result:
 async def settled(
     scrape: Callable[[], Awaitable[str]], before: Figures, ledger: Ledger, routes: Sequence[str] = (comparison.API,)
 ) -> Figures:
-    """The service's figures once they hold every request, or after a few seconds: a client reads before they count."""
+    """Return the service's figures once they hold every request, or after 5 s: a client reads before they count."""
     served = before
 
     async def complete() -> bool:
@@ -169,7 +169,7 @@ async def settled(
 
 
 def check_no_failure(result: Result, ledger: Ledger) -> None:
-    """There were requests, and each was answered without a server error."""
+    """Check that there were requests, and that each was answered without a server error."""
     result.check("no request fails", ledger.requests and not _failures(ledger), dict(ledger.statuses()))
 
 
@@ -191,7 +191,7 @@ def _is_ai_failure(key: tuple[str, str, int]) -> bool:
 
 
 def check_figures(result: Result, served: Figures, ledger: Ledger) -> None:
-    """The latency buckets and counts of the metrics port against the clients' own."""
+    """Check the latency buckets and counts of the metrics port against the clients' own."""
     late = ledger.late / max(1, ledger.tasks)
     result.check("the users kept to their rate", late <= LATE_SHARE, f"{late:.2%} of {ledger.tasks} tasks began late")
     wrong = comparison.wrong_counts(served, ledger)

@@ -54,7 +54,7 @@ class Users:
 async def users(
     directory: Path, url: str, count: int, longest: float, locustfile: Path = VISITORS
 ) -> AsyncIterator[Users]:
-    """Users of `locustfile` who send requests until the block is left."""
+    """Run users of `locustfile` that send requests until the block ends."""
     arrived = Users(directory, url, count, longest, locustfile)
     try:
         if not await until(arrived.files, FIRST_REQUEST, [arrived.program]):

@@ -27,7 +27,7 @@ class Bench:
         self._ours, self._library, self._undead = reading
 
     def cold(self) -> Figures:
-        """The first scrape of a reader that knows no file yet, and a check of what it says. Raises BenchmarkError."""
+        """Measure the first scrape of a reader that knows no file yet, and check its body. Raises BenchmarkError."""
         ours, library = [], []
         for _ in range(COLD_ROUNDS if self._case.library_seconds <= LONGEST_TO_REPEAT else 1):
             one = scraped(self._ours, "text", anew=True)
@@ -72,7 +72,7 @@ class Bench:
 
 
 def measure(case: Case, depth: Depth, workers: Sequence[Connection], live: Path, both: tuple[Path, Path]) -> Figures:
-    """The figures of a case. Raises BenchmarkError where both sides do not say the same."""
+    """Return the figures of a case. Raises BenchmarkError if the expositions of both sides differ."""
     with _reading(live, both) as reading:
         bench = Bench(case, depth, workers, reading)
         cold = bench.cold()
@@ -89,7 +89,7 @@ def measure(case: Case, depth: Depth, workers: Sequence[Connection], live: Path,
 
 @contextmanager
 def _reading(live: Path, both: tuple[Path, Path]) -> Iterator[list[Connection]]:
-    """Processes that read our directory as we do, the library's as it does, and ours as if nobody had died."""
+    """Yield pipes to three readers: ours of our directory, the library's of its own, ours without dead workers."""
     sides = [(readers.ours, both[0]), (readers.library, both[1]), (readers.ours, live)]
     with processes(readers.read, sides) as pipes:
         yield pipes

@@ -24,13 +24,13 @@ class Axis:
             self.last += 1
 
     def place(self, milliseconds: float) -> float:
-        """Pixels from the left."""
+        """Return the pixels from the left."""
         share = (math.log10(milliseconds) - self.first) / (self.last - self.first)
         return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
 
 
 def draw(figures: Figures) -> str:
-    """The whole file."""
+    """Return the whole SVG file."""
     cases: Sequence[Figures] = figures["cases"]
     rows = [(case, {row["changed"]: row for row in case["warm"] if row["format"] == "text"}) for case in cases]
     shown = [row for _, shares in rows for row in shares.values()]

@@ -93,7 +93,7 @@ def progress(text: str) -> None:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as lines with aligned columns: the first to the left, figures to the right."""
+    """Format rows as lines with aligned columns: the first to the left, figures to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
@@ -105,7 +105,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def options(prog: str) -> argparse.ArgumentParser:
-    """The command line of every benchmark: `depth`."""
+    """Return the command-line parser of every benchmark, which sets `depth`."""
     parser = argparse.ArgumentParser(prog=prog)
     parser.set_defaults(depth=Depth.DEFAULT)
     chosen = parser.add_mutually_exclusive_group()

@@ -29,7 +29,7 @@ def library_exposition(directory: Path, form: str) -> bytes:
 
 
 def samples(exposition: bytes, prefix: str = "") -> dict[str, float]:
-    """Values by the part of the line before them, of the metrics that begin with `prefix`."""
+    """Return the values of the metrics that begin with `prefix`, by the part of the line before each value."""
     found = {}
     for line in exposition.decode().splitlines():
         if line.startswith(prefix) and not line.startswith("#"):
@@ -39,7 +39,7 @@ def samples(exposition: bytes, prefix: str = "") -> dict[str, float]:
 
 
 def must_agree(ours: bytes, library: bytes, prefix: str = "") -> int:
-    """Number of samples, the same on both sides up to rounding. Raises BenchmarkError with what differs."""
+    """Return the number of samples, equal on both sides up to rounding. Raises BenchmarkError with the differences."""
     one, other = samples(ours, prefix), samples(library, prefix)
     differences = [
         f"{series}: ours {one.get(series)}, the library {other.get(series)}"

@@ -110,7 +110,7 @@ class Graveyard:
 
 @contextmanager
 def directories(path: Path, live: Path, graveyard: Graveyard, dead: int) -> Iterator[tuple[Path, Path]]:
-    """Ours and the library's directory after `dead` workers have died; both hold the very files of those that live."""
+    """Yield our and the library's directory after `dead` workers have died; both hold hard links to the live files."""
     if dead == 0:
         yield live, live
         return

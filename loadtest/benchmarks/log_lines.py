@@ -111,7 +111,7 @@ def _logger(way: str) -> Callable[[], object]:
 
 
 def _log(way: str, lines: int, rounds: int) -> dict[str, float]:
-    """In the process that logs: the best of `rounds`, since other programs can only add to what a line costs."""
+    """Measure in the logging process: the best of `rounds`, since other programs can only add to the cost of a line."""
     log = _logger(way)
     caller, process, wall = [], [], []
     for _ in range(rounds + 1):
@@ -157,7 +157,7 @@ def _measure(way: str, lines: int, rounds: int) -> dict[str, float]:
 
 
 def measure(depth: Depth) -> Figures:
-    """Every way, one after the other."""
+    """Measure every way, one after the other."""
     ways = {}
     for way in WAYS:
         progress(f"log lines: {way}")
@@ -167,7 +167,7 @@ def measure(depth: Depth) -> Figures:
 
 
 def text(figures: Figures) -> str:
-    """The table."""
+    """Format the table."""
     rows = [["", "caller, us", "process CPU, us", "lines/s", "bytes", "recipe over it"]]
     for way, one in figures["ways"].items():
         times = [f"{one['caller_us']:.1f}", f"{one['process_cpu_us']:.1f}", f"{one['lines_per_second']:,}"]
@@ -176,7 +176,7 @@ def text(figures: Figures) -> str:
 
 
 def main(depth: Depth) -> int:
-    """The benchmark; returns the exit status."""
+    """Run the benchmark; return the exit status."""
     return run("log_lines", measure, text, depth)
 
 

@@ -37,7 +37,7 @@ MICRO = 1e6
 
 
 def requester(pipe: Connection, kind: str, count: int, ratio: float, endpoint: str) -> None:
-    """In a process of its own: make the application, then answer each order with the CPU microseconds a request."""
+    """Make the application in its own process, then answer each order with the CPU microseconds per request."""
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(dir=os.environ["OVERHEAD_DIRECTORY"])
     from loadtest.benchmarks.overhead_apps import make  # noqa: PLC0415 -- prometheus-client reads the variable once
 
@@ -65,7 +65,7 @@ async def _requests(app: Any, count: int) -> None:
 
 
 async def _request(app: Any, number: int) -> None:
-    """One request as uvicorn would hand it over, in a task of its own as uvicorn runs it."""
+    """Send one request as uvicorn does, in its own task."""
     statuses: list[int] = []
 
     async def receive() -> dict[str, Any]:
@@ -101,7 +101,7 @@ async def _request(app: Any, number: int) -> None:
 
 
 def in_process(depth: Depth, endpoint: str) -> list[Figures]:
-    """Every case: medians of each kind, and of the ratios of the rounds."""
+    """Measure every case: medians of each kind, and of the ratios of the rounds."""
     found = []
     for count, ratio in CASES[:1] if depth is Depth.QUICK else CASES:
         progress(f"in process: {count} routes, {ratio:g} sampled")
@@ -114,12 +114,12 @@ def in_process(depth: Depth, endpoint: str) -> list[Figures]:
 
 
 def _round(pipes: Sequence[Connection]) -> list[float]:
-    """One turn of each kind, one after the other: they would take the CPU from each other."""
+    """Measure each kind once, one after the other: in parallel they would compete for the CPU."""
     return [order([pipe], True)[0] for pipe in pipes]
 
 
 def summarised(rounds: Sequence[Sequence[float]]) -> Figures:
-    """Medians in microseconds, and of the ratios within a round."""
+    """Return the medians in microseconds, and the medians of the ratios within a round."""
     bare, naive, full = zip(*rounds, strict=True)
     return {
         "bare_us": round(median(bare), 1),
@@ -133,7 +133,7 @@ def summarised(rounds: Sequence[Sequence[float]]) -> Figures:
 
 
 def budgets(cases: Iterable[Figures]) -> list[Figures]:
-    """The design's budgets against what was found."""
+    """Compare the design's budgets with the figures."""
     by_case = {(case["routes"], case["sampled"]): case for case in cases}
     usual = by_case[USUAL_ROUTES, USUAL_RATIO]
     verdicts = [("everything on over bare, 31 routes, 10% sampled", BUDGET, usual["full_over_bare"])]
@@ -145,7 +145,7 @@ def budgets(cases: Iterable[Figures]) -> list[Figures]:
 
 
 def measure(depth: Depth) -> Figures:
-    """All of it."""
+    """Run the whole benchmark."""
     memory = "/dev/shm"  # noqa: S108 -- a directory of its own is made in it
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as directory:
         os.environ["OVERHEAD_DIRECTORY"] = directory
@@ -156,7 +156,7 @@ def measure(depth: Depth) -> Figures:
 
 
 def text(figures: Figures) -> str:
-    """The tables."""
+    """Format the tables."""
     rows = [["routes", "sampled", *(f"{name}, us" for name in ("bare", "naive", "ours", "added"))]]
     rows[0] += ["naive/bare", "ours/bare", "at best"]
     for case in figures["cases"]:
@@ -173,7 +173,7 @@ def text(figures: Figures) -> str:
 
 
 def main(depth: Depth) -> int:
-    """The benchmark; returns the exit status."""
+    """Run the benchmark; return the exit status."""
     return run("overhead", measure, text, depth, {"overhead.svg": chart})
 
 

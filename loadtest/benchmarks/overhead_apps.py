@@ -31,7 +31,7 @@ class Place(BaseModel):
 
 
 def routes(app: FastAPI, count: int) -> FastAPI:
-    """`count` routes; the one that is measured, /api/v1/places/{slug}, is the last of them."""
+    """Add `count` routes; the measured one, /api/v1/places/{slug}, is the last of them."""
 
     async def other(item: str) -> dict[str, str]:
         return {"item": item}
@@ -46,12 +46,12 @@ def routes(app: FastAPI, count: int) -> FastAPI:
 
 
 def bare(count: int) -> FastAPI:
-    """FastAPI and nothing else."""
+    """Return FastAPI and nothing else."""
     return routes(FastAPI(), count)
 
 
 def naive(count: int, ratio: float, endpoint: str) -> FastAPI:
-    """The three libraries as their READMEs show them."""
+    """Return an application with the three libraries as their READMEs show them."""
     # Here, because what is imported decides what the other assemblies pay.
     from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor  # noqa: PLC0415
     from prometheus_fastapi_instrumentator import Instrumentator  # noqa: PLC0415
@@ -119,7 +119,7 @@ class LoggingMiddleware(BaseHTTPMiddleware):
 
 
 def observability(ratio: float, endpoint: str) -> "Observability":
-    """The package with every signal on; addresses and the metrics directory come from the environment."""
+    """Return the package with every signal on; addresses and the metrics directory come from the environment."""
     from app.monitoring import Observability  # noqa: PLC0415
 
     return Observability(
@@ -135,7 +135,7 @@ def observability(ratio: float, endpoint: str) -> "Observability":
 
 
 def full(count: int, ratio: float, endpoint: str) -> FastAPI:
-    """The same signals as docs/adopting.md has an application adopt the package.
+    """Return an application with the same signals, set up with the package as docs/adopting.md shows.
 
     Under gunicorn, where overhead_gunicorn.py has set up the worker, `start_worker` does nothing.
     """
@@ -144,13 +144,13 @@ def full(count: int, ratio: float, endpoint: str) -> FastAPI:
 
 
 def make(kind: str, count: int, ratio: float, endpoint: str) -> FastAPI:
-    """The application of that name, which logs to standard output."""
+    """Return the application named `kind`, which logs to standard output."""
     if kind == "bare":
         return bare(count)
     return {"naive": naive, "full": full}[kind](count, ratio, endpoint)
 
 
 def served() -> FastAPI:
-    """For gunicorn: what OVERHEAD_KIND and its companions say."""
+    """Return the application for gunicorn that OVERHEAD_KIND and the related variables select."""
     environment = os.environ
     return make(environment[KIND], int(environment[ROUTES]), float(environment[RATIO]), environment[ENDPOINT])

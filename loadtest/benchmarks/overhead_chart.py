@@ -9,7 +9,7 @@ SERIES = (("bare_us", "bare FastAPI", "#9aa0a6"), ("full_us", "ours", "#0b6e4f")
 
 
 def chart(figures: Figures) -> str:
-    """The SVG."""
+    """Return the SVG."""
     cases = figures["cases"]
     scale = (WIDTH - LEFT - 120) / max(case["naive_us"] for case in cases)
     height = TOP + len(cases) * (len(SERIES) * BAR + GAP) + 20

@@ -39,7 +39,7 @@ KINDS = ("bare", "naive", "full")
 
 
 def measure(depth: Depth, endpoint: str, directory: Path, kinds: Sequence[str], routes: int = 31) -> list[Figures]:
-    """Medians over the rounds, in which the kinds take turns."""
+    """Return medians over the rounds, in which the kinds take turns."""
     found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
     for number in range(ROUNDS[depth]):
         for kind in kinds:
@@ -63,7 +63,7 @@ def measure(depth: Depth, endpoint: str, directory: Path, kinds: Sequence[str], 
 
 @contextmanager
 def _gunicorn(kind: str, routes: int, endpoint: str, directory: Path) -> Iterator[tuple[int, psutil.Process]]:
-    """A started service's port and its worker."""
+    """Yield a started service's port and its worker."""
     port, files = free_port(), directory / f"{kind}-{time.monotonic_ns()}"
     files.mkdir()
     environment = os.environ | {
@@ -114,7 +114,7 @@ def _wait(port: int, process: "subprocess.Popen[bytes]", log: str) -> None:
 
 
 def _load(port: int, worker: psutil.Process) -> tuple[float, float]:
-    """Requests a second over a few connections, each with one request at a time, and the worker's CPU microseconds."""
+    """Return requests per second over a few connections, one request at a time each, and worker CPU us per request."""
     before, started = sum(worker.cpu_times()[:2]), time.monotonic()
     count = _wrk(port) if shutil.which("wrk") else asyncio.run(_clients(port))
     seconds, cpu = time.monotonic() - started, sum(worker.cpu_times()[:2]) - before
@@ -152,7 +152,7 @@ async def _clients(port: int) -> int:
 
 
 def rows(served: Sequence[Figures]) -> list[list[str]]:
-    """The table."""
+    """Return the rows of the table."""
     found = [["", "requests/s", "CPU a request, us", "over bare", "at best, us", "over bare"]]
     least = min(one["best_cpu_us"] for one in served if one["kind"] == "bare")
     for one in served:

@@ -45,7 +45,7 @@ class Rounds:
 
 
 def cases(depth: Depth) -> list[Case]:
-    """The cases, those of one size and number of workers together."""
+    """Return the cases, those of one size and number of workers together."""
     if depth is Depth.QUICK:
         small = [(2, 0), (USUAL_WORKERS, 0), (USUAL_WORKERS, 512)]
         return [*(Case(workers, dead, SMALL) for workers, dead in small), Case(2, 0, LARGE)]

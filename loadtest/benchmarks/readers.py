@@ -27,18 +27,18 @@ class Timed(NamedTuple):
 
 
 def ours(directory: Path) -> Scrape:
-    """Our Aggregate as the exporter has it: it also looks whether anybody has died."""
+    """Return a scrape by our Aggregate as the exporter uses it: it also checks for dead processes."""
     aggregate = Aggregate(directory, folds=True)
     return lambda form: aggregate.exposition(ACCEPT[form])[0]
 
 
 def library(directory: Path) -> Scrape:
-    """The library's collector, which knows nothing from one scrape to the next."""
+    """Return a scrape by the library's collector, which keeps nothing from one scrape to the next."""
     return lambda form: library_exposition(directory, form)
 
 
 def read(pipe: Connection, side: Callable[[Path], Scrape], directory: Path) -> None:
-    """A reading process: answers an order (format, whether as a new reader) with a Timed."""
+    """Answer each order (format, whether as a new reader) in a reading process with a Timed."""
     scrape = side(directory)
     while True:
         form, anew = pipe.recv()
@@ -56,7 +56,7 @@ def scraped(reader: Connection, form: str, *, anew: bool = False) -> Timed:
 
 
 def compared(ours: list[float], library: list[float]) -> Figures:
-    """Medians in milliseconds, and that of the ratios of the pairs; None for what was not measured.
+    """Return medians in milliseconds, and the median ratio of the pairs; None for what was not measured.
 
     `least_ratio` is that of the two quickest scrapes: what a machine without other work comes near to.
     """
@@ -71,5 +71,5 @@ def compared(ours: list[float], library: list[float]) -> Figures:
 
 
 def _rounded(figure: float) -> float:
-    """Four digits are more than what a second run gives again."""
+    """Round to four digits: a second run does not reproduce more."""
     return float(f"{figure:.4g}")

@@ -37,7 +37,7 @@ HOSTILE = {
 
 
 def typical(number: int) -> dict[str, Any]:
-    """The fields of an access-log line; ids and times differ from one to the next, as they do."""
+    """Return the fields of an access-log line; ids and times differ from one to the next."""
     return {
         "event": "request",
         "level": "info",
@@ -54,7 +54,7 @@ def typical(number: int) -> dict[str, Any]:
 
 
 def with_secrets(number: int) -> dict[str, Any]:
-    """The same, with what must not leave in four of its fields."""
+    """Return the same fields, with values that must be redacted in four of them."""
     return {
         **typical(number),
         "event": f"booking {number} for guest{number}@example.com, call +62 812-3456-{number % 10_000:04}",
@@ -69,7 +69,7 @@ def with_secrets(number: int) -> dict[str, Any]:
 
 
 def with_traceback(number: int) -> dict[str, Any]:
-    """An error with a traceback of 20 frames that quotes an address."""
+    """Return an error event with a traceback of 20 frames that quotes an address."""
     frame = (
         '  File "/srv/app/api/inquiries.py", line {0}, in add\n    row = await inquiries.add(database, inquiry, {0})\n'
     )
@@ -82,7 +82,7 @@ KINDS = {"typical": typical, "with secrets": with_secrets, "with a traceback": w
 
 
 def microseconds(call: Callable[[dict[str, Any]], object], events: list[dict[str, Any]], rounds: int) -> float:
-    """CPU time of `call` for one event: the best of several rounds, since others share the machine."""
+    """Return the CPU time of `call` for one event: the best of several rounds, since others share the machine."""
     best = float("inf")
     for _ in range(rounds):
         started = time.process_time_ns()
@@ -93,14 +93,14 @@ def microseconds(call: Callable[[dict[str, Any]], object], events: list[dict[str
 
 
 def growth(piece: str, rounds: int) -> Figures:
-    """CPU time for a hostile text, and how much more four times the text takes: some 4 where time is in proportion."""
+    """Return the CPU time for a hostile text, and the factor for one four times as long: about 4 if time is linear."""
     texts = [(piece * (length // len(piece) + 1))[:length] for length in (SHORT, 4 * SHORT)]
     short, long = (microseconds(lambda event: scrub(event["text"]), [{"text": text}], rounds) for text in texts)
     return {"ns_per_character": round(long * 1_000 / (4 * SHORT), 1), "ratio_for_four_times": round(long / short, 2)}
 
 
 def measure(depth: Depth) -> Figures:
-    """Events of each kind, as the log and as spans have them, and hostile texts."""
+    """Measure events of each kind, as log events and as spans, and hostile texts."""
     found = {}
     for name, make in KINDS.items():
         events = [make(number) for number in range(EVENTS if name == "typical" else EVENTS // 10)]
@@ -121,7 +121,7 @@ def measure(depth: Depth) -> Figures:
 
 
 def text(figures: Figures) -> str:
-    """The tables."""
+    """Format the tables."""
     events = [["redaction of", "log event, us", "attributes, us"]]
     events += [
         [name, f"{one['event_us']:.1f}", f"{one['attributes_us']:.1f}"] for name, one in figures["events"].items()
@@ -137,7 +137,7 @@ def text(figures: Figures) -> str:
 
 
 def main(depth: Depth) -> int:
-    """The benchmark; returns the exit status."""
+    """Run the benchmark; return the exit status."""
     return run("redaction", measure, text, depth)
 
 

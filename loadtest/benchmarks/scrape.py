@@ -20,7 +20,7 @@ from loadtest.benchmarks.workload import LARGE, SMALL, Size, work
 
 
 def measure(depth: Depth) -> Figures:
-    """All cases, then the real exporter."""
+    """Measure all cases, then the real exporter."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
         path = Path(name)
         measured = measure_cases(cases(depth), depth, path / "cases")
@@ -29,7 +29,7 @@ def measure(depth: Depth) -> Figures:
 
 
 def measure_cases(planned: Sequence[Case], depth: Depth, path: Path) -> Figures:
-    """The figures of these cases, and what folding their dead has cost."""
+    """Return the figures of these cases, and the cost of folding their dead workers."""
     found: list[Figures] = []
     folding: list[Figures] = []
     for size in dict.fromkeys(case.size for case in planned):
@@ -48,7 +48,7 @@ def measure_cases(planned: Sequence[Case], depth: Depth, path: Path) -> Figures:
 
 @contextmanager
 def living(path: Path, size: Size, workers: int) -> Iterator[tuple[Path, list[Connection]]]:
-    """So many live workers; yields their directory and the pipes to them."""
+    """Start `workers` live workers; yield their directory and the pipes to them."""
     live = path / "live"
     live.mkdir(parents=True)
     with processes(work, [(live, size, seed) for seed in range(workers)]) as pipes:
@@ -57,7 +57,7 @@ def living(path: Path, size: Size, workers: int) -> Iterator[tuple[Path, list[Co
 
 
 def _measure_servers(depth: Depth, path: Path) -> Figures:
-    """Memory of both servers at each size, and what is seen over HTTP at the usual one."""
+    """Measure the memory of both servers at each size, and HTTP scrapes at the usual one."""
     memory = [serving.memory_of_nothing(path)]
     http: Figures = {}
     for size in (SMALL,) if depth is Depth.QUICK else (SMALL, LARGE):
@@ -70,7 +70,7 @@ def _measure_servers(depth: Depth, path: Path) -> Figures:
 
 
 def main(depth: Depth) -> int:
-    """The command; its exit status."""
+    """Run the command; return its exit status."""
     return run("scrape", measure, summary.text, depth, {"scrape.svg": chart.draw})
 
 

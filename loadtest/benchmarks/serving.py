@@ -43,7 +43,7 @@ class Server:
     pid: int
 
     def get(self, form: str, *, pack: bool = False) -> bytes:
-        """One scrape on a connection of its own, as it came over the wire. Raises BenchmarkError."""
+        """Scrape once on a new connection; return the body as received. Raises BenchmarkError."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             headers = {"Accept": ACCEPT[form] or "text/plain", "Accept-Encoding": "gzip" if pack else "identity"}
@@ -57,13 +57,13 @@ class Server:
         return body
 
     def resident(self) -> int:
-        """Resident memory in bytes."""
+        """Return the resident memory in bytes."""
         return int(psutil.Process(self.pid).memory_info().rss)
 
 
 @contextmanager
 def _both(live: Path, beside: Path) -> Iterator[tuple[Server, Server]]:
-    """The exporter and the library's server. The exporter has a directory of its own, for it counts in it too."""
+    """Yield the exporter and the library's server. The exporter has its own directory, since it counts there too."""
     beside.mkdir(parents=True)
     link_live(live, beside)
     with listen("127.0.0.1", 0) as listener:
@@ -98,7 +98,7 @@ def memory_of_nothing(path: Path) -> Figures:
 
 
 def memory(live: Path, pipes: Sequence[Connection], size: Size) -> Figures:
-    """Resident memory of both processes after some scrapes of each kind."""
+    """Return the resident memory of both processes after some scrapes of each kind."""
     with _both(live, live.with_name("memory")) as (ours, library):
         for _ in range(SCRAPES_BEFORE_MEMORY if pipes else 1):
             order(pipes, CHANGED)
@@ -114,7 +114,7 @@ def memory(live: Path, pipes: Sequence[Connection], size: Size) -> Figures:
 
 
 def http_figures(live: Path, pipes: Sequence[Connection], depth: Depth) -> Figures:
-    """Scrapes over the loopback, one by one and forty at once; time on the clock, with both processes started anew."""
+    """Measure scrapes over the loopback, one by one and forty at once, in wall time with both processes restarted."""
     with _both(live, live.with_name("http")) as (ours, library):
         must_agree(ours.get("text"), library.get("text"), COMMON)
         single = [_one_by_one(ours, library, pipes, name, ROUNDS[depth]) for name in FORMS]
@@ -148,7 +148,7 @@ def _one_by_one(ours: Server, library: Server, pipes: Sequence[Connection], name
 def _alternating(
     ours: Server, library: Server, pipes: Sequence[Connection], rounds: int
 ) -> tuple[list[float], list[float]]:
-    """Milliseconds until the last of forty scrapes that begin together is answered."""
+    """Return the milliseconds until the last of forty scrapes that begin together is answered."""
     times: tuple[list[float], list[float]] = [], []
     for _ in range(rounds):
         order(pipes, CHANGED)

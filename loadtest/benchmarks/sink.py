@@ -21,7 +21,7 @@ class _Service(trace_service_pb2_grpc.TraceServiceServicer):
 
 @contextmanager
 def sink() -> Iterator[str]:
-    """The endpoint of a started receiver."""
+    """Yield the endpoint of a started receiver."""
     started = Companion("loadtest.benchmarks.sink")
     try:
         yield f"http://127.0.0.1:{int(started.read_line(PATIENCE))}"

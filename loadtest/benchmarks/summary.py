@@ -10,7 +10,7 @@ LEAST_RATIO, MOST_DEAD_FACTOR, MOST_DEAD = 30.0, 1.2, 512
 
 
 def budgets(cases: Sequence[Figures]) -> list[Figures]:
-    """The verdicts, one for each share of changed series: text, 8 workers, 1,284 lines."""
+    """Return the verdicts, one for each share of changed series: text, 8 workers, 1,284 lines."""
     return [*_verdicts(cases, 0), *_verdicts(cases, MOST_DEAD)]
 
 
@@ -32,7 +32,7 @@ def _verdicts(cases: Sequence[Figures], dead: int) -> Iterable[Figures]:
 
 
 def text(figures: Figures) -> str:
-    """All of it, as tables."""
+    """Format the whole result as tables."""
     parts = [
         ("Scrape, CPU ms", _cases(figures["cases"])),
         ("Folding the dead, once, ms on the clock", _folding(figures["folding"])),
@@ -61,7 +61,7 @@ def _cases(cases: Iterable[Figures]) -> list[list[str]]:
 
 
 def _sides(row: Figures) -> list[str]:
-    """Ours, the library's, ratio; a star where the library was not measured in this row."""
+    """Return our time, the library's and the ratio; a star marks a library that was not measured in this row."""
     star = "*" if "note" in row else ""
     if row["library_ms"] is None:
         return [f"{row['our_ms']:.2f}", f"-{star}", "-"]

@@ -81,13 +81,13 @@ def write_in_process(_: Path) -> None:
 
 
 def work(pipe: Connection, directory: Path, size: Size, seed: int) -> None:
-    """A live worker: for each percentage that comes, that share of its series changes."""
+    """Run a live worker: for each percentage received, change that share of its series."""
     write_shared(directory)
     _serve(pipe, Workload(size, seed))
 
 
 def work_as_library(pipe: Connection, directory: Path, size: Size, seed: int) -> None:
-    """The same through the library's class."""
+    """Run the same worker through the library's class."""
     write_as_library(directory)
     _serve(pipe, Workload(size, seed))
 

@@ -44,7 +44,7 @@ OPERATIONS = {
 
 
 def metrics(registry: CollectorRegistry) -> dict[str, Any]:
-    """The metrics that the operations use."""
+    """Return the metrics that the operations use."""
     return {
         "counter": Counter("benchmark_plain", "Without labels.", registry=registry),
         "labelled": Counter("benchmark_requests", "With labels.", ("method", "handler", "status"), registry=registry),
@@ -55,7 +55,7 @@ def metrics(registry: CollectorRegistry) -> dict[str, Any]:
 
 
 def _serve(pipe: Connection, prepare: Prepare, registry: type[CollectorRegistry], directory: Path) -> None:
-    """One variant in a process of its own: for each operation that comes, the CPU time of one call in nanoseconds."""
+    """Serve one variant in its own process: for each operation received, send the CPU time of a call in nanoseconds."""
     prepare(directory)
     known = metrics(registry())
     pipe.send("ready")
@@ -65,7 +65,7 @@ def _serve(pipe: Connection, prepare: Prepare, registry: type[CollectorRegistry]
 
 
 def measure(depth: Depth) -> Figures:
-    """Every operation of every variant, in turn."""
+    """Measure every operation of every variant, in turn."""
     taken: dict[str, dict[str, list[float]]] = {one: {name: [] for name in VARIANTS} for one in OPERATIONS}
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
         directories = [Path(name) / str(number) for number in range(len(VARIANTS))]
@@ -87,14 +87,14 @@ def _one_round(pipes: Sequence[Connection], taken: dict[str, dict[str, list[floa
 
 
 def compare(operation: str, taken: dict[str, list[float]]) -> Figures:
-    """Medians in nanoseconds, and the library's multiprocess class by ours: more than 1 where ours is quicker."""
+    """Return medians in nanoseconds, and the library's multiprocess class over ours: more than 1 if ours is faster."""
     ratios = [other / one for other, one in zip(taken[BASELINE], taken["SharedValue"], strict=True)]
     medians = {name: round(median(found)) for name, found in taken.items()}
     return {"operation": operation, "ns": medians, "ratio": round(median(ratios), 2)}
 
 
 def show(figures: Figures) -> str:
-    """The summary."""
+    """Format the summary."""
     rows = [["CPU ns a call", *VARIANTS, f"{BASELINE} / SharedValue"]]
     rows += [
         [one["operation"], *(str(one["ns"][name]) for name in VARIANTS), f"{one['ratio']:.2f}x"]
@@ -104,7 +104,7 @@ def show(figures: Figures) -> str:
 
 
 def main(depth: Depth) -> int:
-    """The command; its exit status."""
+    """Run the command; return its exit status."""
     return run("write", measure, show, depth)
 
 

@@ -25,7 +25,7 @@ def _breakers() -> Query:
 
 
 def build() -> Dashboard:
-    """ai-service.json."""
+    """Build ai-service.json."""
     operation = board.choice(
         "operation",
         "Operation",

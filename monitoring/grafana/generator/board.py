@@ -19,7 +19,7 @@ def build(
     rows: dict[str, Sequence[Panel]],
     variables: Sequence[builders.QueryVariable] = (),
 ) -> builders.Dashboard:
-    """A read-only dashboard; `rows` are titles and panels, `variables` come after datasource, job and instance."""
+    """Build a read-only dashboard of titled `rows` of panels; `variables` come after datasource, job and instance."""
     board = (
         builders.Dashboard(f"BaliBlissed / {title}")
         .uid(f"baliblissed-{uid}")
@@ -43,7 +43,7 @@ def build(
 
 
 def choice(name: str, label: str, description: str, query: str) -> builders.QueryVariable:
-    """A variable of many values, all of them at first."""
+    """Return a multi-value variable with all values selected by default."""
     return (
         builders.QueryVariable(name)
         .label(label)

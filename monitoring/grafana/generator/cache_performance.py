@@ -21,7 +21,7 @@ def _hit_ratio(by: str = "") -> str:
 
 
 def build() -> Dashboard:
-    """cache-performance.json."""
+    """Build cache-performance.json."""
     cache = board.choice(
         "cache",
         "Cache",

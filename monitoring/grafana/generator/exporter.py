@@ -8,7 +8,7 @@ HELD, FREE = "baliblissed_exporter_directory_bytes", "baliblissed_exporter_direc
 
 
 def panels() -> list[Panel]:
-    """Of the exporter process."""
+    """Return the panels of the exporter process."""
     return [
         lines(
             "Time to build an exposition",
@@ -36,7 +36,7 @@ def panels() -> list[Panel]:
 
 
 def directory_panels() -> list[Panel]:
-    """Of the metrics directory."""
+    """Return the panels of the metrics directory."""
     return [
         lines(
             "Metric files",

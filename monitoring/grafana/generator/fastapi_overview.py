@@ -48,7 +48,7 @@ def _rate_limits() -> Panel:
 
 
 def build(*, of_the_agency: bool = True) -> Dashboard:
-    """fastapi-overview.json. `of_the_agency` adds the panel of a metric that only the agency declares."""
+    """Build fastapi-overview.json. `of_the_agency` adds the panel of a metric that only the agency declares."""
     handler = board.choice(
         "handler",
         "Handler",

@@ -24,7 +24,7 @@ def _fullest(used: str, size: str) -> str:
 
 
 def build() -> Dashboard:
-    """infrastructure.json."""
+    """Build infrastructure.json."""
     return board.build(
         "infrastructure",
         "Infrastructure",
@@ -138,7 +138,7 @@ def _workers() -> list[Panel]:
 
 
 def _each_of_the_processes() -> list[Panel]:
-    """Of each worker's slot, which its successor takes over, and of the exporter."""
+    """Return the panels of each worker's slot, which its successor takes over, and of the exporter."""
     return [
         lines(
             "Memory by process",

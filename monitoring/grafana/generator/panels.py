@@ -45,7 +45,7 @@ def lines(
     exemplars: bool = False,
     width: int = 12,
 ) -> timeseries.Panel:
-    """Lines over time, with a dashed one at `limit`; `exemplars`, of the first query, are dots that lead to traces."""
+    """Draw lines over time, with a dashed one at `limit`; `exemplars` of the first query are dots linked to traces."""
     panel = timeseries.Panel().title(title).description(description).unit(unit)
     panel = (
         _with_queries(panel, queries, exemplars=exemplars)
@@ -68,7 +68,7 @@ def lines(
 
 
 def events(title: str, description: str, *queries: Query, width: int = 12) -> timeseries.Panel:
-    """Bars for what happens seldom. Their step is at least a minute, so that windows hardly overlap."""
+    """Draw bars for rare events. Their step is at least a minute, so that windows hardly overlap."""
     return (
         lines(title, description, COUNT, *queries, stacked=True, width=width)
         .interval("1m")
@@ -80,7 +80,7 @@ def events(title: str, description: str, *queries: Query, width: int = 12) -> ti
 def number(
     title: str, description: str, unit: str, *queries: Query, limit: float | None = None, width: int = 6
 ) -> stat.Panel:
-    """The most recent value, red from `limit` on."""
+    """Show the most recent value, red from `limit` on."""
     panel = (
         _with_queries(stat.Panel().title(title).description(description).unit(unit), queries)
         .height(4)
@@ -111,7 +111,7 @@ def states(
 
 
 def mapping(meanings: dict[str, tuple[str, str]]) -> list[dashboard.ValueMapping]:
-    """Texts and colours for values."""
+    """Map values to texts and colours."""
     options = {
         value: dashboard.ValueMappingResult(text=text, color=color, index=index)
         for index, (value, (text, color)) in enumerate(meanings.items())

@@ -6,12 +6,12 @@ WINDOW = "[$__rate_interval]"
 
 
 def series(metric: str, where: str = "") -> str:
-    """The chosen series of `metric`; `where` are further matchers."""
+    """Select the chosen series of `metric`; `where` are further matchers."""
     return f"{metric}{{{SCOPE}{', ' if where else ''}{where}}}"
 
 
 def each(gauge: str) -> str:
-    """A gauge of each instance."""
+    """Select a gauge of each instance."""
     return f"max by (instance) ({series(gauge)})"
 
 
@@ -26,17 +26,17 @@ def increase(counter: str, by: str = "") -> str:
 
 
 def rate_or_zero(counter: str, by: str = "") -> str:
-    """`rate`; 0 where the service is up and the counter has never counted."""
+    """Return `rate`, or 0 while the service is up and the counter has never counted."""
     return f"{rate(counter, by)} {_or_zero()}"
 
 
 def quantile(share: float, histogram: str, by: str = "", where: str = "") -> str:
-    """The duration that `share` of the observations did not exceed."""
+    """Return the duration that `share` of the observations did not exceed."""
     return f"histogram_quantile({share:g}, {rate(f'{histogram}_bucket', f'le, {by}' if by else 'le', where)})"
 
 
 def mean(of: str, by: str = "", where: str = "") -> str:
-    """Mean of a histogram's or summary's observations in the window, not since the start."""
+    """Return the mean of a histogram's or summary's observations in the window, not since the start."""
     return f"{rate(f'{of}_sum', by, where)} / {rate(f'{of}_count', by, where)}"
 
 

@@ -124,7 +124,7 @@ def wrong_percentiles(found: Mapping[str, Mapping[str, float]], transport: float
 
 
 def slower_share(served: Figures, bound: float, excluded: Sequence[str] = ()) -> float:
-    """Share of the requests that took longer than `bound`, a boundary; routes that begin with `excluded` left out."""
+    """Return the share of requests slower than `bound`, a boundary, without routes that begin with `excluded`."""
     bounds = _summed(
         bounds for route, bounds in served.buckets.items() if not route[1].startswith(tuple(excluded) or "\0")
     )

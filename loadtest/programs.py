@@ -68,7 +68,7 @@ class Program:
             return await asyncio.to_thread(self._process.wait)
 
     async def stop(self, patience: float = 30.0, how: signal.Signals = signal.SIGTERM) -> int:
-        """Ask it to end; its exit status."""
+        """Ask it to end; return its exit status."""
         if self._process.poll() is None:
             self._process.send_signal(how)
         return await self.wait(patience)

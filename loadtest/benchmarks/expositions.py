@@ -57,6 +57,6 @@ def _equal(one: float | None, other: float | None) -> bool:
 
 
 def changed_share(before: bytes, after: bytes) -> float:
-    """Share of the lines that differ between two expositions of the same series."""
+    """Return the share of the lines that differ between two expositions of the same series."""
     pairs = list(zip(before.splitlines(), after.splitlines(), strict=True))
     return sum(one != other for one, other in pairs) / len(pairs)

@@ -45,7 +45,7 @@ class Graveyard:
             self._fold(sorted(count for count in counts if count))
 
     def _left(self, side: str) -> Iterator[Files]:
-        """Let eight processes count, each in a directory of its own, and kill them; yields their files."""
+        """Let eight processes count, each in its own directory, kill them, and yield their files."""
         places = [self._path / side / str(number) for number in range(BATCH)]
         for place in places:
             place.mkdir(parents=True)
@@ -71,7 +71,7 @@ class Graveyard:
             one["one_more_ms"] = round(median(alone), 3)
 
     def _die(self, aggregate: Aggregate, numbers: Sequence[int]) -> float:
-        """Have these processes be dead; the milliseconds until they are in the archive and their files are gone."""
+        """Fold these processes as dead; return the milliseconds until their files are archived and removed."""
         for number in numbers:
             identity = f"{FIRST_PID + number}-{number:08x}"
             for kind, file in self._shared[number % BATCH].items():
@@ -132,7 +132,7 @@ def directories(path: Path, live: Path, graveyard: Graveyard, dead: int) -> Iter
 
 
 def link_live(live: Path, directory: Path) -> None:
-    """Give the live workers' files names in another directory. Locks belong to files, so they live there too."""
+    """Hard-link the live workers' files into another directory. Locks belong to files, so they are shared."""
     for file in live.iterdir():
         if file.suffix in {".db", SUFFIX}:
             os.link(file, directory / file.name)

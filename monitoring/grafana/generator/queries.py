@@ -41,14 +41,14 @@ def mean(of: str, by: str = "", where: str = "") -> str:
 
 
 def share(counter: str, *, of: str, part: str, by: str = "", where: str = "") -> str:
-    """Share of `counter`'s increase that matches `part`, in all of `of`; 0 where no such series exists yet."""
+    """Return the share of `counter`'s increase that matches `part`, in all of `of`; 0 if there is no such series."""
     whole = rate(of, by, where)
     matching = rate(counter, by, f"{where}, {part}" if where else part)
     return f"({matching} or 0 * {whole}) / {whole}"
 
 
 def slower_than(bound: str, histogram: str, by: str = "", where: str = "") -> str:
-    """Share of observations above `bound`, a boundary of the histogram as its `le` label has it: no interpolation."""
+    """Return the share of observations above `bound`, a boundary as the `le` label has it: no interpolation."""
     within = rate(f"{histogram}_bucket", by, f'{where}, le="{bound}"' if where else f'le="{bound}"')
     return f"1 - {within} / {rate(f'{histogram}_count', by, where)}"
 

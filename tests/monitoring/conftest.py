@@ -59,7 +59,7 @@ def logging_restored() -> Iterator[None]:
 
 @pytest.fixture
 def configured(logging_restored: None) -> Configure:
-    """`configured(level="DEBUG")` sets logging up on a stream and returns what is written to it."""
+    """Return `configured(level="DEBUG")`, which sets logging up on a stream and returns the lines written to it."""
 
     def set_up(**changes: Any) -> Lines:
         stream = io.StringIO()
@@ -79,7 +79,7 @@ def pipe() -> Iterator[Pipe]:
 
 @pytest.fixture
 def shared_pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipe]:
-    """A pipe that cannot be reopened through /proc, like another user's."""
+    """Yield a pipe that cannot be reopened through /proc, like another user's."""
 
     def refuse(*_: Any) -> int:
         raise PermissionError
@@ -94,7 +94,7 @@ def shared_pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipe]:
 
 @pytest.fixture
 def installed(exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[TracerProvider]]:
-    """The provider installed during this test; the process's own one is restored."""
+    """Yield the providers installed during this test; restore the process's own one."""
     providers: list[TracerProvider] = []
     monkeypatch.setattr(trace, "set_tracer_provider", providers.append)
     monkeypatch.setattr(trace, "get_tracer_provider", lambda: providers[-1])

@@ -112,7 +112,7 @@ def applications(house: str) -> tuple[Any, CollectorRegistry, Any, CollectorRegi
 
 
 async def both(house: str, calls: list[Call]) -> tuple[CollectorRegistry, CollectorRegistry]:
-    """The registries of the library's middleware and of ours after the same calls."""
+    """Return the registries of the library's middleware and of ours after the same calls."""
     instrumented, theirs, observed, ours = applications(house)
     await drive(instrumented, calls)
     await drive(observed, calls)

@@ -13,7 +13,7 @@ from tests.monitoring.conftest import Configure
 
 
 def binding(**fields: Any) -> Any:
-    """An application that binds `fields` and responds."""
+    """Return an application that binds `fields` and responds."""
 
     async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
         structlog.contextvars.bind_contextvars(**fields)

@@ -24,7 +24,7 @@ class Lag(Histogram):
         self.again.set()
 
     async def next(self) -> float:
-        """The next observation."""
+        """Return the next observation."""
         self.again.clear()
         await self.again.wait()
         return self.observed[-1]
@@ -32,7 +32,7 @@ class Lag(Histogram):
 
 @asynccontextmanager
 async def watched(interval: float) -> AsyncIterator[tuple[Lag, CollectorRegistry]]:
-    """A histogram that watches this loop meanwhile."""
+    """Yield a histogram that observes this loop in the block."""
     own = CollectorRegistry()
     lag = Lag("lag", "Lag.", registry=own, buckets=LAG_BUCKETS)
     lag.observed, lag.again = [], asyncio.Event()

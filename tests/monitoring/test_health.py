@@ -18,7 +18,7 @@ SECRET = "password=hunter2"
 
 
 def passes(name: str = "good", **details: Any) -> Check:
-    """A check that passes."""
+    """Return a check that passes."""
 
     async def run() -> dict[str, Any]:
         return details
@@ -27,7 +27,7 @@ def passes(name: str = "good", **details: Any) -> Check:
 
 
 def fails(name: str = "bad", *, required: bool = True, error: BaseException | None = None) -> Check:
-    """A check that raises."""
+    """Return a check that raises."""
 
     async def run() -> dict[str, Any]:
         raise error or CheckFailed("it is away")

@@ -19,7 +19,7 @@ ANSWER = PlainTextResponse("well")
 
 
 def attributes(*headers: tuple[bytes, bytes], **scope: Any) -> dict[str, Any]:
-    """The attributes of a request with these headers."""
+    """Return the attributes of a request with these headers."""
     made = Wire(**scope).scope
     made["headers"] = list(headers)
     return dict(request_attributes(made))

@@ -64,7 +64,7 @@ def asking(*calls: Call) -> Callable[[Any], Awaitable[None]]:
 
 
 def by_request(registry: CollectorRegistry) -> Requests:
-    """Requests by method, status and handler."""
+    """Return requests by method, status and handler."""
     return {
         (sample.labels["method"], sample.labels["status"], sample.labels["handler"]): sample.value
         for family in registry.collect()
@@ -194,7 +194,7 @@ async def test_a_content_length_that_is_no_number_of_bytes_counts_as_none(announ
 
 
 def received(registry: CollectorRegistry) -> float | None:
-    """The bytes that requests have announced."""
+    """Return the bytes that requests have announced."""
     return registry.get_sample_value("http_request_size_bytes_sum", {"handler": "/items/{item}"})
 
 
@@ -234,12 +234,12 @@ async def test_what_a_duration_is(monkeypatch: pytest.MonkeyPatch, path: str, th
 
 
 def by_pairs(made: tuple[Any, CollectorRegistry, Any, CollectorRegistry]) -> list[tuple[Any, CollectorRegistry]]:
-    """Each application with its registry."""
+    """Return each application with its registry."""
     return [(made[0], made[1]), (made[2], made[3])]
 
 
 def add_slow_routes(app: FastAPI, clock: Clock) -> None:
-    """Routes that advance the clock while they respond."""
+    """Add routes that advance the clock while they respond."""
 
     async def parts() -> AsyncIterator[bytes]:
         clock.now += 2

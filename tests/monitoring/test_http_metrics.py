@@ -146,7 +146,7 @@ def test_an_observation_falls_into_the_bucket_that_the_library_chooses(seconds: 
 
 
 def bounded(most: int) -> tuple[BoundedRegistry, HttpMetrics]:
-    """Our metrics in a registry in which a metric has `most` series."""
+    """Return our metrics in a registry that allows `most` series per metric."""
     registry = BoundedRegistry(most)
     return registry, Records(registry=registry).layer()["metrics"]
 

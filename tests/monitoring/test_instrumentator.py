@@ -27,7 +27,7 @@ Counted = dict[tuple[str, str, str], float]
 
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch: pytest.MonkeyPatch) -> BoundedRegistry:
-    """A process registry for this test only."""
+    """Return a process registry for this test only."""
     own = BoundedRegistry()
     monkeypatch.setattr("app.monitoring.prometheus.registry", lambda: own)
     monkeypatch.setattr(
@@ -37,7 +37,7 @@ def own_registry(monkeypatch: pytest.MonkeyPatch) -> BoundedRegistry:
 
 
 def observed(instrumentator: Instrumentator) -> FastAPI:
-    """An application with routes of all kinds, observed as the service is."""
+    """Return an application with routes of all kinds, observed as the service is."""
     app = fastapi_house()
     observe(app, metrics=instrumentator.recorder())
     return app
@@ -219,7 +219,7 @@ def test_an_option_that_the_library_does_not_have_is_refused() -> None:
 
 def test_what_cannot_work_with_the_layer_is_refused() -> None:
     async def later(_info: library.Info) -> None:
-        """Never called."""
+        """Do nothing; never called."""
 
     app = FastAPI()
     with pytest.raises(TypeError, match=r"add\(later\): .+ want a plain function"):

@@ -29,13 +29,13 @@ ROW = re.compile(r"^\| `(\w+)` \| (counter|gauge|histogram|summary) \|([\w, ]*)\
 
 
 def bounded(max_series: int = 3) -> tuple[BoundedRegistry, Counter]:
-    """A registry with one counter of two labels."""
+    """Return a registry with one counter of two labels."""
     own = BoundedRegistry(max_series)
     return own, Counter("visits", "Visits.", ("place", "kind"), registry=own)
 
 
 def series(metric: MetricWrapperBase) -> dict[tuple[str, ...], float]:
-    """Label values and value of each series of a counter or gauge."""
+    """Return label values and value of each series of a counter or gauge."""
     return {
         tuple(sample.labels[name] for name in metric._labelnames): sample.value
         for family in metric.collect()
@@ -45,7 +45,7 @@ def series(metric: MetricWrapperBase) -> dict[tuple[str, ...], float]:
 
 
 def described() -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Type and labels of each metric by the tables of docs/metrics.md, in their order."""
+    """Return type and labels of each metric by the tables of docs/metrics.md, in their order."""
     rows = ROW.findall((ROOT / "docs" / "metrics.md").read_text())
     names = [name for name, *_ in rows]
     assert len(set(names)) == len(names), "a metric is described twice"
@@ -53,7 +53,7 @@ def described() -> dict[str, tuple[str, tuple[str, ...]]]:
 
 
 def form(metrics: Iterable[MetricWrapperBase]) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Type and labels of each metric as it is declared, in the same form."""
+    """Return the declared type and labels of each metric, in the same form."""
     return {
         metric._name + ("_total" if metric._type == "counter" else ""): (str(metric._type), tuple(metric._labelnames))
         for metric in metrics

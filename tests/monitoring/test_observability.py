@@ -37,7 +37,7 @@ def observability() -> Observability:
 
 @pytest.fixture
 def made() -> Iterator[list[Any]]:
-    """Metrics that leave the registry after the test."""
+    """Yield a list of metrics that are removed from the registry after the test."""
     kept: list[Any] = []
     yield kept
     for metric in kept:
@@ -230,7 +230,7 @@ async def test_an_application_that_has_started_is_refused(observability: Observa
 
 
 def things(*paths: str) -> FastAPI:
-    """An application whose routes answer with nothing."""
+    """Return an application whose routes send empty responses."""
     app = FastAPI()
     for path in paths:
         app.add_api_route(path, lambda: None)
@@ -270,7 +270,7 @@ async def test_a_function_that_is_added_is_called_for_each_counted_request(obser
     assert (early, late) == (["/early", "/late"], ["/late"])
 
     async def waits(_info: object) -> None:
-        """Never called."""
+        """Do nothing; never called."""
 
     with pytest.raises(TypeError, match=r"add\(waits\): .+ want a plain function"):
         observability.add(waits)

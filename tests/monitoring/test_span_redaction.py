@@ -33,7 +33,7 @@ CANARIES = (EMAIL, KEY, BEARER, "hunter2hunter2")
 
 
 def exported(make: Any, limits: SpanLimits | None = None) -> tuple[ReadableSpan, ReadableSpan]:
-    """The span that `make` fills, as it was and as it is exported."""
+    """Return the span that `make` fills, before and after its export."""
     raw, kept = InMemorySpanExporter(), InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False, span_limits=limits)
     provider.add_span_processor(SimpleSpanProcessor(raw))
@@ -47,7 +47,7 @@ def look_up(guest: str) -> None:
 
 
 def everything(tracer: Any) -> None:
-    """A span with a secret in each of its places."""
+    """Fill a span with a secret in each of its places."""
     link = Link(SpanContext(1, 2, is_remote=True), {"note": EMAIL, "count": 3})
     attributes = {
         "note": f"from {EMAIL}",

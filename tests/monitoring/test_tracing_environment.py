@@ -50,7 +50,7 @@ class RecordingCollector(Collector):
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., tuple[RecordingCollector, int]]]:
-    """`serve(credentials)` starts a collector and returns it with its port."""
+    """Yield `serve(credentials)`, which starts a collector and returns it with its port."""
     servers = []
 
     def start(credentials: Any = None) -> tuple[RecordingCollector, int]:

@@ -65,7 +65,7 @@ def shop() -> FastAPI:
 
 
 def kinds(spans: InMemorySpanExporter) -> list[tuple[str, SpanKind]]:
-    """Scope and kind of each span."""
+    """Return scope and kind of each span."""
     return [
         (span.instrumentation_scope.name, span.kind)
         for span in spans.get_finished_spans()
@@ -74,7 +74,7 @@ def kinds(spans: InMemorySpanExporter) -> list[tuple[str, SpanKind]]:
 
 
 def sent(spans: InMemorySpanExporter) -> ReadableSpan:
-    """The only span, in the form in which it leaves."""
+    """Return the only span, as it is exported."""
     kept = InMemorySpanExporter()
     RedactingExporter(kept).export(spans.get_finished_spans())
     (span,) = kept.get_finished_spans()

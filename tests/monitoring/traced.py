@@ -62,7 +62,7 @@ class Maker:
 
     @staticmethod
     def use_new_names(monkeypatch: pytest.MonkeyPatch) -> None:
-        """OTEL_SEMCONV_STABILITY_OPT_IN=http, which is read once in a process."""
+        """Set OTEL_SEMCONV_STABILITY_OPT_IN=http, which is read once in a process."""
         Stability._initialize()  # type: ignore[no-untyped-call]
         mapping = Stability._OTEL_SEMCONV_STABILITY_SIGNAL_MAPPING
         monkeypatch.setitem(mapping, _OpenTelemetryStabilitySignalType.HTTP, _StabilityMode.HTTP)

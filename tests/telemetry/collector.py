@@ -48,7 +48,7 @@ class Collector:
             return False
 
     def stop(self) -> int:
-        """Have it send what it holds and end; its exit status."""
+        """Stop the collector after it has sent what it holds; return its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGCONT)
             self.process.terminate()
@@ -68,14 +68,14 @@ def _running(started: Collector) -> Iterator[Collector]:
 
 @contextmanager
 def store(program: Path, directory: Path) -> Iterator[Collector]:
-    """A collector that writes traces.json and metrics.json."""
+    """Yield a collector that writes traces.json and metrics.json."""
     with _running(Collector(program, directory, STORE)) as running:
         yield running
 
 
 @contextmanager
 def gateway(program: Path, directory: Path, *more: Path, to: Collector | None = None) -> Iterator[Collector]:
-    """A collector with the shipped configuration, which writes received.json and sends `to` a store, or to nobody."""
+    """Yield a collector with the shipped configuration that writes received.json and sends to `to`, if given."""
     ports = {"STORE_PORT": str(free_port()), "STORE_HTTP_PORT": str(free_port())}
     if to is not None:
         ports = {"STORE_PORT": to.ports["OTLP_PORT"], "STORE_HTTP_PORT": to.ports["OTLP_HTTP_PORT"]}

@@ -21,7 +21,7 @@ from tests.telemetry.traffic import Observed
 
 @pytest.fixture(scope="session")
 def program() -> Path:
-    """The collector's program."""
+    """Return the collector's program."""
     return collector_program()
 
 
@@ -29,7 +29,7 @@ def program() -> Path:
 async def lasting_addresses(
     servers: dict[str, str], template: str, anyio_backend: Any
 ) -> AsyncIterator[dict[str, str]]:
-    """DATABASE_URL and REDIS_URL for services that several tests share."""
+    """Yield DATABASE_URL and REDIS_URL for services that several tests share."""
     redis = Redis.from_url(servers["REDIS_URL"])
     await redis.flushall()
     await redis.aclose()
@@ -39,21 +39,21 @@ async def lasting_addresses(
 
 @contextmanager
 def upstream() -> Iterator[FakeAI]:
-    """An AI upstream in a thread of its own."""
+    """Yield an AI upstream in its own thread."""
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(fake_ai()) as running:
         yield running
 
 
 @pytest.fixture
 def ai() -> Iterator[FakeAI]:
-    """An AI upstream for one test."""
+    """Yield an AI upstream for one test."""
     with upstream() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def observed(program: Path, lasting_addresses: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Observed:
-    """The run."""
+    """Run the service, collector and upstream once; return what they sent."""
     seen = Observed()
     directory = tmp_path_factory.mktemp("telemetry")
     with store(program, directory / "store") as kept, gateway(program, directory / "gateway", to=kept) as entrance:

@@ -12,7 +12,7 @@ Place = Callable[[ResourceSpans, Span, str], None]
 
 
 def value(content: Any) -> AnyValue:
-    """`content` as OTLP has it."""
+    """Return `content` as an OTLP value."""
     if isinstance(content, list):
         return AnyValue(array_value=ArrayValue(values=[value(item) for item in content]))
     if isinstance(content, dict):
@@ -21,22 +21,22 @@ def value(content: Any) -> AnyValue:
 
 
 def attributes(content: dict[str, Any]) -> list[KeyValue]:
-    """A mapping as OTLP has it."""
+    """Return a mapping as OTLP attributes."""
     return [KeyValue(key=key, value=value(item)) for key, item in content.items()]
 
 
 def in_attribute(key: str, form: Callable[[str], Any] = str) -> Place:
-    """The span's attribute `key`, in the form that `form` makes of the private value."""
+    """Return the place of the span's attribute `key`, in the form that `form` makes of the private value."""
     return lambda _resource, span, text: span.attributes.extend(attributes({key: form(text)}))
 
 
 def in_resource(key: str) -> Place:
-    """The resource's attribute `key`."""
+    """Return the place of the resource's attribute `key`."""
     return lambda resource, _span, text: resource.resource.attributes.extend(attributes({key: text}))
 
 
 def in_event(key: str) -> Place:
-    """The attribute `key` of an exception event."""
+    """Return the place of the attribute `key` of an exception event."""
     return lambda _resource, span, text: span.events.add(name="exception").attributes.extend(attributes({key: text}))
 
 
@@ -99,7 +99,7 @@ OUT_OF_REACH: dict[str, Place] = {"link": _in_link}
 def span(
     trace_id: str, place: Place | None = None, text: str = "", *, error: bool = True, seconds: float = 0.01
 ) -> ResourceSpans:
-    """A root span of a service "dirty", with `text` at `place`; an error unless told otherwise."""
+    """Return a root span of a service "dirty", with `text` at `place`; an error by default."""
     end = time.time_ns()
     made = Span(
         trace_id=bytes.fromhex(trace_id),

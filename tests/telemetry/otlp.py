@@ -37,17 +37,17 @@ class Span:
 
 
 def requests(path: Path) -> list[list[Span]]:
-    """The spans of each request that a collector wrote into `path`; a line that is being written is left out."""
+    """Return the spans of each request that a collector wrote into `path`; skip an incomplete last line."""
     return [list(_spans(document)) for document in _documents(path)]
 
 
 def spans(path: Path) -> list[Span]:
-    """All spans in `path`."""
+    """Return all spans in `path`."""
     return [span for request in requests(path) for span in request]
 
 
 def latest_sums(path: Path, metric: str) -> list[tuple[dict[str, Any], float]]:
-    """Labels and value of each point of `metric`, a cumulative sum, in the last line of `path` that has it."""
+    """Return labels and value of each point of `metric`, a cumulative sum, in the last line of `path` that has it."""
     points: list[tuple[dict[str, Any], float]] = []
     for document in _documents(path):
         found = [

@@ -14,7 +14,7 @@ NONE = 1
 
 
 def collector_program(cache: Path = CACHE) -> Path:
-    """The path of a collector that takes the shipped configuration; the first time this builds one."""
+    """Return the path of a collector that accepts the shipped configuration; build it on the first call."""
     done = subprocess.run([SCRIPT, cache], cwd=ROOT, capture_output=True, text=True, check=False)
     reason = done.stderr.strip().rpartition("\n")[2]
     if done.returncode == NONE:

@@ -17,13 +17,13 @@ BUILDER = SHIPPED.with_name("builder-config.yaml")
 
 @pytest.fixture(scope="module")
 def shipped() -> dict[str, Any]:
-    """monitoring/otel-collector/config.yaml."""
+    """Return monitoring/otel-collector/config.yaml."""
     found: dict[str, Any] = load(SHIPPED)
     return found
 
 
 def leaves(tree: Any, path: str = "") -> Iterator[str]:
-    """The paths of all values in a tree."""
+    """Yield the paths of all values in a tree."""
     if isinstance(tree, dict) and tree:
         for key, value in tree.items():
             yield from leaves(value, f"{path}/{key}")

@@ -35,13 +35,13 @@ LEFT_OUT = {
 
 
 def the_span(observed: Observed, label: str) -> otlp.Span:
-    """The one span of the trace that was sent under `label`."""
+    """Return the only span of the trace that was sent under `label`."""
     (found,) = observed.trace(kept_id(label))
     return found
 
 
 def named(canary: Canary) -> str:
-    """A test's name for it."""
+    """Return the canary's name for the test id."""
     return canary.name
 
 

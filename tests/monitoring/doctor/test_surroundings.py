@@ -177,7 +177,7 @@ def test_the_kernel_names_the_file_system_of_a_directory() -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB in memory."""
+    """Yield a file system of 256 KiB in memory."""
     path = tmp_path / "small"
     path.mkdir()
     mount, command = shutil.which("mount"), ["-t", "tmpfs", "-o", "size=256k", "tmpfs", str(path)]

@@ -10,6 +10,6 @@ from tests.monitoring.multiprocess.simulated import Scene
 
 @pytest.fixture
 def scene() -> Iterator[Scene]:
-    """A metrics directory; metrics that the test makes write to it."""
+    """Yield a metrics directory that the test's metrics write to."""
     with simulated.scene() as made:
         yield made

@@ -140,7 +140,7 @@ def complain(path: Path, error: Exception) -> None:
 
 
 def text(reader: Reader, *, openmetrics: bool = False) -> str:
-    """The exposition of what was read last."""
+    """Return the exposition of the last reading."""
     if openmetrics:
         reader.read_exemplars()
     parts = [family.text(openmetrics=openmetrics).decode() for _, family in sorted(reader.families.items())]
@@ -148,7 +148,7 @@ def text(reader: Reader, *, openmetrics: bool = False) -> str:
 
 
 def samples(exposition: str) -> Samples:
-    """The samples of a text exposition; one that is there twice fails the test."""
+    """Return the samples of a text exposition; a duplicate sample fails the test."""
     found: Samples = {}
     for family in parse_text(exposition):
         for sample in family.samples:
@@ -163,7 +163,7 @@ def shown(reader: Reader) -> Samples:
 
 
 def exemplars(exposition: str) -> dict[Series, Exemplar]:
-    """The exemplars of an OpenMetrics exposition."""
+    """Return the exemplars of an OpenMetrics exposition."""
     return {
         (sample.name, frozenset(sample.labels.items())): sample.exemplar
         for family in parse_openmetrics(exposition)  # type: ignore[no-untyped-call]
@@ -202,7 +202,7 @@ def forked(work: Callable[[], object]) -> int:
 
 
 def ended(pid: int) -> int:
-    """0 if the child succeeded, 1 if it failed; -9 where it was killed."""
+    """Return 0 if the child succeeded, 1 if it failed, -9 if it was killed."""
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return {-DONE: 0, -FAILED: 1}.get(status, status)
 
@@ -217,7 +217,7 @@ class Killed(BaseException):
 
 
 def watched(point: Callable[[], None]) -> type[Files]:
-    """The calls that change the directory, with `point` called before and after each, and half-way through a write."""
+    """Wrap the calls that change the directory: call `point` before and after each, and half-way through a write."""
 
     class Watched(Files):
         @staticmethod
@@ -244,7 +244,7 @@ def watched(point: Callable[[], None]) -> type[Files]:
 
 
 def fatal(step: int) -> type[Files]:
-    """The same calls; the process dies at the `step`-th point, of which the first is 0."""
+    """Wrap the same calls; the process dies at the `step`-th point, counted from 0."""
     passed = count()
 
     def point() -> None:

@@ -33,7 +33,7 @@ REFUSED_GAUGE = registry().refused.labels("depth", "too_many_series")
 
 @pytest.fixture
 def single() -> CollectorRegistry:
-    """A registry of this process."""
+    """Return a registry of this process."""
     own = CollectorRegistry()
     Counter("rides", "Rides.", registry=own).inc(4)
     return own

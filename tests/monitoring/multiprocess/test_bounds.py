@@ -72,7 +72,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
 
 
 def cost(keeper: Keeper, reads: Reads) -> tuple[int, int, int, int]:
-    """Files and bytes that one more scrape reads, lines that it writes, and the width of its columns."""
+    """Return files and bytes that one more scrape reads, lines that it writes, and the width of its columns."""
     keeper.fold()
     reads.files = reads.bytes = 0
     keeper.reader.refresh()

@@ -53,14 +53,14 @@ wait_for_owner()
 
 @pytest.fixture(autouse=True)
 def helpers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A module named helper that companions are started from."""
+    """Create a module named helper to start companions from."""
     (tmp_path / "helper.py").write_text(HELPER)
     monkeypatch.syspath_prepend(str(tmp_path))
 
 
 @contextmanager
 def helper(*arguments: str, **options: list[int]) -> Iterator[Companion]:
-    """A started companion that is stopped afterwards."""
+    """Yield a started companion; stop it afterwards."""
     started = Companion("helper", *arguments, pass_fds=options.get("pass_fds", []))
     try:
         yield started

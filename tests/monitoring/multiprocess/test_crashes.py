@@ -78,7 +78,7 @@ class Stage:
                 gauge.set(amount)
 
     def view(self) -> View:
-        """All that a new reader sees: samples and exemplars."""
+        """Return everything that a new reader sees: samples and exemplars."""
         reader = self.scene.reader()
         newest = exemplars(text(reader, openmetrics=True))
         return samples(text(reader)), {where: (dict(one.labels), one.value) for where, one in newest.items()}
@@ -95,7 +95,7 @@ class Stage:
         return True
 
     def assert_clean(self) -> None:
-        """Nothing is left of the dead but the archive."""
+        """Assert that only the archive is left of the dead processes."""
         own = {name for name in self.scene.names() if self.live.identity in name}
         assert self.scene.names() == own | {ARCHIVE, FOLDING_LOCK}
         assert len(own) == (2 if self._small else 4 + len(self._gauges))
@@ -224,7 +224,7 @@ def gets_through(work: Callable[[], object], prepare: Callable[[], object]) -> b
 
 
 def small_files(limit: int) -> Callable[[], None]:
-    """The kernel ends the process where a file that it writes would come to be longer than `limit`."""
+    """Return a function that limits file sizes: the kernel ends a process that writes a file beyond `limit` bytes."""
 
     def prepare() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)

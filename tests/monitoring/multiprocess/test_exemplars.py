@@ -27,14 +27,14 @@ LABELS = st.dictionaries(st.text(max_size=5), st.text(max_size=8), max_size=3)
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time of exemplars; a test sets it by appending."""
+    """Return the times of exemplars; a test sets the current one by appending."""
     now = [1000.0]
     monkeypatch.setattr(metrics, "time", SimpleNamespace(time=lambda: now[-1]))
     return now
 
 
 def newest(reader: Reader) -> dict[str, tuple[str, float]]:
-    """Trace and value by sample, with the bucket's boundary."""
+    """Return trace and value by sample, with the bucket's boundary."""
     return {
         name + "".join(sorted(value for label, value in labels if label == "le")): (
             found.labels["trace_id"],

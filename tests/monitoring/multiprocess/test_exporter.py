@@ -53,23 +53,23 @@ HURRIED = [
 
 
 def broken(_metrics: object) -> None:
-    """A collector that fails."""
+    """Fail, as a collector may."""
     raise RuntimeError("no such sensor")
 
 
 def setting(metrics: Catalogue) -> None:
-    """A collector that sets a gauge."""
+    """Set a gauge in a collector."""
     metrics.system_cpu.set(0.25)
 
 
 def counting(metrics: Catalogue) -> None:
-    """A collector that counts how often it was called."""
+    """Count the calls of a collector."""
     metrics.hook_errors.labels("test").inc()
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """An empty metrics directory."""
+    """Return an empty metrics directory."""
     path = tmp_path / "metrics"
     path.mkdir()
     return path
@@ -77,7 +77,7 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Running"]:
-    """An exporter of what one process counted, for tests that only ask."""
+    """Yield an exporter of one process's metrics, for tests that only read."""
     path = tmp_path_factory.mktemp("shared") / "metrics"
     path.mkdir()
     count(path, 2)
@@ -133,7 +133,7 @@ class Running:
 
 @contextmanager
 def running(directory: Path, *arguments: str, command: list[str] = COMMAND) -> Iterator[Running]:
-    """An exporter that answers; it is ended afterwards."""
+    """Yield an exporter that answers; end it afterwards."""
     started = Running(directory, directory.parent / "exporter.log", command, *arguments)
     try:
         wait_for(started.answers, "the exporter")

@@ -16,7 +16,7 @@ LAST = request("GET", "/health", CLOSE)
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The port of an exporter of what one process has counted."""
+    """Yield the port of an exporter of one process's metrics."""
     path = tmp_path_factory.mktemp("wire") / "metrics"
     path.mkdir()
     count(path, 2)

@@ -31,7 +31,7 @@ BAD = "counter_1-00000000.db"
 
 
 def scrape(aggregate: Aggregate) -> Samples:
-    """One scrape in both formats."""
+    """Scrape once in both formats."""
     assert aggregate.exposition(OPENMETRICS)[0].endswith(b"# EOF\n")
     return samples(aggregate.exposition("")[0].decode())
 
@@ -41,7 +41,7 @@ def unreadable() -> float:
 
 
 def aside(scene: Scene) -> list[str]:
-    """Names of the files that were set aside, without what makes them unique."""
+    """Return the names of the files that were set aside, without their unique suffixes."""
     directory = scene.directory / SET_ASIDE
     return sorted(file.name.rpartition(".")[0] for file in directory.iterdir()) if directory.exists() else []
 
@@ -54,7 +54,7 @@ def counting(scene: Scene, amount: float = 2) -> Worker:
 
 
 def filled(*keys: bytes) -> Callable[[Path], None]:
-    """A file of the right form with these keys."""
+    """Return a function that writes a well-formed file with these keys."""
 
     def make(path: Path) -> None:
         path.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from tests.monitoring.multiprocess.simulated import Samples, Scene, Worker, samp
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """Each setting of a gauge is at a time of its own."""
+    """Give each setting of a gauge a different time."""
     ticks = count(1)
     monkeypatch.setattr(metrics, "time", SimpleNamespace(time=lambda: float(next(ticks))))
     return ticks

@@ -31,7 +31,7 @@ asked = st.tuples(
 
 
 def http(found: Samples) -> Samples:
-    """Without creation times, which only the single process shows."""
+    """Return the HTTP samples without creation times, which only the single process shows."""
     return {key: value for key, value in found.items() if key[0].startswith("http_") and "_created" not in key[0]}
 
 

@@ -109,7 +109,7 @@ class Books:
                 note(worker.identity, series("took_bucket", place=place, le=le), amount <= bound)
 
     def _crash(self, point: int) -> None:
-        """The process in charge dies at some point of a fold, or after it."""
+        """Crash the folding process at the given point of a fold, or after it."""
         self._keeper.die()
         doomed = self._stage.keeper(files=fatal(point))
         try:
@@ -126,7 +126,7 @@ class Books:
         self._last = found
 
     def close(self) -> None:
-        """Everybody dies, and is folded."""
+        """End and fold every process."""
         for worker in self._workers:
             worker.die()
         self.check(self._keeper.scrape())

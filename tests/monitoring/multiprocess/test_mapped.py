@@ -178,7 +178,7 @@ def test_an_entry_is_in_use_only_once_it_is_whole(tmp_path: Path, monkeypatch: p
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB in memory."""
+    """Yield a file system of 256 KiB in memory."""
     path = tmp_path / "small"
     path.mkdir()
     mount = shutil.which("mount")

@@ -30,7 +30,7 @@ BROKEN_LATER = "broken_later:collect"
 
 @pytest.fixture(autouse=True)
 def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The resources of this test's master, released afterwards."""
+    """Yield the resources of this test's master; release them afterwards."""
     own = master._Resources()
     monkeypatch.setattr(master, "_resources", own)
     yield own
@@ -42,13 +42,13 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 @pytest.fixture
 def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The directory that this test's master counts in."""
+    """Return the directory that this test's master counts in."""
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     return tmp_path
 
 
 def counted(name: str, **labels: str) -> float:
-    """The value of one of our series now."""
+    """Return the current value of one of our series."""
     return registry().get_sample_value(f"baliblissed_{name}", labels) or 0.0
 
 
@@ -58,7 +58,7 @@ def restarted(before: float) -> bool:
 
 
 def server(live: int, configured: int) -> SimpleNamespace:
-    """As much of gunicorn's arbiter as is looked at."""
+    """Return the parts of gunicorn's arbiter that the hooks read."""
     workers = {pid: SimpleNamespace(slot=pid) for pid in range(live)}
     return SimpleNamespace(WORKERS=workers, num_workers=configured)
 
@@ -185,7 +185,7 @@ def test_without_a_port_there_is_no_exporter(held: Any) -> None:
 
 @pytest.fixture
 def companions(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Companion | None]]:
-    """Every exporter that was started, None for one that could not be; they are reaped as gunicorn would."""
+    """Yield every exporter that was started, None for a failed start; reap them as gunicorn would."""
     started: list[Companion | None] = []
     start = master.ExporterSupervisor._start
 
@@ -300,7 +300,7 @@ def test_a_stop_during_a_restart_ends_the_exporter_that_was_being_started(
 
 
 def arbiter(*workers: int) -> Any:
-    """An arbiter that has sent SIGKILL to `workers`; `counted` has the process ids whose exit hook has run."""
+    """Return an arbiter that has sent SIGKILL to `workers`; `counted` has the process ids whose exit hook has run."""
     counted: list[int] = []
     hook = SimpleNamespace(child_exit=lambda _server, worker: counted.append(worker.pid))
     return SimpleNamespace(WORKERS={pid: SimpleNamespace(pid=pid) for pid in workers}, cfg=hook, counted=counted)
@@ -308,7 +308,7 @@ def arbiter(*workers: int) -> Any:
 
 @pytest.fixture
 def child() -> Iterator[int]:
-    """The process id of a child that runs."""
+    """Yield the process id of a running child."""
     pid = os.posix_spawn("/bin/sleep", ["sleep", "600"], {})
     yield pid
     try:

@@ -79,7 +79,7 @@ SPECS = st.builds(
 
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[list[Spec], list[Event]]:
-    """Metrics, and what happens to them."""
+    """Draw metrics and a history of events on them."""
     specs = draw(st.lists(SPECS, min_size=1, max_size=5))
     events = []
     for _ in range(draw(st.integers(0, 25))):
@@ -135,7 +135,7 @@ class Play:
         assert_same(parse_openmetrics(text(reader, openmetrics=True)), theirs)  # type: ignore[no-untyped-call]
 
     def assert_kept(self) -> None:
-        """The same of whoever folds, and of a reader that comes new."""
+        """Assert the same after a fold, for the folding reader and for a new one."""
         self._keeper.fold()
         for reader in (self._keeper.reader, self._stage.reader()):
             self.assert_same(reader)
@@ -155,7 +155,7 @@ def play(specs: list[Spec]) -> Iterator[tuple[Scene, Play]]:
 
 
 def rows(families: Iterable[Metric]) -> list[tuple[tuple[object, ...], float]]:
-    """Samples and what describes them, comparable: the library has a process's whole identity in `pid`."""
+    """Return comparable samples with their descriptions: the library has a process's whole identity in `pid`."""
     return sorted(
         (
             (
@@ -172,7 +172,7 @@ def rows(families: Iterable[Metric]) -> list[tuple[tuple[object, ...], float]]:
 
 
 def assert_same(ours: Iterable[Metric], theirs: Iterable[Metric]) -> None:
-    """Numbers may differ by the library's rounding: it adds in the order of the files, we add exactly."""
+    """Compare up to the library's rounding: it adds in the order of the files, we add exactly."""
     mine, other = rows(ours), rows(theirs)
     assert [row for row, _ in mine] == [row for row, _ in other]
     for (row, one), (_, two) in zip(mine, other, strict=True):

@@ -31,7 +31,7 @@ HITS, RIDES = series("hits_total"), series("rides_total")
 
 
 def counted(worker: Worker, name: str, amount: float) -> Counter:
-    """A counter of one process that is at `amount`."""
+    """Return a counter of one process with the value `amount`."""
     with worker.at_work():
         counter = Counter(name, name, registry=None)
         counter.inc(amount)
@@ -40,7 +40,7 @@ def counted(worker: Worker, name: str, amount: float) -> Counter:
 
 @pytest.fixture
 def before_look(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], None]:
-    """`before_look(work)` has `work` done once, just before anybody is looked at for whether it lives."""
+    """Return `before_look(work)`, which runs `work` once, just before the next liveness check of a process."""
 
     def arrange(work: Callable[[], None]) -> None:
         look, pending = presence.is_alive, [work]
@@ -125,7 +125,7 @@ def test_a_process_announces_itself_before_it_makes_a_file(scene: Scene, monkeyp
 
 
 def interrupted(monkeypatch: pytest.MonkeyPatch, work: Iterator[None]) -> None:
-    """Between a reader's look at the archive and its look at the files, do the next piece of `work`."""
+    """Run the next piece of `work` between a reader's reading of the archive and its listing of the files."""
     listing = reader.listing
 
     def interrupting(directory: str) -> Listing:

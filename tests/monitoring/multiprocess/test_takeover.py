@@ -37,7 +37,7 @@ class Steps:
         self._left -= 1
 
     def around(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """`call` with a step before and one after it."""
+        """Wrap `call` with a step before it and one after it."""
 
         def observed(*args: Any, **kwargs: Any) -> Any:
             self.point()
@@ -63,7 +63,7 @@ def totals(exporter: Aggregate) -> Samples:
 
 @contextmanager
 def earlier(*, known: bool) -> Iterator[tuple[Scene, Aggregate]]:
-    """A directory with an archive and a dead process's files, and an exporter; it knows the files if `known`."""
+    """Yield a directory with an archive and a dead process's files, and an exporter; it knows the files if `known`."""
     with scene() as place:
         claim(place.directory).close()
         exporter = place.aggregate()

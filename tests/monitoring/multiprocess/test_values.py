@@ -20,7 +20,7 @@ HITS = series("hits_total")
 
 
 def by_process(scene: Scene, pattern: str) -> dict[str, list[Path]]:
-    """Files by the identity of their process."""
+    """Return the files by the identity of their process."""
     found: dict[str, list[Path]] = {}
     for file in sorted(scene.directory.glob(pattern)):
         found.setdefault(file.stem.rpartition("_")[2], []).append(file)

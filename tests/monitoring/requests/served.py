@@ -13,7 +13,7 @@ import uvicorn
 async def served(
     app: Any, *, lifespan: Literal["on", "off"] = "on", root_path: str = ""
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of `app`."""
+    """Yield a client of `app`."""
     config = uvicorn.Config(app, port=0, log_config=None, lifespan=lifespan, root_path=root_path, access_log=False)
     server = uvicorn.Server(config)
     server.capture_signals = nullcontext  # type: ignore[method-assign, assignment]

@@ -37,7 +37,7 @@ def with_boom(**options: Any) -> FastAPI:
 
 
 def assert_observed(records: Records, lines: list[Any], status: int = 500, maker: str = "") -> None:
-    """One count, one span with the exception, one line with the traceback and one of the request."""
+    """Assert one count, one span with the exception, one line with the traceback and one for the request."""
     assert records.requests() == {("GET", str(status), "/boom"): 1}
     (span,) = records.spans()
     assert span.status.status_code is StatusCode.ERROR

@@ -25,7 +25,7 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 @asynccontextmanager
 async def running(app: FastAPI, peer: tuple[str, int] = ("127.0.0.1", 40_000)) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of `app`, whose lifespan runs meanwhile; requests seem to come from `peer`."""
+    """Yield a client of `app` while its lifespan runs; requests seem to come from `peer`."""
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=peer)
         async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
@@ -34,7 +34,7 @@ async def running(app: FastAPI, peer: tuple[str, int] = ("127.0.0.1", 40_000)) -
 
 @pytest.fixture(scope="session")
 def exporter() -> InMemorySpanExporter:
-    """The spans of this process, from the first test that wants them."""
+    """Return an exporter with the spans of this process, from the first test that requests it."""
     kept = InMemorySpanExporter(max_spans=10_000)
     provider = TracerProvider(sampler=RequestSampler(1.0), id_generator=RequestIds(), shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(kept))
@@ -46,7 +46,7 @@ def exporter() -> InMemorySpanExporter:
 
 @pytest.fixture
 def spans(exporter: InMemorySpanExporter) -> InMemorySpanExporter:
-    """The spans of this test."""
+    """Return an exporter with the spans of this test."""
     exporter.clear()
     return exporter
 

@@ -26,7 +26,7 @@ from tests.wheel.environment import SOURCE, Environment, plain_environment
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """An environment that the page's command has installed the package into, from a repository of these files."""
+    """Return an environment in which the page's command has installed the package from a repository of these files."""
     repository = tmp_path_factory.mktemp("repository")
     shutil.copytree(SOURCE, repository / "app" / "monitoring", ignore=shutil.ignore_patterns("__pycache__"))
     for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "The package."]):
@@ -71,7 +71,7 @@ class Shop:
 
     @contextmanager
     def running(self, command: str) -> Iterator[None]:
-        """The command in a shell that is replaced by the server itself."""
+        """Run the command in a shell that the server itself replaces."""
         with (self.directory / "output.log").open("wb") as output:
             process = subprocess.Popen(
                 ["/bin/sh", "-euc", f"exec {self.adapted(command).strip()}"],

@@ -27,7 +27,7 @@ from tests.process.service import ROOT, gone, wait_for
 
 @pytest.fixture
 def data(scratch: Path) -> Iterator[Path]:
-    """A data directory of the test's own, with a path short enough for sockets."""
+    """Yield a data directory of this test, with a path short enough for sockets."""
     path = scratch / f"data-{os.urandom(4).hex()}"
     yield path
     shutil.rmtree(path, ignore_errors=True)
@@ -37,7 +37,7 @@ def data(scratch: Path) -> Iterator[Path]:
 def running(
     data: Path, *, postgres: bool = True, redis: bool = True
 ) -> Iterator[tuple[EmbeddedServers, dict[str, str]]]:
-    """Started servers and their addresses."""
+    """Yield started servers and their addresses."""
     servers = EmbeddedServers(data, postgres=postgres, redis=redis)
     try:
         yield servers, servers.wait_until_ready()
@@ -46,7 +46,7 @@ def running(
 
 
 def processes(servers: EmbeddedServers) -> list[psutil.Process]:
-    """The guardian and every server below it."""
+    """Return the guardian and every server below it."""
     guardian = psutil.Process(servers._guardian.pid)
     return [guardian, *guardian.children(recursive=True)]
 
@@ -62,7 +62,7 @@ async def write_and_read(address: str) -> int:
 
 
 async def try_to_write(addresses: dict[str, str]) -> int | None:
-    """The rows that there are after another one, or None where one of the servers does not answer."""
+    """Add a row and return the number of rows; None if one of the servers does not answer."""
     client = Redis.from_url(addresses["REDIS_URL"])
     try:
         await client.ping()
@@ -252,7 +252,7 @@ def test_a_path_with_a_comma_has_its_sockets_elsewhere(data: Path) -> None:
 
 @pytest.fixture
 def nothing_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """No wheel, and a PATH with one empty directory, which is returned."""
+    """Hide the wheel, reduce PATH to one empty directory and return it."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     return tmp_path

@@ -27,7 +27,7 @@ INQUIRY = "/api/v1/inquiries"
 
 @pytest.fixture
 async def failing(make_settings: Callable[..., Settings]) -> AsyncIterator[httpx.AsyncClient]:
-    """The application with a route that fails."""
+    """Yield the application with a route that fails."""
     app = create_app(make_settings())
 
     @app.get("/boom")

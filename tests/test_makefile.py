@@ -23,7 +23,7 @@ INSTALLER = '#!/bin/sh\ntest ! -e broken && echo "$(basename "$0") $1" >> instal
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout with the files that the set-up reads and its own python3. Its environments have no packages."""
+    """Return a checkout with the set-up's files and its own python3. Its environments have no packages."""
     root = tmp_path / "checkout"
     (root / "tests").mkdir(parents=True)
     (root / "programs").mkdir()
@@ -46,7 +46,7 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make(checkout: Path) -> Make:
-    """`make(PYTHON=...)` sets up the checkout's environment with installers that only record their calls."""
+    """Return `make(PYTHON=...)`, which sets up the checkout with installers that only record their calls."""
     environment = {"PATH": f"{checkout / 'programs'}:/usr/bin:/bin", "HOME": str(checkout)}
 
     def run(**variables: str) -> subprocess.CompletedProcess[str]:

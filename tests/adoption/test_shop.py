@@ -123,7 +123,7 @@ def test_the_doctor_names_the_metrics_that_several_processes_lose(
 def traced(
     shop_directory: Path, shop_environment: Environment, stores: dict[str, str], exported: Spans
 ) -> Iterator[Shop]:
-    """A shop that exports every span."""
+    """Yield a shop that exports every span."""
     variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": exported.endpoint, "OTEL_TRACES_SAMPLER_ARG": "1", **stores}
     with running(shop_directory, shop_environment, **variables) as shop:
         yield shop

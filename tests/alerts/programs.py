@@ -12,7 +12,7 @@ PACKAGES = {"promtool": "prometheus", "amtool": "prometheus-alertmanager"}
 
 
 def require(name: str) -> str:
-    """The path of program `name`. Without it the test is skipped, or fails where CI=true is set."""
+    """Return the path of program `name`. If it is missing, skip the test, or fail it if CI=true is set."""
     path = shutil.which(name)
     if path is None:
         refuse(f"{name} is not on PATH: install {PACKAGES.get(name, name)}")

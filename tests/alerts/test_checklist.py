@@ -12,7 +12,7 @@ BY_HAND = "No test covers this: check it by hand."
 
 
 def proofs(line: str) -> list[str]:
-    """The files that a line names as its proof: what stands behind its last colon."""
+    """Return the files that a line names as its proof, after its last colon."""
     return re.findall(r"`([^`]+)`", line.rpartition(": ")[2])
 
 

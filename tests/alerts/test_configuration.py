@@ -13,19 +13,19 @@ from tests.alerts.rules import MONITORING, load, slo
 
 
 def prometheus() -> dict[str, Any]:
-    """monitoring/prometheus.yml."""
+    """Return monitoring/prometheus.yml."""
     found: dict[str, Any] = load(MONITORING / "prometheus.yml")
     return found
 
 
 def alertmanager() -> dict[str, Any]:
-    """monitoring/alertmanager.yml."""
+    """Return monitoring/alertmanager.yml."""
     found: dict[str, Any] = load(MONITORING / "alertmanager.yml")
     return found
 
 
 def targets(configs: list[dict[str, Any]]) -> list[str]:
-    """The targets of static_configs."""
+    """Return the targets of static_configs."""
     return [target for config in configs for target in config["static_configs"][0]["targets"]]
 
 
@@ -116,5 +116,5 @@ def test_a_heartbeat_is_repeated_at_every_interval() -> None:
 
 
 def seconds(duration: str) -> int:
-    """A duration of one unit, such as 5m."""
+    """Return the seconds of a duration of one unit, such as 5m."""
     return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]

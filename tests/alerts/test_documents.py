@@ -15,7 +15,7 @@ OURS = re.compile(r"\b(?:baliblissed|http|process|python)_\w+")
 
 
 def expressions(path: Path) -> list[str]:
-    """Each expression of a document: it begins at the margin, and goes on in lines that are indented."""
+    """Return each expression of a document: it begins at the margin and continues in indented lines."""
     blocks = re.findall(r"^```promql\n(.+?)^```$", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines() if not line.startswith("#")]
     return re.split(r"\n(?! )", "\n".join(lines))

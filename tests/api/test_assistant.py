@@ -20,13 +20,13 @@ TWO_DAYS = orjson.dumps({"days": [["ubud-palace", "goa-gajah"], ["tanah-lot"]]})
 
 @pytest.fixture
 async def ai() -> AsyncIterator[FakeAI]:
-    """An upstream."""
+    """Yield an upstream."""
     async with fake_ai() as running:
         yield running
 
 
 def counted(name: str, **labels: str) -> float:
-    """The value of a metric of ours now."""
+    """Return the current value of one of our metrics."""
     return registry().get_sample_value(f"baliblissed_{name}", labels) or 0.0
 
 

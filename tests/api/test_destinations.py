@@ -23,7 +23,7 @@ def slugs(answer: httpx.Response) -> list[str]:
 
 
 async def walk(client: httpx.AsyncClient, limit: int, **filters: str) -> list[str]:
-    """The slugs of every page, each followed by its next_cursor."""
+    """Return the slugs of every page, following next_cursor."""
     found: list[str] = []
     cursor: dict[str, str] = {}
     while True:

@@ -23,7 +23,7 @@ READY = ["/health/ready", "/health"]
 
 @asynccontextmanager
 async def silent_server() -> AsyncIterator[int]:
-    """The port of a server that accepts and says nothing."""
+    """Yield the port of a server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 

@@ -30,7 +30,7 @@ SHORT = {"name": "Ayu", "email": "ayu@example.com", "message": "Hello."}
 
 @pytest.fixture
 async def rows(database_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
-    """A second connection, which sees only what is committed."""
+    """Yield a second connection, which sees only what is committed."""
     connection = await asyncpg.connect(database_url)
     yield connection
     await connection.close()

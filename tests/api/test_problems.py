@@ -31,7 +31,7 @@ def assert_problem(answer: httpx.Response, status: int) -> None:
 
 @pytest.fixture
 async def broken(make_settings: Callable[..., Settings]) -> AsyncIterator[httpx.AsyncClient]:
-    """The application with routes that fail."""
+    """Yield the application with routes that fail."""
     app: FastAPI = create_app(make_settings())
 
     async def boom() -> None:

@@ -41,7 +41,7 @@ class Desk:
 
 @pytest.fixture(params=["upstream"])
 async def desk(request: pytest.FixtureRequest, database: Database, redis_url: str) -> AsyncIterator[Desk]:
-    """A concierge with an upstream, or without one where the parameter says offline."""
+    """Yield a concierge with an upstream, or without one if the parameter is "offline"."""
     registry = CollectorRegistry()
     metrics = metrics_in(registry)
     gate = RedisGate(redis_url)

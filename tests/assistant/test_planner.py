@@ -23,7 +23,7 @@ def minutes(clock: str) -> int:
 
 
 def make_place(slug: str, **changes: Any) -> Place:
-    """A place in the middle of Bali that is always open and free."""
+    """Return a place in the middle of Bali that is always open and free."""
     return {
         "slug": slug,
         "name": slug.title(),
@@ -77,7 +77,7 @@ def slugs_of(itinerary: dict[str, Any]) -> list[list[str]]:
 
 
 def assert_possible(itinerary: dict[str, Any], catalogue: Sequence[Place]) -> None:
-    """Every day can be lived: in order, inside the day, inside opening hours, with time for the road."""
+    """Assert that every day is feasible: in order, inside the day and opening hours, with time for the road."""
     by_slug = {place["slug"]: place for place in catalogue}
     for day in itinerary["days"]:
         here, free = None, DAY_STARTS

@@ -22,14 +22,14 @@ NOWHERE = "http://127.0.0.1:1/v1"
 
 @pytest.fixture
 async def ai() -> AsyncIterator[FakeAI]:
-    """An upstream."""
+    """Yield an upstream."""
     async with fake_ai() as running:
         yield running
 
 
 @pytest.fixture
 async def upstream(ai: FakeAI) -> AsyncIterator[Upstream]:
-    """A client of it."""
+    """Yield a client of the upstream."""
     client = Upstream(f"{ai.url}/", model="some-model", key="a key", timeout=10)
     yield client
     await client.close()

@@ -35,7 +35,7 @@ class Server:
 
 @pytest.fixture
 def server(scratch: Path) -> Iterator[Server]:
-    """A Redis that a test may stop."""
+    """Yield a Redis that a test may stop."""
     owned = Server(scratch / "gate")
     yield owned
     owned.stop()
@@ -43,7 +43,7 @@ def server(scratch: Path) -> Iterator[Server]:
 
 @pytest.fixture
 async def away() -> AsyncIterator[RedisGate]:
-    """A gate to nothing."""
+    """Yield a gate to an address without a server."""
     gate = RedisGate("unix:///nonexistent.sock")
     yield gate
     await gate.close()

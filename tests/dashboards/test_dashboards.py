@@ -20,7 +20,7 @@ WANTED = {"fastapi-overview", "ai-service", "cache-performance", "infrastructure
 
 
 def generator(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The real command."""
+    """Run the real generator command."""
     command = [sys.executable, "-m", "monitoring.grafana.generator", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
@@ -186,7 +186,7 @@ def test_the_dashboards_of_another_service_have_its_metrics_and_its_job(tmp_path
 
 
 def agency_metrics() -> list[str]:
-    """The names, without a namespace, of the metrics that the agency declares for itself."""
+    """Return the names, without a namespace, of the metrics that the agency declares for itself."""
     registry = CollectorRegistry()
     metrics_in(registry)
     return [family.name.removeprefix(f"{NAMESPACE}_") for family in registry.collect()]

@@ -16,7 +16,7 @@ API = "/api/v1"
 
 
 def dotted() -> Iterator[tuple[str, str, str]]:
-    """Dashboard, panel and query of everything that asks for exemplars."""
+    """Yield dashboard, panel and query of every query that requests exemplars."""
     for name, board in BOARDS.items():
         for panel in panels(board):
             for target in panel["targets"]:
@@ -36,13 +36,13 @@ def test_every_latency_panel_asks_for_exemplars_once() -> None:
 
 
 def found(server: Prometheus, query: str, start: float) -> list[dict[str, Any]]:
-    """The exemplars of a query's series."""
+    """Return the exemplars of a query's series."""
     series = server.ask("query_exemplars", query=query, start=start, end=time.time())
     return [exemplar for one in series for exemplar in one["exemplars"]]
 
 
 def visit(running: Service) -> None:
-    """A request of every kind that a latency panel shows."""
+    """Send a request of every kind that a latency panel shows."""
     assert running.get(f"{API}/destinations").status_code == 200
     answer = plain.post(f"{running.url}{API}/assistant/chat", json={"message": "A temple by the sea?"}, timeout=20)
     assert answer.status_code == 200

@@ -18,7 +18,7 @@ PROVIDER_KEYS = {
 
 
 def provisioned(path: str) -> dict[str, Any]:
-    """One provisioning file."""
+    """Return one provisioning file."""
     loaded: dict[str, Any] = yaml.safe_load((GRAFANA / "provisioning" / path).read_text())
     return loaded
 

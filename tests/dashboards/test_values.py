@@ -27,7 +27,7 @@ def of_rules() -> Iterator[str]:
 
 
 def of_rule_tests() -> Iterator[str]:
-    """Series that the rules' unit tests give to the service; those of another job are not its own."""
+    """Yield the service's series in the rules' unit tests; series of another job are excluded."""
     for path in sorted(RULE_TESTS.glob("*.yml")):
         for test in load(path)["tests"]:
             series = [one["series"] for one in test["input_series"]]

@@ -43,7 +43,7 @@ def _texts(node: ast.AST) -> Iterator[str]:
 
 
 def _assigned(path: str, name: str) -> Values:
-    """Every string that a variable is assigned."""
+    """Return every string that a variable is assigned."""
     nodes = [node for node in ast.walk(_tree(path)) if isinstance(node, ast.Assign)]
     return frozenset(
         text
@@ -54,7 +54,7 @@ def _assigned(path: str, name: str) -> Values:
 
 
 def _passed(path: str, *functions: str, position: int = 0) -> Values:
-    """Every string passed to one of `functions` at that position."""
+    """Return every string passed to one of `functions` at that position."""
     nodes = [node for node in ast.walk(_tree(path)) if isinstance(node, ast.Call)]
     return frozenset(
         text
@@ -67,7 +67,7 @@ def _passed(path: str, *functions: str, position: int = 0) -> Values:
 
 
 def _keys(path: str, name: str) -> Values:
-    """Every string that an attribute of that name is subscripted with."""
+    """Return every string that subscripts an attribute named `name`."""
     nodes = [node for node in ast.walk(_tree(path)) if isinstance(node, ast.Subscript)]
     return frozenset(
         text
@@ -78,7 +78,7 @@ def _keys(path: str, name: str) -> Values:
 
 
 def _hooks() -> Values:
-    """The package's hooks that count what they catch."""
+    """Return the package's hooks that count what they catch."""
     calls = [node for node in ast.walk(_tree("app/monitoring/server/configuration.py")) if isinstance(node, ast.Call)]
     return frozenset(
         argument.id
@@ -91,7 +91,7 @@ def _hooks() -> Values:
 
 @cache
 def _by_label() -> dict[str, Values]:
-    """Values of labels that mean the same wherever they are."""
+    """Return the values of labels that have one meaning in every metric."""
     app = create_app(Settings(environment="test"))
     return {
         "method": frozenset(METHODS) | {UNKNOWN_METHOD},
@@ -115,7 +115,7 @@ def _by_label() -> dict[str, Values]:
 
 @cache
 def _reasons() -> dict[str, Values]:
-    """Values of `reason`, by sample."""
+    """Return the values of `reason`, by sample."""
     return {
         "baliblissed_worker_exits_total": frozenset({*EXIT_REASONS.values()})
         | _assigned("app/monitoring/server/master.py", "reason"),
@@ -158,7 +158,7 @@ def matchers(query: str) -> set[Matcher]:
 
 
 def alternatives(expression: str) -> list[str]:
-    """The alternatives of a regular expression, where they are not in brackets."""
+    """Return the top-level alternatives of a regular expression, outside brackets."""
     assert "(" not in expression, f"{expression}: this test takes alternatives apart at each |"
     return expression.split("|")
 
@@ -178,7 +178,7 @@ def misspelt(found: Iterable[Matcher]) -> Iterator[str]:
 
 
 def unknown(exposition: str) -> Iterator[str]:
-    """Label values in an exposition that the lists above lack."""
+    """Return label values in an exposition that the lists above lack."""
     for family in text_string_to_metric_families(exposition):
         for sample in family.samples:
             for label, value in sample.labels.items():

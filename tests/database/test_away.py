@@ -30,21 +30,21 @@ RETRYABLE = {"25006", "25P03", "25P04", "3D000", "42P01", "55P03"}
 
 @pytest.fixture(scope="module")
 async def url(servers: dict[str, str], template: str) -> AsyncIterator[str]:
-    """A database for this module; no test depends on what another leaves in it."""
+    """Yield a database for this module; no test depends on what another leaves in it."""
     async with own_database(servers["DATABASE_URL"], template) as found:
         yield found
 
 
 @pytest.fixture
 async def database(url: str) -> AsyncIterator[Database]:
-    """An open pool on that database."""
+    """Yield an open pool on that database."""
     async with opened(url, size=10) as found:
         yield found
 
 
 @asynccontextmanager
 async def opened(url: str, size: int = 1) -> AsyncIterator[Database]:
-    """An open pool."""
+    """Yield an open pool."""
     database = Database(url, size=size)
     await database.open()
     yield database

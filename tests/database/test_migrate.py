@@ -23,7 +23,7 @@ NAMES = [*sorted(file.name for file in MIGRATIONS.glob("*.sql")), SEED.name]
 
 @pytest.fixture
 async def empty(empty_database_url: str) -> AsyncIterator[Database]:
-    """A pool on a database with nothing in it."""
+    """Yield a pool on a database with nothing in it."""
     database = Database(empty_database_url)
     await database.open()
     yield database
@@ -32,7 +32,7 @@ async def empty(empty_database_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """A copy of the migrations and the data that a test may change."""
+    """Return a copy of the migrations and the data that a test may change."""
     shutil.copytree(MIGRATIONS, tmp_path / "migrations")
     shutil.copy(SEED, tmp_path / SEED.name)
     return tmp_path

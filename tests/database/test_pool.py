@@ -14,7 +14,7 @@ from app.embedded import EmbeddedServers
 
 @pytest.fixture
 async def small(database_url: str) -> AsyncIterator[Database]:
-    """A pool of one connection."""
+    """Yield a pool of one connection."""
     database = Database(database_url, size=1)
     await database.open()
     yield database

@@ -96,7 +96,7 @@ async def test_a_server_that_shuts_down_or_crashes_means_away(scratch: Path) -> 
 
 
 async def _crash(url: str) -> None:
-    """One server process is killed: PostgreSQL ends all sessions, since their shared memory may be damaged."""
+    """Kill one server process: PostgreSQL ends all sessions, since their shared memory may be damaged."""
     victim = await asyncpg.connect(url)
     async with opened(url) as database:
 
@@ -122,7 +122,7 @@ async def _crash(url: str) -> None:
 
 
 async def _shut_down_smartly(url: str) -> None:
-    """PostgreSQL takes no new sessions, and waits for those that there are."""
+    """Shut down smartly: PostgreSQL refuses new sessions and waits for the open ones."""
     last = await asyncpg.connect(url)
     psutil.Process(last.get_server_pid()).parent().terminate()  # type: ignore[union-attr]
     async with opened(url) as database:

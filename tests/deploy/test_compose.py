@@ -24,7 +24,7 @@ OTLP_RECEIVER = "--web.enable-otlp-receiver"
 
 
 def mounts(service: Service) -> dict[str, str]:
-    """Paths in the repository by their place in the container."""
+    """Return paths in the repository by their mount point in the container."""
     bound = (volume for volume in service.get("volumes", []) if volume["type"] == "bind")
     return {volume["target"]: str(Path(volume["source"]).relative_to(ROOT)) for volume in bound}
 
@@ -108,7 +108,7 @@ def test_postgresql_has_connections_for_every_worker_and_time_to_stop(services: 
 
 
 def duration(text: str) -> int:
-    """Seconds in a duration as docker-compose prints it, such as 1m0s."""
+    """Return the seconds of a duration as docker-compose prints it, such as 1m0s."""
     found = re.fullmatch(r"(?:(\d+)m)?(?:(\d+)s)?", text)
     assert found, text
     return 60 * int(found[1] or 0) + int(found[2] or 0)

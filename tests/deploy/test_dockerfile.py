@@ -70,7 +70,7 @@ def test_only_the_service_is_copied(dockerfile: Instructions) -> None:
 
 
 def last_stage(dockerfile: Instructions) -> Instructions:
-    """The instructions of the image that ships."""
+    """Return the instructions of the image that ships."""
     return dockerfile[len(dockerfile) - [name for name, _ in reversed(dockerfile)].index("FROM") :]
 
 

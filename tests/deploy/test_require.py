@@ -27,7 +27,7 @@ def require(path: Path, **environment: str) -> tuple[int, list[str]]:
 
 
 def install(directory: Path, *programs: str, status: int = 0) -> Path:
-    """Programs that end with `status`, whatever they are asked; returns the directory."""
+    """Install programs that exit with `status` whatever the arguments; return the directory."""
     for name in programs:
         (directory / name).write_text(f"#!/bin/sh\nexit {status}\n")
         (directory / name).chmod(0o755)

@@ -33,7 +33,7 @@ def _unavailable(reason: str) -> str:
 
 
 def find_kustomize() -> str:
-    """The kustomize on PATH, else one that Go builds once into the user's cache; skips or fails without either."""
+    """Return the kustomize on PATH, else one that Go builds once into the user's cache; skip or fail without either."""
     on_path = shutil.which("kustomize")
     if on_path is not None:
         return on_path
@@ -58,7 +58,7 @@ def find_kustomize() -> str:
 
 
 def render(directory: Path) -> list[Manifest]:
-    """Every object that `kubectl apply -k directory` would send."""
+    """Return every object that `kubectl apply -k directory` would send."""
     built = subprocess.run([find_kustomize(), "build", str(directory)], capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
     # Deprecated fields are reported here, and nowhere else.
@@ -78,7 +78,7 @@ def validate(manifest: Manifest) -> None:
 
 
 def one(overlay: str, kind: str, name: str = NAME) -> Manifest:
-    """The one object of that kind and name; a generated name carries a hash behind it."""
+    """Return the only object of that kind and name; a generated name ends in a hash."""
     named = re.compile(rf"{re.escape(name)}(-[a-z0-9]{{10}})?")
     found = [
         item for item in rendered(overlay) if item["kind"] == kind and named.fullmatch(str(item["metadata"]["name"]))

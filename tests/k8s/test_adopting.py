@@ -28,7 +28,7 @@ CHECK_TIMEOUT = 2.0
 
 @pytest.fixture(scope="module")
 def options() -> Options:
-    """The package's options with the variables of the pod."""
+    """Return the package's options with the variables of the pod."""
     return Options.read({}, {one["name"]: one["value"] for one in CONTAINER["env"] if "value" in one})
 
 

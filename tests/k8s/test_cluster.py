@@ -48,7 +48,7 @@ def kustomization(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster(kustomization: Path) -> Iterator[Cluster]:
-    """The overlay, applied and available, in a namespace that is deleted afterwards."""
+    """Yield the overlay, applied and available, in a namespace that is deleted afterwards."""
     created = Cluster(f"baliblissed-test-{os.urandom(4).hex()}")
     try:
         created.apply(kustomization)
@@ -73,7 +73,7 @@ def restarts(cluster: Cluster) -> int:
 
 
 def confined(name: str, image: str, *command: str, **security: Any) -> Manifest:
-    """A pod within the restricted standard, but for what `security` changes."""
+    """Return a pod within the restricted standard, except for the changes in `security`."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -106,7 +106,7 @@ def confined(name: str, image: str, *command: str, **security: Any) -> Manifest:
 
 
 async def send(url: str) -> list[int]:
-    """Statuses of REQUESTS GETs over CONNECTIONS connections that are kept alive."""
+    """Send REQUESTS GETs over CONNECTIONS keep-alive connections; return their statuses."""
 
     async def one_connection() -> list[int]:
         async with httpx.AsyncClient(timeout=30) as client:
@@ -118,7 +118,7 @@ async def send(url: str) -> list[int]:
 
 @contextmanager
 def light_traffic(cluster: Cluster) -> Iterator[Cluster]:
-    """A client pod asks the Service meanwhile, as an ingress would, on a new connection each time."""
+    """Run a client pod that sends requests to the Service, as an ingress would, each on a new connection."""
     image = cluster.pod()["spec"]["containers"][0]["image"]
     command = ("python", "-c", Path(traffic.__file__).read_text(), f"http://{BACKEND}:{API}{PATH}")
     cluster.run("apply", "--filename=-", manifest=confined("traffic", image, *command))

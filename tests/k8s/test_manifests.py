@@ -42,7 +42,7 @@ pytestmark = pytest.mark.parametrize("overlay", ["development", "production"])
 
 
 def variables(overlay: str) -> dict[str, str]:
-    """The environment that the pod gets, except what only production's own Secret knows."""
+    """Return the environment of the pod, except the values of production's own Secret."""
     literals: dict[str, str] = dict(one(overlay, "ConfigMap")["data"])
     if overlay == "production":
         secrets = {

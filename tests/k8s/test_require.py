@@ -44,7 +44,7 @@ def run(path: Path, **environment: str) -> tuple[int, list[str]]:
 
 @pytest.fixture
 def require(tmp_path: Path) -> Require:
-    """Runs the script on a cluster that gives the chosen answer for each image; PRESENT is the default."""
+    """Return a function that runs the script on a cluster with the given answer per image; PRESENT is the default."""
     (tmp_path / "kubectl").write_text(KUBECTL)
     (tmp_path / "kubectl").chmod(0o755)
     (tmp_path / "config").touch()

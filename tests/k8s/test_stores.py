@@ -20,7 +20,7 @@ def container(store: str) -> Manifest:
 
 
 def options(words: list[str]) -> dict[str, str]:
-    """A command line of names and values, such as [redis-server, --appendonly, no]."""
+    """Return a command line of names and values, such as [redis-server, --appendonly, no]."""
     names = [number for number, word in enumerate(words) if word.startswith("--")]
     return {words[number]: words[number + 1] for number in names}
 

@@ -13,7 +13,7 @@ INTERVAL, TIMEOUT = 0.05, 10.0
 
 
 def ask(host: str, port: int, path: str) -> str | None:
-    """None after an answer of 200, else what came in its place."""
+    """Return None after a 200, else a description of the failure."""
     connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT)
     try:
         connection.request("GET", path, headers={"connection": "close"})

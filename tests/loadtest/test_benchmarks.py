@@ -38,27 +38,27 @@ write.ROUNDS, write.CALLS = dict.fromkeys(command.Depth, 3), 10
 
 @pytest.fixture(autouse=True)
 def _signals() -> Iterator[None]:
-    """A command that is run here leaves the tests' own handler in place."""
+    """Restore the tests' own signal handler after a command has run."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
 
 
 def row(form: str, changed: int, ours: float, library: float | None, **more: object) -> Figures:
-    """A row of a case."""
+    """Return a row of a case."""
     ratio = None if library is None else library / ours
     figures = {"format": form, "changed": changed, "changed_lines": changed / 100, "pairs": 1}
     return {**figures, "our_ms": ours, "library_ms": library, "ratio": ratio, "least_ratio": ratio, **more}
 
 
 def case(workers: int, dead: int, lines: int, *rows: Figures) -> Figures:
-    """A case with these warm rows."""
+    """Return a case with these warm rows."""
     sizes = {"workers": workers, "dead": dead, "lines": lines, "our_bytes": 1, "library_bytes": 2}
     return {**sizes, "cold": {"pairs": 1, "our_ms": 9.0, "library_ms": 9.0, "ratio": 1.0}, "warm": list(rows)}
 
 
 def figures(*cases: Figures) -> Figures:
-    """A whole result."""
+    """Return a whole result."""
     return {
         "run": {"python": "3", "prometheus_client": "0", "cores": 2},
         "cases": list(cases),
@@ -70,7 +70,7 @@ def figures(*cases: Figures) -> Figures:
 
 
 def three(ours: float, library: float | None, **more: object) -> list[Figures]:
-    """The rows of a case that are drawn and judged, and one in the other format."""
+    """Return the rows of a case that are drawn and judged, and one in the other format."""
     rows = [row("text", changed, ours * (1 + changed), library, **more) for changed in plan.CHANGED]
     return [*rows, row("openmetrics", 10, ours, None, note="too long")]
 

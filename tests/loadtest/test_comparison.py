@@ -17,12 +17,12 @@ BOUNDS = [*map(float, LATENCY_BUCKETS), math.inf]
 
 
 def ledger(times: Sequence[float] = TIMES, status: int = 200) -> Ledger:
-    """Clients that saw these times."""
+    """Return a ledger of clients that measured these times."""
     return Ledger([Request(0.0, *ROUTE, status, seconds) for seconds in times])
 
 
 def served(times: Sequence[float] = TIMES, status: int = 200) -> Figures:
-    """A service that took these times."""
+    """Return the figures of a service that took these times."""
     buckets = {bound: float(sum(seconds <= bound for seconds in times)) for bound in BOUNDS}
     return Figures({(*ROUTE, status): float(len(times))}, {ROUTE: buckets})
 

@@ -37,13 +37,13 @@ http_requests_total{handler="/health/live",method="GET",status="200"} 90.0
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The condition that a check waits for is met already, or never."""
+    """Set the checks' waiting times to zero: their condition is met already, or never."""
     monkeypatch.setattr(scenarios, "MARGIN", 0.0)
     monkeypatch.setattr(scenarios, "LEAD", 0.0)
 
 
 def notified(alert: str, status: str = "firing", receiver: str = "alerts", **labels: str) -> Notification:
-    """One alert in one message."""
+    """Return one alert in one message."""
     named = {"alertname": alert, "severity": "critical", **labels}
     return Notification(1.0, receiver, status, named, {"runbook_url": f"https://example.com/{alert}.md"})
 
@@ -52,23 +52,23 @@ HEARTBEAT = notified(WATCHDOG, receiver="heartbeat")
 
 
 def running(*notifications: Notification, prometheus_url: str = "http://127.0.0.1:1") -> Stack:
-    """The part of a stack that a scenario reads; no process runs."""
+    """Return the part of a stack that a scenario reads; no process runs."""
     told = Receiver(notifications=list(notifications))
     return Stack(Path(), "", "", FakeAI(), told, Prometheus(prometheus_url), [])
 
 
 def timeline(firing: Iterable[str], **moments: dict[str, float]) -> Timeline:
-    """Alerts that fired, some of them at given moments."""
+    """Return a timeline of alerts that fired, some of them at given times."""
     return Timeline({**{name: {"pending": 1.0, "firing": 2.0} for name in firing}, **moments})
 
 
 def failed(result: Result) -> list[str]:
-    """The checks that were not passed."""
+    """Return the names of the failed checks."""
     return [check.name for check in result.checks if not check.passed]
 
 
 def visitors(times: dict[tuple[str, str], list[float]], status: int = 200, late: int = 0) -> Users:
-    """Users who have left, and saw these times on these routes."""
+    """Return users who have finished, and measured these times on these routes."""
     left = Users.__new__(Users)
     requests = [Request(0.0, *route, status, seconds) for route, seen in times.items() for seconds in seen]
     left.ledger = Ledger(requests, tasks=len(requests), late=late)
@@ -76,7 +76,7 @@ def visitors(times: dict[tuple[str, str], list[float]], status: int = 200, late:
 
 
 def served(times: dict[tuple[str, str], list[float]], status: int = 200) -> Figures:
-    """A service that took these times."""
+    """Return the figures of a service that took these times."""
     buckets = {
         route: {bound: float(sum(seconds <= bound for seconds in taken)) for bound in BOUNDS}
         for route, taken in times.items()
@@ -89,7 +89,7 @@ def looked_at(
     service: dict[tuple[str, str], list[float]],
     late: int = 0,
 ) -> list[str]:
-    """The failed checks of the healthy scenario's figures."""
+    """Return the failed checks of the healthy scenario's figures."""
     result = Result("healthy")
     scenarios._check_figures(result, served(service), visitors(clients, late=late))
     assert len(result.checks) == 6

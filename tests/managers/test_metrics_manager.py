@@ -17,7 +17,7 @@ MIB = 1024 * 1024
 def write_cgroup(
     directory: Path, *, limit: str = str(512 * MIB), used: str = str(300 * MIB), stat: str = f"inactive_file {MIB}\n"
 ) -> Path:
-    """The files of cgroup v2 that matter."""
+    """Write the files of cgroup v2 that the manager reads."""
     (directory / "memory.max").write_text(f"{limit}\n")
     (directory / "memory.current").write_text(f"{used}\n")
     (directory / "memory.stat").write_text(stat)
@@ -26,13 +26,13 @@ def write_cgroup(
 
 @pytest.fixture
 def registry() -> CollectorRegistry:
-    """A registry of the test's own."""
+    """Return a registry of this test."""
     return CollectorRegistry()
 
 
 @pytest.fixture
 def metrics(registry: CollectorRegistry) -> Catalogue:
-    """The catalogue in it."""
+    """Return the catalogue in that registry."""
     return build_catalogue(registry)
 
 

@@ -21,7 +21,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 async def end(app: ASGIApp, wire: Wire | None = None) -> tuple[list[str], Any, BaseException | None]:
-    """The events that are logged, the one status that everything agrees on, and what the server is left to handle."""
+    """Return the logged events, the one status of all signals, and the exception that reaches the server."""
     records, raised = Records(), None
     wire = wire or Wire()
     with capture_logs() as lines:
@@ -41,7 +41,7 @@ async def end(app: ASGIApp, wire: Wire | None = None) -> tuple[list[str], Any, B
 
 
 def handled_by(handler: Handler) -> ASGIApp:
-    """An application that is one handler."""
+    """Return an application that consists of one handler."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await (await handler(Request(scope, receive, send)))(scope, receive, send)
@@ -50,7 +50,7 @@ def handled_by(handler: Handler) -> ASGIApp:
 
 
 def sends(*messages: Message) -> ASGIApp:
-    """An application that sends these messages and returns."""
+    """Return an application that sends these messages and returns."""
 
     async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
         for message in messages:
@@ -60,7 +60,7 @@ def sends(*messages: Message) -> ASGIApp:
 
 
 def raises(error: BaseException, *messages: Message) -> ASGIApp:
-    """An application that sends these messages and fails."""
+    """Return an application that sends these messages and fails."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await sends(*messages)(scope, receive, send)

@@ -8,6 +8,6 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 @pytest.fixture(autouse=True)
 def _clients_make_no_spans() -> Iterator[None]:
-    """Another test may have instrumented this process's clients: the service would take their spans for its parents."""
+    """Suppress spans of this process's clients: if instrumented, the service would take them for its parents."""
     with suppress_instrumentation():
         yield

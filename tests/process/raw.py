@@ -16,7 +16,7 @@ class Answer:
 
 
 def request(method: str, path: str, *headers: str, body: bytes = b"") -> bytes:
-    """A request in HTTP/1.1."""
+    """Return a request in HTTP/1.1."""
     lines = [f"{method} {path} HTTP/1.1", "Host: x", *headers]
     if body:
         lines.append(f"Content-Length: {len(body)}")

@@ -101,7 +101,7 @@ class Service:
         return total(self.scrape(), sample, **labels)
 
     def workers(self) -> list[psutil.Process]:
-        """Worker processes: the master's children that run its own command."""
+        """Return the worker processes: the master's children that run its own command."""
         own = self.master.cmdline()
         return [child for child in self.master.children() if _cmdline(child) == own]
 
@@ -111,7 +111,7 @@ class Service:
         )
 
     def family(self) -> list[psutil.Process]:
-        """Every process of the service."""
+        """Return every process of the service."""
         return [self.master, *self.master.children(recursive=True)]
 
     def left(self, sample: str, **labels: str) -> float:

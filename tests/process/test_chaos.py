@@ -43,7 +43,7 @@ class Seen:
 
 
 def monotone(exposition: str) -> Series:
-    """Every sample that may never fall."""
+    """Return every sample that must never decrease."""
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(exposition)
@@ -61,7 +61,7 @@ def falls(scrapes: list[Series]) -> Iterator[str]:
 
 
 async def ask(running: Service, seen: Seen) -> None:
-    """One client, over connections that are kept alive for as long as the worker lives."""
+    """Send requests as one client, over connections that are kept alive for as long as the worker lives."""
     async with httpx.AsyncClient(base_url=running.url, timeout=PATIENCE) as client:
         while not seen.is_over():
             try:
@@ -99,7 +99,7 @@ async def reload(running: Service, seen: Seen) -> None:
 
 
 async def counted(running: Service) -> tuple[float, Series]:
-    """The total once it no longer grows, which is when every worker has counted what it answered."""
+    """Return the total once it no longer grows, when every worker has counted its responses."""
     before = -1.0
     while True:
         exposition = running.scrape()

@@ -68,7 +68,7 @@ class Small:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Small]:
-    """A gunicorn that answers; it is killed afterwards if it still runs."""
+    """Yield a gunicorn that answers; kill it afterwards if it still runs."""
     (tmp_path / "small.py").write_text(APPLICATION)
     port = free_port()
     options = ["--worker-class", "app.monitoring.server.worker.Worker", "--workers", "1", "--bind", f"127.0.0.1:{port}"]
@@ -91,7 +91,7 @@ def small(tmp_path: Path) -> Iterator[Small]:
 
 @contextmanager
 def in_flight(small: Small) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A request that is being answered, and a connection that is idle and kept alive."""
+    """Yield a request in progress, and an idle keep-alive connection."""
     with small.connect() as busy, small.connect() as idle:
         idle.sendall(request("GET", "/"))
         with idle.makefile("rb") as lines:

@@ -24,23 +24,23 @@ REQUESTS = 60
 
 
 def exported(running: Service) -> set[str]:
-    """The trace ids of the spans that the workers have exported to the console."""
+    """Return the trace ids of the spans that the workers have exported to the console."""
     return set(re.findall(r'"trace_id": "0x([0-9a-f]{32})"', running.output))
 
 
 def stored(server: Prometheus, start: float) -> list[dict[str, Any]]:
-    """The exemplars of the latency buckets."""
+    """Return the exemplars of the latency buckets."""
     found = server.ask("query_exemplars", query=BUCKETS, start=start, end=time.time())
     return [exemplar for series in found for exemplar in series["exemplars"]]
 
 
 def ids(kept: list[dict[str, Any]]) -> set[str]:
-    """The traces that these exemplars name."""
+    """Return the traces that these exemplars name."""
     return {exemplar["labels"]["trace_id"] for exemplar in kept}
 
 
 def exemplars(running: Service) -> Iterator[dict[str, str]]:
-    """The labels of all exemplars on the metrics port."""
+    """Yield the labels of all exemplars on the metrics port."""
     text = plain.get(running.metrics_url, headers=OPENMETRICS, timeout=10).text
     for family in text_string_to_metric_families(text):  # type: ignore[no-untyped-call]
         for sample in family.samples:
@@ -49,12 +49,12 @@ def exemplars(running: Service) -> Iterator[dict[str, str]]:
 
 
 def ids_of(labels: list[dict[str, str]]) -> set[str]:
-    """The traces that these labels name."""
+    """Return the traces that these labels name."""
     return {each["trace_id"] for each in labels}
 
 
 def spans(running: Service) -> list[dict[str, Any]]:
-    """The spans that the workers have exported to the console, whole ones."""
+    """Return the complete spans that the workers have exported to the console."""
     decoder, output, found = json.JSONDecoder(), running.output, []
     for start in re.finditer(r"^\{$", output, re.MULTILINE):
         with suppress(ValueError):

@@ -30,7 +30,7 @@ print(json.dumps([sorted(new), sorted(name for name in master if not name.starts
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    """A copy of the service's code."""
+    """Return a copy of the service's code."""
     tree = tmp_path / "service"
     shutil.copytree(ROOT / "app", tree / "app", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "gunicorn_conf.py", tree)

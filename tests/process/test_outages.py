@@ -14,7 +14,7 @@ CATALOGUE, REVIEWS = "/api/v1/destinations", "/api/v1/destinations/tanah-lot/rev
 
 
 def processes_of(data: Path, name: str) -> psutil.Process:
-    """The server process that works on `data`."""
+    """Return the server process that works on `data`."""
     return next(
         process
         for process in psutil.process_iter(["name", "cmdline"])

@@ -69,7 +69,7 @@ class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
 
 @pytest.fixture
 def receiver() -> Iterator[tuple[Receiver, str]]:
-    """A collector and its address."""
+    """Yield a collector and its address."""
     kept, server = Receiver(), grpc.server(ThreadPoolExecutor(2))
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(kept, server)  # type: ignore[no-untyped-call]
     address = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"

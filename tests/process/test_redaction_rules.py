@@ -79,7 +79,7 @@ NOTE, GUEST = "[member] 1234567-3 0812-3456-7890", {"loyalty_number": "[redacted
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
-    """A directory with an application, its own pack, and a configuration of gunicorn."""
+    """Return a directory with an application, its own pack, and a gunicorn configuration."""
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "privacy.py").write_text(PRIVACY)
     (tmp_path / "shop" / "main.py").write_text(MAIN)
@@ -126,7 +126,7 @@ def test_master_workers_and_exporter_have_the_same_rules(shop: Path) -> None:
 
 @contextmanager
 def sidecar(shop: Path, **variables: str) -> Iterator["subprocess.Popen[str]"]:
-    """An exporter on its own, as it stands beside workers of Uvicorn."""
+    """Yield a standalone exporter, as it runs beside Uvicorn workers."""
     (shop / "metrics").mkdir()
     environment = {
         **os.environ,

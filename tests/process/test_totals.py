@@ -11,7 +11,7 @@ REQUESTS, CONNECTIONS = 2_000, 50
 
 
 async def send(url: str, count: int, connections: int) -> list[int]:
-    """Statuses of `count` GETs of `url` over `connections` connections that are kept alive."""
+    """Send `count` GETs of `url` over `connections` keep-alive connections; return their statuses."""
 
     async def one_connection() -> list[int]:
         async with httpx.AsyncClient(timeout=30) as client:

@@ -12,7 +12,7 @@ from tests.process.service import Service
 
 @contextmanager
 def traffic(running: Service, path: str) -> Iterator[Counter[int]]:
-    """Requests of `path`, one after the other, for as long as the block runs; yields the statuses so far."""
+    """Request `path` repeatedly, one request at a time, until the block ends; yield the statuses so far."""
     statuses: Counter[int] = Counter()
     over = threading.Event()
 

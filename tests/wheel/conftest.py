@@ -8,11 +8,11 @@ from tests.wheel.environment import Environment
 
 @pytest.fixture(scope="session")
 def installed_wheel(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """The package with all of its extras."""
+    """Install the package with all of its extras."""
     return environment.make(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="session")
 def wheel_without_extras(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """The package and its dependencies alone."""
+    """Install the package and its dependencies alone."""
     return environment.make(tmp_path_factory.mktemp("wheel"), extras=())

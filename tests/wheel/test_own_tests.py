@@ -68,7 +68,7 @@ def copied(text: str) -> str:
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A directory with the package's tests and their helpers, and nothing else."""
+    """Yield a directory with only the package's tests and their helpers."""
     directory = tmp_path_factory.mktemp("suite")
     tests = [path for path in TESTS.rglob("*") if path.is_file() and path.suffix != ".pyc"]
     left_out = {TESTS / name for name in LEFT_OUT}

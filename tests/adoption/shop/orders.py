@@ -51,7 +51,7 @@ async def slow(seconds: float) -> dict[str, float]:
 
 @router.post("/{number}/refund")
 async def refund(number: int) -> None:
-    """Fail: nobody has written it yet."""
+    """Fail: refunds are not implemented."""
     raise NotImplementedError(f"refund {number} to ayu@example.com")
 
 

@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     worker_timeout: int = Field(30, ge=1, le=3600, description="seconds without a sign of life before a kill")
     keepalive: int = Field(75, ge=1, le=3600, description="seconds an idle connection stays; above the balancer's")
     forwarded_allow_ips: str = Field(
-        "127.0.0.1", description="proxies whose X-Forwarded-For is believed, comma separated, or *"
+        "127.0.0.1", description="proxies whose X-Forwarded-For is trusted, comma separated, or *"
     )
     database_url: SecretStr | None = Field(
         None, description="postgresql://...; unset starts an embedded server, except in production"

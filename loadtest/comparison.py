@@ -1,4 +1,4 @@
-"""The service's figures against the clients' own: every request is counted once, in a bucket that its client believes.
+"""The service's figures against the clients' own: every request is counted once, in the bucket of its client's time.
 
 A client's time holds the server's: whatever the clients saw end within a boundary, the server must have counted below
 it, and what the server counted below it must have reached the clients soon after. Both are checked at each boundary,

@@ -1,6 +1,6 @@
 """/health: liveness, readiness, and both in one for people.
 
-Liveness looks at nothing but this process: a restart mends no database. Redis is reported and does not take the
+Liveness looks at nothing but this process: a restart repairs no database. Redis is reported and does not take the
 pod out of service, because every route works without it (docs/decisions/0003-redis-away.md).
 """
 

@@ -115,7 +115,7 @@ async def migrate_when_reachable(database: Database, attempted: asyncio.Event) -
         except DatabaseUnavailable:
             delay, reconnection = reconnection, min(2 * reconnection, LONGEST_RETRY_DELAY)
         except Exception:
-            # The pod stays unready, so a rolling update stops here; ending the worker would mend nothing.
+            # The pod stays unready, so a rolling update stops here; ending the worker would fix nothing.
             log.exception("migration_failed")
             delay = FAILED_RETRY_DELAY
         else:

@@ -129,7 +129,7 @@ class Options:
     keepalive: int = _of("KEEPALIVE", 75, checks.number(1, 3600))
     """Must exceed the idle time-out of the load balancer in front."""
     forwarded_allow_ips: str = _of("FORWARDED_ALLOW_IPS", "127.0.0.1", checks.text)
-    """Proxies whose X-Forwarded-For and X-Forwarded-Proto are believed: addresses with commas between, or `*`."""
+    """Proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted: addresses with commas between, or `*`."""
     metrics_directory: Path | None = _of("PROMETHEUS_MULTIPROC_DIR", None, checks.directory)  # noqa: RUF009 -- makes a field
     """Directory of the workers' metric files; the default carries the service, the user and the port."""
     max_series: int = _of("MAX_SERIES_PER_METRIC", 10_000, checks.number(1, 1e9))

@@ -133,7 +133,7 @@ def _failed(check: Callable[..., object], error: Exception) -> Finding:
         "warning",
         f"the check {check.__name__} ended with {type(error).__name__} in {frame.f_code.co_filename}:{line}",
         "its findings may be missing",
-        "mend the object or route that raises it; where it is in this package, report it",
+        "fix the object or route that raises it; where it is in this package, report it",
     )
 
 

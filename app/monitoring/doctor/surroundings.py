@@ -26,7 +26,7 @@ def untrusted_proxies(situation: Situation) -> Iterator[Finding]:
         yield Finding(
             "untrusted-proxies",
             "warning",
-            f"the service listens on {listed(open_to)} and believes X-Forwarded-* from this machine only",
+            f"the service listens on {listed(open_to)} and trusts X-Forwarded-* from this machine only",
             "behind a proxy every request has the proxy's address and scheme",
             "FORWARDED_ALLOW_IPS=<the proxies' addresses, comma separated>; or ignore this where there is no proxy",
         )

@@ -23,8 +23,8 @@ class Bench:
 
     def __init__(self, case: Case, depth: Depth, workers: Sequence[Connection], reading: Sequence[Connection]) -> None:
         self._case, self._depth, self._workers = case, depth, workers
-        # The third reads the same workers with nobody dead, in turn with ours: runs a minute apart compare badly.
-        self._ours, self._library, self._undead = reading
+        # The third reads the same workers without dead ones, in turn with ours: runs a minute apart compare badly.
+        self._ours, self._library, self._without_dead = reading
 
     def cold(self) -> Figures:
         """Measure the first scrape of a reader that knows no file yet, and check its body. Raises BenchmarkError."""
@@ -44,10 +44,10 @@ class Bench:
     def warm(self, form: str, percent: int, cold: float | None) -> Figures:
         """Scrape after scrape, that share of each worker's series changed in between; `cold` is the library's."""
         planned = rounds(self._case, form, self._depth)
-        ours, library, undead, shares = [], [], [], []
+        ours, library, without_dead, shares = [], [], [], []
         before = scraped(self._ours, form).body
         if self._case.dead:
-            scraped(self._undead, form)
+            scraped(self._without_dead, form)
         for number in range(planned.ours):
             order(self._workers, percent)
             one = scraped(self._ours, form)
@@ -59,10 +59,11 @@ class Bench:
                 library.append(other.milliseconds)
                 must_agree(one.body, other.body)
             if self._case.dead:
-                undead.append(scraped(self._undead, form).milliseconds)
+                without_dead.append(scraped(self._without_dead, form).milliseconds)
         row = {"format": form, "changed": percent, "changed_lines": round(median(shares), 3), **compared(ours, library)}
-        if undead:
-            row |= {"undead_ms": compared(undead, [])["our_ms"], "dead_factor": compared(undead, ours)["ratio"]}
+        if without_dead:
+            row["without_dead_ms"] = compared(without_dead, [])["our_ms"]
+            row["dead_factor"] = compared(without_dead, ours)["ratio"]
         if planned.note:
             row["note"] = planned.note
             if form == "text" and cold is not None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from loadtest.benchmarks import chart, serving, summary
 from loadtest.benchmarks.case import measure as case_figures
 from loadtest.benchmarks.command import Depth, Figures, options, progress, run
-from loadtest.benchmarks.graveyard import Graveyard, directories
+from loadtest.benchmarks.dead_workers import DeadWorkers, directories
 from loadtest.benchmarks.plan import USUAL_WORKERS, Case, cases
 from loadtest.benchmarks.processes import answers, processes
 from loadtest.benchmarks.workload import LARGE, SMALL, Size, work
@@ -35,13 +35,13 @@ def measure_cases(planned: Sequence[Case], depth: Depth, path: Path) -> Figures:
     for size in dict.fromkeys(case.size for case in planned):
         ours = [case for case in planned if case.size == size]
         progress(f"{size.lines:,} lines: {max(case.dead for case in ours)} workers die")
-        graveyard = Graveyard(path / f"dead-{size.lines}", size, sorted({case.dead for case in ours}))
-        folding += graveyard.folding
+        dead_workers = DeadWorkers(path / f"dead-{size.lines}", size, sorted({case.dead for case in ours}))
+        folding += dead_workers.folding
         for workers in dict.fromkeys(case.workers for case in ours):
             with living(path / f"{workers}-workers-{size.lines}", size, workers) as (live, pipes):
                 for case in (one for one in ours if one.workers == workers):
                     progress(f"  {workers} workers, {case.dead} dead")
-                    with directories(live.parent, live, graveyard, case.dead) as both:
+                    with directories(live.parent, live, dead_workers, case.dead) as both:
                         found.append(case_figures(case, depth, pipes, live, both))
     return {"cases": found, "folding": folding}
 

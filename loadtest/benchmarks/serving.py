@@ -18,8 +18,8 @@ from app.monitoring.companion import Companion
 from app.monitoring.exporter import listen
 from app.monitoring.multiprocess.values import DIRECTORY
 from loadtest.benchmarks.command import BenchmarkError, Depth, Figures
+from loadtest.benchmarks.dead_workers import link_live
 from loadtest.benchmarks.expositions import ACCEPT, must_agree
-from loadtest.benchmarks.graveyard import link_live
 from loadtest.benchmarks.processes import order
 from loadtest.benchmarks.readers import compared
 from loadtest.benchmarks.workload import REQUESTS, Size

@@ -1,9 +1,8 @@
-"""Workers that have died: what they leave with the library, and what our archive makes of them.
+"""Metric files of dead workers: the library's directory with their files, and ours with the archive of them.
 
-Eight real processes have counted through each side's value class, the same numbers, and were killed. Hundreds more of
-the dead are further names (hard links) of their files: nothing tells them apart for a reader, except that the page
-cache holds them once, which favours the library. The Folder makes the archive from such names, eight at a time, as it
-would from files of their own.
+Eight real processes count the same numbers through each side's value class and are killed. Further dead workers are
+hard links to their files. A reader cannot distinguish them from separate files, except that the page cache holds them
+once, which favours the library. The Folder makes the archive from such links, eight at a time.
 """
 
 import os
@@ -31,20 +30,20 @@ Files = dict[str, Path]
 """A dead process's files by kind, such as counter."""
 
 
-class Graveyard:
-    """The dead of one size."""
+class DeadWorkers:
+    """The files and archives of dead workers of one size."""
 
     def __init__(self, path: Path, size: Size, counts: Sequence[int]) -> None:
-        """Let processes count and die, and fold as many as each of `counts` says. Raises BenchmarkError."""
+        """Kill processes that have counted, and fold as many as each of `counts`. Raises BenchmarkError."""
         self._path = path
         self._size = size
         self.folding: list[Figures] = []
-        """What folding so many has cost: once, whenever they died."""
+        """The cost of folding each number of dead workers, measured once."""
         if any(counts):
-            self._shared, self._librarys = list(self._left("shared")), list(self._left("library"))
+            self._shared, self._librarys = list(self._files_of_killed("shared")), list(self._files_of_killed("library"))
             self._fold(sorted(count for count in counts if count))
 
-    def _left(self, side: str) -> Iterator[Files]:
+    def _files_of_killed(self, side: str) -> Iterator[Files]:
         """Let eight processes count, each in its own directory, kill them, and yield their files."""
         places = [self._path / side / str(number) for number in range(BATCH)]
         for place in places:
@@ -62,15 +61,15 @@ class Graveyard:
             aggregate = Aggregate(directory, folds=True)
             milliseconds = 0.0
             for first in range(0, counts[-1], BATCH):
-                milliseconds += self._die(aggregate, range(first, first + BATCH))
+                milliseconds += self._measure_fold(aggregate, range(first, first + BATCH))
                 if first + BATCH in counts:
-                    self._keep(first + BATCH, milliseconds)
-            # And what a scrape costs that meets one more; the archives that are kept do not hold these.
-            alone = [self._die(aggregate, [counts[-1] + number]) for number in range(SINGLES)]
+                    self._keep_archive(first + BATCH, milliseconds)
+            # The cost of a scrape that folds one more; the kept archives do not hold these.
+            alone = [self._measure_fold(aggregate, [counts[-1] + number]) for number in range(SINGLES)]
         for one in self.folding:
             one["one_more_ms"] = round(median(alone), 3)
 
-    def _die(self, aggregate: Aggregate, numbers: Sequence[int]) -> float:
+    def _measure_fold(self, aggregate: Aggregate, numbers: Sequence[int]) -> float:
         """Fold these processes as dead; return the milliseconds until their files are archived and removed."""
         for number in numbers:
             identity = f"{FIRST_PID + number}-{number:08x}"
@@ -84,7 +83,7 @@ class Graveyard:
             raise BenchmarkError("the dead were not folded into the archive")
         return milliseconds
 
-    def _keep(self, dead: int, milliseconds: float) -> None:
+    def _keep_archive(self, dead: int, milliseconds: float) -> None:
         archive = shutil.copyfile(self._path / "folded" / ARCHIVE, self._path / f"{ARCHIVE}.{dead}")
         self.folding.append(
             {
@@ -96,20 +95,20 @@ class Graveyard:
             }
         )
 
-    def bury(self, dead: int, directory: Path) -> None:
-        """Put the archive of that many into a directory of ours."""
+    def copy_archive(self, dead: int, directory: Path) -> None:
+        """Copy the archive of `dead` workers into a directory of ours."""
         shutil.copyfile(self._path / "folded" / EPOCH, directory / EPOCH)
         shutil.copyfile(self._path / f"{ARCHIVE}.{dead}", directory / ARCHIVE)
 
-    def leave(self, dead: int, directory: Path) -> None:
-        """Put the files of that many into a directory of the library's, which never removes them."""
+    def link_files(self, dead: int, directory: Path) -> None:
+        """Link the files of `dead` workers into a directory of the library's, which never removes them."""
         for number in range(dead):
             for kind, file in self._librarys[number % BATCH].items():
                 os.link(file, directory / f"{kind}_{FIRST_PID + number}.db")
 
 
 @contextmanager
-def directories(path: Path, live: Path, graveyard: Graveyard, dead: int) -> Iterator[tuple[Path, Path]]:
+def directories(path: Path, live: Path, dead_workers: DeadWorkers, dead: int) -> Iterator[tuple[Path, Path]]:
     """Yield our and the library's directory after `dead` workers have died; both hold hard links to the live files."""
     if dead == 0:
         yield live, live
@@ -118,12 +117,12 @@ def directories(path: Path, live: Path, graveyard: Graveyard, dead: int) -> Iter
     ours.mkdir()
     library.mkdir()
     link_live(live, ours)
-    graveyard.bury(dead, ours)
+    dead_workers.copy_archive(dead, ours)
     for file in live.glob("*.db"):
         named = owner(file.name)
         if named is not None:
             os.link(file, library / f"{named[0]}_{named[1].partition('-')[0]}.db")
-    graveyard.leave(dead, library)
+    dead_workers.link_files(dead, library)
     try:
         yield ours, library
     finally:

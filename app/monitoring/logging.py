@@ -22,11 +22,11 @@ from structlog.types import EventDict, Processor
 from .companion import no_fork
 from .logs import chain as log_chain
 from .logs.console import Console
+from .logs.deduplication import not_logged_yet
 from .logs.hooks import install_hooks
 from .logs.levels import Levels, parse_levels
 from .logs.line import encode
 from .logs.loguru_sink import LoguruSink, add_sinks_of_sentry
-from .logs.once import not_logged_yet
 from .logs.writer import Writer
 from .redaction import RedactionPack
 from .redaction import configure as configure_redaction

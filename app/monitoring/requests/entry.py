@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from structlog.contextvars import STRUCTLOG_KEY_PREFIX, bind_contextvars, clear_contextvars, get_contextvars
 
 from ..logging import TrustedLogger, get_logger
-from ..logs.once import mark
+from ..logs.deduplication import mark
 from ..redaction import redact_text, sanitised_address
 from ..traces.lazy_tracer import LazyTracer
 from ..traces.request_span import RequestSpan, RequestTracer

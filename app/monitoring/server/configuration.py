@@ -154,7 +154,7 @@ def _configured(observability: Configured, app: str) -> Hook:
 def _final(observability: Configured, app: str, server: Any) -> tuple[Options, list[str]]:
     """Give `observability` the options that gunicorn runs with; return them and the addresses. Exit if one is wrong."""
     # Imports gunicorn's worker, which a process that only reads the settings does not need.
-    from .replaced import final_options  # noqa: PLC0415
+    from .final_settings import final_options  # noqa: PLC0415
 
     try:
         observability.options, bound = final_options(observability.options, app, server.cfg)

@@ -1,7 +1,7 @@
-"""gunicorn's settings as they are at last.
+"""gunicorn's final settings, after the command line and the environment are applied.
 
-The command line, GUNICORN_CMD_ARGS and lines of the configuration file behind `.gunicorn(...)` replace what that call
-has returned. They are known to the hooks only, as the server's `cfg`.
+The command line, GUNICORN_CMD_ARGS and lines of the configuration file behind `.gunicorn(...)` override the return
+value of that call. Only the hooks see the result, as the server's `cfg`.
 """
 
 from dataclasses import replace

@@ -3,7 +3,7 @@
 lock                    locked by the service that owns the directory
 epoch                   a random id of that service; archives of another epoch are ignored
 <identity>.presence     locked by a live process                                         presence.py
-<kind>_<identity>.db    values of the process                                            mapped.py
+<kind>_<identity>.db    values of the process                                            mapped_file.py
 <identity>.exemplars    newest exemplars of the process                                  exemplars.py
 archive                 folded values of dead processes; archive.new is the next one     archive.py
 folding.lock            locked by the process that folds dead processes                  folder.py

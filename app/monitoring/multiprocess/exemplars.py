@@ -1,6 +1,6 @@
 """The file of this process's exemplars. The aggregate exposes the newest of all processes for each series.
 
-The file has the format of mapped.py; the payload is one record that is overwritten in place:
+The file has the format of mapped_file.py; the payload is one record that is overwritten in place:
 
     uint32 CRC | uint16 length | 2 bytes | float64 value | float64 Unix time | labels as JSON
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import orjson
 from prometheus_client.samples import Exemplar
 
-from .mapped import MappedFile
+from .mapped_file import MappedFile
 
 SUFFIX = ".exemplars"
 PAYLOAD = 256

@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 from prometheus_client.mmap_dict import mmap_key
 
-from .mapped import HEADER, VALUE_PAYLOAD, padding
+from .mapped_file import HEADER, VALUE_PAYLOAD, padding
 
 _INT = Struct("=i")
 MAX_KEY_LENGTH = 1 << 20
 
 
 class BadFileError(Exception):
-    """A file violates the format in mapped.py; the message gives the position."""
+    """A file violates the format in mapped_file.py; the message gives the position."""
 
 
 class Key(NamedTuple):

@@ -18,7 +18,7 @@ from prometheus_client.mmap_dict import mmap_key
 from prometheus_client.samples import Exemplar
 
 from . import exemplars, presence
-from .mapped import MappedFile, NoRoomError
+from .mapped_file import MappedFile, NoRoomError
 
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 

@@ -14,7 +14,7 @@ from app.monitoring.multiprocess import exemplars as module
 from app.monitoring.multiprocess import values
 from app.monitoring.multiprocess.directory import SET_ASIDE
 from app.monitoring.multiprocess.exemplars import PAYLOAD, pack, unpack
-from app.monitoring.multiprocess.mapped import NoRoomError
+from app.monitoring.multiprocess.mapped_file import NoRoomError
 from app.monitoring.multiprocess.reader import Reader, listing
 from app.monitoring.multiprocess.series import exemplar_text
 from app.monitoring.multiprocess.source import ExemplarSource

@@ -20,7 +20,7 @@ from app.monitoring.multiprocess import source
 from app.monitoring.multiprocess.aggregate import Aggregate
 from app.monitoring.multiprocess.directory import ARCHIVE, SET_ASIDE, claim
 from app.monitoring.multiprocess.folder import MAX_SET_ASIDE, MAX_SET_ASIDE_BYTES
-from app.monitoring.multiprocess.mapped import MappedFile
+from app.monitoring.multiprocess.mapped_file import MappedFile
 from app.monitoring.multiprocess.reader import MAX_CREATION_SECONDS
 from tests.monitoring.multiprocess.simulated import OPENMETRICS, Samples, Scene, Worker, ended, forked, samples, series
 

@@ -13,7 +13,7 @@ from app.monitoring.multiprocess.archive import MAX_DEAD_SHOWN
 from app.monitoring.multiprocess.directory import claim
 from app.monitoring.multiprocess.gauges import MODES
 from app.monitoring.multiprocess.labels import OVERFLOW
-from app.monitoring.multiprocess.mapped import MappedFile
+from app.monitoring.multiprocess.mapped_file import MappedFile
 from app.monitoring.multiprocess.presence import pid_of
 from tests.monitoring.multiprocess.simulated import Samples, Scene, Worker, samples, series, shown
 

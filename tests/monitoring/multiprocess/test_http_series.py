@@ -12,7 +12,7 @@ from prometheus_client.values import MutexValue
 
 from app.monitoring.metrics.http import HttpMetrics, _SharedSeries
 from app.monitoring.multiprocess import values
-from app.monitoring.multiprocess.mapped import MappedFile, NoRoomError
+from app.monitoring.multiprocess.mapped_file import MappedFile, NoRoomError
 from tests.middleware.applications import Records
 from tests.monitoring.multiprocess import simulated
 from tests.monitoring.multiprocess.simulated import Samples, Scene, ended, forked, series

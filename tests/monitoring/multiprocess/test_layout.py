@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.monitoring.multiprocess.layout import BadFileError, Key, Layout, encode_key, parse, used
-from app.monitoring.multiprocess.mapped import MappedFile
+from app.monitoring.multiprocess.mapped_file import MappedFile
 from tests.monitoring.multiprocess import simulated
 
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from prometheus_client import Counter
 from prometheus_client.mmap_dict import MmapedDict
 
-from app.monitoring.multiprocess import mapped, values
-from app.monitoring.multiprocess.mapped import HEADER, INITIAL_SIZE, MappedFile, NoRoomError
+from app.monitoring.multiprocess import mapped_file, values
+from app.monitoring.multiprocess.mapped_file import HEADER, INITIAL_SIZE, MappedFile, NoRoomError
 from tests.monitoring.multiprocess import simulated
 from tests.monitoring.multiprocess.simulated import Samples, Scene, ended, forked, series
 
@@ -225,7 +225,7 @@ def test_a_series_without_room_costs_nobody_else(scene: Scene, monkeypatch: pyte
         hits = Counter("hits", "Hits.", ("place",), registry=None)
         hits.labels("Ubud").inc(2)
         with monkeypatch.context() as patch:
-            patch.setattr(mapped, "_allocate", failing(errno.ENOSPC))
+            patch.setattr(mapped_file, "_allocate", failing(errno.ENOSPC))
             rides = Counter("rides", "Rides.", ("place", "kind"), registry=None)
             rides.labels("Kuta", "x" * INITIAL_SIZE).inc(3)
         assert worker.process.refused == 1

@@ -26,8 +26,8 @@ from loadtest.stack import Options
 
 T = TypeVar("T")
 FAILED, NOT_PLAYED = 1, 2
-FEWEST_USERS, MOST_USERS, MOST_WORKERS = 10, 1000, 64
-FASTEST = 30.0
+MIN_USERS, MAX_USERS, MAX_WORKERS = 10, 1000, 64
+MAX_SPEED = 30.0
 # An httpx error is a program that does not answer the campaign.
 NOT_PLAYABLE = (ProgramError, ConfigurationError, EmbeddedError, PrometheusError, httpx.HTTPError)
 
@@ -86,9 +86,9 @@ def arguments() -> argparse.Namespace:
         if name not in SCENARIOS:
             parser.error(f"{name!r} is no scenario: want {' or '.join(SCENARIOS)}")
     for name, least, most in (
-        ("speed", 1, FASTEST),
-        ("users", FEWEST_USERS, MOST_USERS),
-        ("workers", 1, MOST_WORKERS),
+        ("speed", 1, MAX_SPEED),
+        ("users", MIN_USERS, MAX_USERS),
+        ("workers", 1, MAX_WORKERS),
     ):
         if not least <= getattr(given, name) <= most:
             parser.error(f"--{name} {getattr(given, name):g}: want {least:g} to {most:g}")

@@ -24,7 +24,7 @@ from loadtest.scenarios import MARGIN, WATCHDOG, Result, check_figures, check_no
 from loadtest.users import users
 
 NAME = "service"
-MOST_USERS, MOST_SECONDS = 1000, 3600
+MAX_USERS, MAX_SECONDS = 1000, 3600
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def arguments() -> Options:
     )
     parser.add_argument("--prometheus-url", help="a Prometheus that has this service's rules and no others")
     given = parser.parse_args()
-    for name, most in (("users", MOST_USERS), ("seconds", MOST_SECONDS)):
+    for name, most in (("users", MAX_USERS), ("seconds", MAX_SECONDS)):
         if not 1 <= getattr(given, name) <= most:
             parser.error(f"--{name} {getattr(given, name)}: want 1 to {most}")
     if not given.locustfile.is_file():

@@ -46,7 +46,7 @@ def _storable(text: str) -> str:
     return text
 
 
-LARGEST_ID = 2**63 - 1
+MAX_ID = 2**63 - 1
 
 ServicesDep = Annotated[Services, Depends(_services)]
 Storable = AfterValidator(_storable)
@@ -87,7 +87,7 @@ def _is_position(position: list[Any], kinds: tuple[type, ...]) -> bool:
     if [type(value) for value in position] != list(kinds):
         return False
     return not any(
-        (isinstance(value, str) and "\x00" in value) or (isinstance(value, int) and abs(value) > LARGEST_ID)
+        (isinstance(value, str) and "\x00" in value) or (isinstance(value, int) and abs(value) > MAX_ID)
         for value in position
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 Place = dict[str, Any]
 
 DAY_STARTS, DAY_ENDS = 8 * 60 + 30, 18 * 60 + 30  # minutes after midnight
-MOST_STOPS = 4
+MAX_STOPS = 4
 ROAD_FACTOR = 1.4  # Bali's roads wind: road kilometres over straight ones
 KM_PER_MINUTE = 0.5
 BOAT_MINUTES = 90  # the crossing to or from the Nusa islands, with the wait
@@ -50,7 +50,7 @@ def plan(catalogue: Sequence[Place], wishes: Wishes) -> dict[str, Any]:
     days = []
     for _ in range(wishes.days):
         day = Day()
-        while len(day.stops) < MOST_STOPS:
+        while len(day.stops) < MAX_STOPS:
             place = _next(remaining.values(), day, scores, budget)
             if place is None:
                 break

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 CONNECT_TIMEOUT = 2.0
 TOO_MANY_REQUESTS, SERVER_ERROR = 429, 500
-MOST_TOKENS = 2**31
+MAX_TOKENS = 2**31
 
 
 _tracer = trace.get_tracer("app.assistant")
@@ -55,7 +55,7 @@ class _Choice(BaseModel):
     message: _Message
 
 
-_Tokens = Annotated[int, BeforeValidator(lambda count: 0 if count is None else count), Field(ge=0, le=MOST_TOKENS)]
+_Tokens = Annotated[int, BeforeValidator(lambda count: 0 if count is None else count), Field(ge=0, le=MAX_TOKENS)]
 
 
 class _Usage(BaseModel):

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from app.database.pool import FIRST_RETRY_DELAY, LONGEST_RETRY_DELAY, Database, DatabaseUnavailable
+from app.database.pool import MAX_RETRY_DELAY, MIN_RETRY_DELAY, Database, DatabaseUnavailable
 from app.monitoring.logging import get_logger
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -108,12 +108,12 @@ async def migrate_when_reachable(database: Database, attempted: asyncio.Event) -
 
     Set `attempted` when the first attempt has ended, whatever came of it.
     """
-    reconnection = FIRST_RETRY_DELAY
+    reconnection = MIN_RETRY_DELAY
     while True:
         try:
             applied = await migrate(database)
         except DatabaseUnavailable:
-            delay, reconnection = reconnection, min(2 * reconnection, LONGEST_RETRY_DELAY)
+            delay, reconnection = reconnection, min(2 * reconnection, MAX_RETRY_DELAY)
         except Exception:
             # The pod stays unready, so a rolling update stops here; ending the worker would fix nothing.
             log.exception("migration_failed")

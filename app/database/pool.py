@@ -16,7 +16,7 @@ log = get_logger("database")
 ACQUIRE_TIMEOUT = 2.0
 COMMAND_TIMEOUT = 3.0
 CONNECT_TIMEOUT = 2.0
-FIRST_RETRY_DELAY, LONGEST_RETRY_DELAY = 0.1, 5.0
+MIN_RETRY_DELAY, MAX_RETRY_DELAY = 0.1, 5.0
 
 # Errors of the connection or the server, not of the statement. asyncpg raises InterfaceError for a connection that was
 # closed during its use.

@@ -15,7 +15,7 @@ from loadtest.benchmarks.processes import order, processes
 from loadtest.benchmarks.readers import compared, scraped
 
 # A first scrape is taken again with a new reader where the library's takes less.
-COLD_ROUNDS, LONGEST_TO_REPEAT = 3, 0.5
+COLD_ROUNDS, MAX_SECONDS_TO_REPEAT = 3, 0.5
 
 
 class Bench:
@@ -29,7 +29,7 @@ class Bench:
     def cold(self) -> Figures:
         """Measure the first scrape of a reader that knows no file yet, and check its body. Raises BenchmarkError."""
         ours, library = [], []
-        for _ in range(COLD_ROUNDS if self._case.library_seconds <= LONGEST_TO_REPEAT else 1):
+        for _ in range(COLD_ROUNDS if self._case.library_seconds <= MAX_SECONDS_TO_REPEAT else 1):
             one = scraped(self._ours, "text", anew=True)
             ours.append(one.milliseconds)
             found = len(one.body.splitlines())

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
 from loadtest.benchmarks.command import Figures
-from loadtest.benchmarks.summary import LEAST_RATIO
+from loadtest.benchmarks.summary import MIN_RATIO
 
 LEFT, RIGHT, TOP, BOTTOM, STEP = 230, 110, 96, 56, 26
 WIDTH = 980
@@ -35,7 +35,7 @@ def draw(figures: Figures) -> str:
     rows = [(case, {row["changed"]: row for row in case["warm"] if row["format"] == "text"}) for case in cases]
     shown = [row for _, shares in rows for row in shares.values()]
     librarys = [row["library_ms"] for row in shown if row["library_ms"] is not None]
-    axis = Axis([*(row["our_ms"] for row in shown), *librarys, *(value / LEAST_RATIO for value in librarys)])
+    axis = Axis([*(row["our_ms"] for row in shown), *librarys, *(value / MIN_RATIO for value in librarys)])
     bottom = TOP + STEP * len(rows)
     height = bottom + BOTTOM
     parts = [
@@ -55,7 +55,7 @@ def _legend(run: Figures) -> Iterator[str]:
     yield _circle(30, 52, 6, OURS) + _text(42, 56, f"ours, {SHARE}% of the series changed")
     yield _circle(280, 52, 3.5, OURS) + _text(290, 56, "0% and 100%")
     yield _circle(400, 52, 6, LIBRARY) + _text(412, 56, "MultiProcessCollector")
-    yield _budget_tick(590, 52) + _text(600, 56, f"budget: the library's / {LEAST_RATIO:g}")
+    yield _budget_tick(590, 52) + _text(600, 56, f"budget: the library's / {MIN_RATIO:g}")
     yield _text(800, 56, "at the right: ratio")
     versions = f"Python {run['python']}, prometheus-client {run['prometheus_client']}, {run['cores']} cores"
     yield _text(20, 80, "workers, dead workers, lines", "small") + _text(LEFT, 80, versions, "small")
@@ -80,7 +80,7 @@ def _row(axis: Axis, y: float, case: Figures, shares: dict[int, Figures]) -> Ite
     else:
         end = axis.place(library)
         yield f'<line x1="{ours}" y1="{y}" x2="{end}" y2="{y}" stroke="{FAINT}" stroke-width="5"/>'
-        yield _budget_tick(axis.place(library / LEAST_RATIO), y)
+        yield _budget_tick(axis.place(library / MIN_RATIO), y)
         yield _circle(end, y, 6, LIBRARY)
         yield _text(WIDTH - RIGHT + 12, y + 4, f"{row['ratio']:,.0f}x")
     for share, other in shares.items():

@@ -18,7 +18,7 @@ _ENCODE: dict[str, Callable[[CollectorRegistry], bytes]] = {
 }
 # The library adds up in the order of the files, which rounds.
 ROUNDING = 1e-9
-SHOWN = 5
+MAX_SHOWN = 5
 
 
 def library_exposition(directory: Path, form: str) -> bytes:
@@ -47,7 +47,7 @@ def must_agree(ours: bytes, library: bytes, prefix: str = "") -> int:
         if not _equal(one.get(series), other.get(series))
     ]
     if differences or not one:
-        shown = "\n".join(differences[:SHOWN]) or "there are no samples"
+        shown = "\n".join(differences[:MAX_SHOWN]) or "there are no samples"
         raise BenchmarkError(f"both sides should say the same and differ in {len(differences)} samples:\n{shown}")
     return len(one)
 

@@ -12,11 +12,11 @@ USUAL_WORKERS = 8
 # About what the library took for a stored number and for a line when this was written, and ours for a stored number.
 LIBRARY_SECONDS, LIBRARY_SECONDS_A_LINE, OUR_SECONDS = 3e-6, 1e-5, 2.5e-7
 SECONDS_A_ROW = {Depth.QUICK: 0.15, Depth.DEFAULT: 0.8, Depth.FULL: 3.0}
-FEWEST_ROUNDS, MOST_ROUNDS = 3, 25
+MIN_ROUNDS, MAX_ROUNDS = 3, 25
 # The longest scrape of the library, in seconds: once at all, again when warm, and again for OpenMetrics.
-LONGEST_ONCE = {Depth.QUICK: 5.0, Depth.DEFAULT: 5.0, Depth.FULL: math.inf}
-LONGEST_WARM = {Depth.QUICK: 0.5, Depth.DEFAULT: 1.5, Depth.FULL: math.inf}
-LONGEST_OPENMETRICS = {Depth.QUICK: 0.1, Depth.DEFAULT: 0.5, Depth.FULL: math.inf}
+MAX_SECONDS_ONCE = {Depth.QUICK: 5.0, Depth.DEFAULT: 5.0, Depth.FULL: math.inf}
+MAX_SECONDS_WARM = {Depth.QUICK: 0.5, Depth.DEFAULT: 1.5, Depth.FULL: math.inf}
+MAX_SECONDS_OPENMETRICS = {Depth.QUICK: 0.1, Depth.DEFAULT: 0.5, Depth.FULL: math.inf}
 
 
 @dataclass(frozen=True)
@@ -54,20 +54,20 @@ def cases(depth: Depth) -> list[Case]:
 
 def is_scraped_once(case: Case, depth: Depth) -> bool:
     """Return True if the library is measured on this case; with the usual number of workers it always is."""
-    return case.library_seconds <= LONGEST_ONCE[depth] or case.workers == USUAL_WORKERS
+    return case.library_seconds <= MAX_SECONDS_ONCE[depth] or case.workers == USUAL_WORKERS
 
 
 def rounds(case: Case, form: str, depth: Depth) -> Rounds:
     """Return the repetitions of a row of this case."""
     half = 1 if form == "text" else 2
     seconds = SECONDS_A_ROW[depth] / half
-    ours = _within(int(seconds / (case.workers * case.size.entries * OUR_SECONDS)), FEWEST_ROUNDS, MOST_ROUNDS // half)
+    ours = _within(int(seconds / (case.workers * case.size.entries * OUR_SECONDS)), MIN_ROUNDS, MAX_ROUNDS // half)
     about = f"one scrape takes the library about {case.library_seconds:.2g} s"
     if not is_scraped_once(case, depth):
         return Rounds(ours, 0, f"{about}: --full measures it")
-    if form == "text" and case.library_seconds > LONGEST_WARM[depth]:
+    if form == "text" and case.library_seconds > MAX_SECONDS_WARM[depth]:
         return Rounds(ours, 0, f"{about}: its cold one stands here, it remembers nothing")
-    if form != "text" and case.library_seconds > LONGEST_OPENMETRICS[depth]:
+    if form != "text" and case.library_seconds > MAX_SECONDS_OPENMETRICS[depth]:
         return Rounds(ours, 0, f"{about}: measured as text only")
     return Rounds(ours, _within(int(seconds / case.library_seconds), 1, ours))
 

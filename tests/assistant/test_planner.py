@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.assistant import planner
-from app.assistant.planner import DAY_ENDS, DAY_STARTS, MOST_STOPS, Day, Place, Wishes, plan, schedule
+from app.assistant.planner import DAY_ENDS, DAY_STARTS, MAX_STOPS, Day, Place, Wishes, plan, schedule
 
 TAGS = ("temple", "beach", "surf", "view")
 
@@ -98,7 +98,7 @@ def assert_possible(itinerary: dict[str, Any], catalogue: Sequence[Place]) -> No
 def test_every_day_of_a_plan_can_be_lived(catalogue: list[Place], wishes: Wishes) -> None:
     itinerary = plan(catalogue, wishes)
     assert [day["day"] for day in itinerary["days"]] == list(range(1, wishes.days + 1))
-    assert all(len(day["stops"]) <= MOST_STOPS for day in itinerary["days"])
+    assert all(len(day["stops"]) <= MAX_STOPS for day in itinerary["days"])
     assert_possible(itinerary, catalogue)
 
 

@@ -172,12 +172,12 @@ async def test_a_database_that_is_away_is_asked_again_after_seconds_at_most(monk
     with pytest.raises(asyncio.CancelledError):
         await migrate_when_reachable(Database("postgresql:///never-opened"), asyncio.Event())
     assert delays == sorted(delays)
-    assert delays[0] == pool.FIRST_RETRY_DELAY
-    assert delays[-1] == pool.LONGEST_RETRY_DELAY
+    assert delays[0] == pool.MIN_RETRY_DELAY
+    assert delays[-1] == pool.MAX_RETRY_DELAY
 
 
 async def test_a_database_that_is_away_is_waited_for(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LONGEST_RETRY_DELAY", 0.1)
+    monkeypatch.setattr(module, "MAX_RETRY_DELAY", 0.1)
     servers = EmbeddedServers(scratch / "migrate", redis=False)
     url = servers.wait_until_ready()["DATABASE_URL"]
     servers.stop()

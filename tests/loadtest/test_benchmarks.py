@@ -21,7 +21,7 @@ from loadtest.benchmarks.workload import LARGE, SMALL
 
 EXPOSITION = b'# HELP a_total A.\n# TYPE a_total counter\na_total{x="1 2"} 3.0\nb 0.1\n'
 SVG = "{http://www.w3.org/2000/svg}"
-SMALLEST = """
+SMALL_CASES = """
 import sys
 from pathlib import Path
 from loadtest.benchmarks import command, readers, scrape, serving, write
@@ -129,7 +129,7 @@ def test_a_row_is_measured_on_both_sides_or_says_why_not(depth: Depth) -> None:
     for one in plan.cases(depth):
         for form in plan.FORMATS:
             planned = plan.rounds(one, form, depth)
-            assert planned.ours >= plan.FEWEST_ROUNDS
+            assert planned.ours >= plan.MIN_ROUNDS
             assert 0 <= planned.pairs <= planned.ours
             assert bool(planned.note) == (planned.pairs == 0)
 
@@ -138,7 +138,7 @@ def test_the_cases_are_those_of_the_design() -> None:
     asked = {(one.workers, one.dead, one.size.lines) for one in plan.cases(Depth.DEFAULT)}
     assert asked == {(w, d, lines) for w in (2, 8, 32) for d in (0, 128, 512) for lines in (1_284, 20_000)}
     assert {one.size for one in plan.cases(Depth.QUICK)} == {SMALL, LARGE}
-    budgeted = {(plan.USUAL_WORKERS, dead) for dead in (0, summary.MOST_DEAD)}
+    budgeted = {(plan.USUAL_WORKERS, dead) for dead in (0, summary.MAX_DEAD)}
     assert {(one.workers, one.dead) for one in plan.cases(Depth.QUICK) if one.size == SMALL} >= budgeted
 
 
@@ -221,7 +221,7 @@ def benchmarks(directory: Path, *statements: str) -> subprocess.CompletedProcess
     """Run the smallest benchmark in a process of its own, with the results in `directory`."""
     places = f"command.RESULTS = Path({str(directory)!r})"
     return subprocess.run(
-        [sys.executable, "-c", "\n".join([SMALLEST, places, *statements])],
+        [sys.executable, "-c", "\n".join([SMALL_CASES, places, *statements])],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -10,12 +10,12 @@ from tests.monitoring.redaction.corpus import SURROUNDINGS, leaks, load, secrets
 PRIVATE = load("private")
 HARMLESS = load("harmless")
 # What is asked for: so many values of each kind, and of the harmless ones at most one in so many touched. None is.
-LEAST = 300
+MIN_VALUES = 300
 
 
 def test_the_corpus_is_large_and_says_nothing_twice() -> None:
     for values in (PRIVATE, HARMLESS):
-        assert len(values) == len(set(values)) > LEAST
+        assert len(values) == len(set(values)) > MIN_VALUES
 
 
 @pytest.mark.parametrize("surrounding", SURROUNDINGS)

@@ -33,8 +33,8 @@ from .multiprocess.labels import MAX_SERIES_PER_METRIC
 from .options import Options
 
 log = get_logger("exporter")
-CLIENT_TIMEOUT = 30.0
-COLLECT_INTERVAL = 5.0
+CLIENT_TIMEOUT_SECONDS = 30.0
+COLLECT_INTERVAL_SECONDS = 5.0
 GZIP_MAGIC = b"\x1f\x8b"
 DEFAULT_LOGGING = {"renderer": "json", "level": "INFO", "service": "exporter", "version": "", "environment": ""}
 Collect = Callable[[Catalogue], None]
@@ -46,7 +46,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "metrics-exporter"
     sys_version = ""
-    timeout = CLIENT_TIMEOUT
+    timeout = CLIENT_TIMEOUT_SECONDS
     server: "Exporter"
 
     def do_GET(self) -> None:
@@ -104,7 +104,7 @@ class Exporter(ThreadingHTTPServer):
 
     def _collect_for_ever(self) -> None:
         while True:
-            time.sleep(COLLECT_INTERVAL)
+            time.sleep(COLLECT_INTERVAL_SECONDS)
             self.collect()
 
     def collect(self) -> None:

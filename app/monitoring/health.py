@@ -14,7 +14,7 @@ __all__ = ["CachedCheck", "Check", "CheckFailed", "Details", "run_checks", "time
 
 Details = Mapping[str, Any]
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("health")
-GRACE = 0.1
+GRACE_SECONDS = 0.1
 # Cancelled tasks that have not ended; referenced so that they are not garbage-collected meanwhile.
 _abandoned: set["asyncio.Task[Any]"] = set()
 
@@ -114,13 +114,13 @@ class CachedCheck:
 
 
 async def _answers(checks: Sequence[Check]) -> dict[str, dict[str, Any]]:
-    """Return the results by name. Once a required check has failed, the others get GRACE seconds to finish."""
+    """Return the results by name. Once a required check has failed, the others get GRACE_SECONDS to finish."""
     tasks = {asyncio.ensure_future(_answer(check)): check for check in checks}
     answers: dict[str, dict[str, Any]] = {check.name: {"status": "unknown"} for check in checks}
     pending, failed = set(tasks), False
     try:
         while pending:
-            moment = GRACE if failed else None
+            moment = GRACE_SECONDS if failed else None
             done, pending = await asyncio.wait(pending, timeout=moment, return_when=asyncio.FIRST_COMPLETED)
             if not done:
                 break

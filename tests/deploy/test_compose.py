@@ -13,7 +13,7 @@ import yaml
 from app import __version__
 from app.api import health
 from app.monitoring.companion import Companion
-from app.monitoring.health import GRACE
+from app.monitoring.health import GRACE_SECONDS
 from app.settings import ROOT, Settings, load_settings
 from tests.deploy.conftest import COMPOSE, SECRETS, STANDIN, Answering, Service, compose_config, gunicorn, run
 
@@ -217,7 +217,7 @@ def test_the_backend_s_health_check_waits_longer_than_readiness_may_take(service
     check = services["backend"]["healthcheck"]
     (own,) = re.findall(r", timeout=(\d+)\)", check["test"][-1])
     slowest = max(health.DATABASE_TIMEOUT, health.REDIS_TIMEOUT, health.AI_TIMEOUT, health.LOCAL_TIMEOUT)
-    assert slowest + GRACE < int(own) < duration(check["timeout"])
+    assert slowest + GRACE_SECONDS < int(own) < duration(check["timeout"])
 
 
 def test_postgres_is_asked_by_tcp_and_not_by_the_socket_of_its_set_up(services: Services) -> None:

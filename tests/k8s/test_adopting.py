@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from app.monitoring.companion import Companion
-from app.monitoring.health import GRACE
+from app.monitoring.health import GRACE_SECONDS
 from app.monitoring.options import Options
 from tests.k8s.rendering import (
     BYTES_A_HISTOGRAM_SERIES,
@@ -72,7 +72,7 @@ def test_the_ports_of_the_page_are_those_of_the_options(options: Options) -> Non
 
 def test_the_probes_of_the_page_are_slower_than_what_they_look_at(options: Options) -> None:
     assert seconds_until_failure(CONTAINER["livenessProbe"]) > options.worker_timeout
-    assert CONTAINER["readinessProbe"]["timeoutSeconds"] >= CHECK_TIMEOUT + GRACE + 1
+    assert CONTAINER["readinessProbe"]["timeoutSeconds"] >= CHECK_TIMEOUT + GRACE_SECONDS + 1
     assert any(f"timeout={CHECK_TIMEOUT})" in listing for listing in blocks("adopting.md", "python"))
 
 

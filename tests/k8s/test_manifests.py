@@ -16,7 +16,7 @@ from app import __version__
 from app.api import health
 from app.monitoring import tracing
 from app.monitoring.companion import Companion
-from app.monitoring.health import GRACE
+from app.monitoring.health import GRACE_SECONDS
 from app.monitoring.server.worker import DRAIN_SHARE
 from app.settings import ROOT, SECRET_VARIABLES, Settings
 from tests.deploy.conftest import gunicorn
@@ -186,7 +186,7 @@ def test_probes_ask_the_routes_that_exist_and_liveness_differs_from_readiness(ov
 def test_readiness_waits_longer_than_the_checks_take(overlay: str) -> None:
     timeouts = (health.DATABASE_TIMEOUT, health.REDIS_TIMEOUT, health.AI_TIMEOUT, health.LOCAL_TIMEOUT)
     probe = backend(overlay)["readinessProbe"]
-    assert probe["timeoutSeconds"] >= max(timeouts) + GRACE + 1
+    assert probe["timeoutSeconds"] >= max(timeouts) + GRACE_SECONDS + 1
     assert probe["timeoutSeconds"] <= probe["periodSeconds"]
 
 

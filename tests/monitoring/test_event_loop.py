@@ -72,9 +72,9 @@ async def test_the_gauge_shows_the_worst_of_the_last_wake_ups() -> None:
         await lag.next()
         await lag.next()
         assert own.get_sample_value("largest") == max(lag.observed) > 0.05
-        for _ in range(event_loop.WINDOW):
+        for _ in range(event_loop.MAX_RECENT_LAGS):
             await lag.next()
-        assert own.get_sample_value("largest") == max(lag.observed[-event_loop.WINDOW :])
+        assert own.get_sample_value("largest") == max(lag.observed[-event_loop.MAX_RECENT_LAGS :])
     finally:
         watching.cancel()
         await asyncio.wait({watching})

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from app.monitoring.logs.line import CUT, IDENTITY, LIMIT, encode
+from app.monitoring.logs.line import CUT, IDENTITY, MAX_LINE_BYTES, encode
 
 PATIENT = settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example]
@@ -41,7 +41,7 @@ events = st.dictionaries(keys, values, max_size=60)
 
 def decoded(event: dict[str, Any]) -> dict[str, Any]:
     line = encode(event)
-    assert len(line) <= LIMIT
+    assert len(line) <= MAX_LINE_BYTES
     assert line.endswith(b"\n")
     assert b"\n" not in line[:-1]
     read: dict[str, Any] = orjson.loads(line)
@@ -50,8 +50,8 @@ def decoded(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_limit_is_what_linux_promises_of_a_pipe() -> None:
-    assert LIMIT == 4096
-    assert LIMIT <= select.PIPE_BUF or select.PIPE_BUF == 512, "macOS promises less"
+    assert MAX_LINE_BYTES == 4096
+    assert MAX_LINE_BYTES <= select.PIPE_BUF or select.PIPE_BUF == 512, "macOS promises less"
 
 
 @PATIENT

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.monitoring.logs import writer as log_writer
-from app.monitoring.logs.line import LIMIT
+from app.monitoring.logs.line import MAX_LINE_BYTES
 from app.monitoring.logs.writer import Writer
 from tests.monitoring.piped import F_SETPIPE_SZ, PATIENCE, Pipe, line, made
 
@@ -64,7 +64,7 @@ def test_lines_that_nobody_reads_are_kept_up_to_the_limit_and_then_counted(
 def test_the_bytes_that_are_kept_are_limited_too(pipe: Pipe) -> None:
     pipe.writer._max_bytes = 50_000
     for number in range(100):
-        pipe.writer.write(line(number, LIMIT))
+        pipe.writer.write(line(number, MAX_LINE_BYTES))
         assert pipe.writer._backlog.size == sum(map(len, pipe.writer._backlog.lines)) <= 50_000
     *kept, announcement = pipe.read_all()
     assert announcement == b"dropped %d\n" % (100 - len(kept))
@@ -133,13 +133,13 @@ def test_short_writes_are_continued_where_they_ended(script: list[int]) -> None:
     assert isinstance(writer, Scripted)
     writer.script = [*script]
     for number in range(20):
-        writer.write(line(number, LIMIT + 100))
+        writer.write(line(number, MAX_LINE_BYTES + 100))
     assert writer.flush(PATIENCE)
-    assert writer.taken == b"".join(line(number, LIMIT + 100) for number in range(20))
+    assert writer.taken == b"".join(line(number, MAX_LINE_BYTES + 100) for number in range(20))
     pipe.close()
 
 
-@pytest.mark.parametrize("length", [100, LIMIT + 1])
+@pytest.mark.parametrize("length", [100, MAX_LINE_BYTES + 1])
 def test_after_a_line_that_broke_off_the_next_one_starts_anew(length: int) -> None:
     pipe = Pipe(Scripted)
     writer = pipe.writer
@@ -179,8 +179,8 @@ def test_a_log_call_from_within_a_log_call_is_written_after_it() -> None:
 
     pipe = Pipe(Finalising)
     fcntl.fcntl(pipe.write_end, F_SETPIPE_SZ, 65_536)
-    pipe.writer.write(line(1, LIMIT + 1))  # the way with the lock
-    assert pipe.read_all() == [line(1, LIMIT + 1), line(2)]
+    pipe.writer.write(line(1, MAX_LINE_BYTES + 1))  # the way with the lock
+    assert pipe.read_all() == [line(1, MAX_LINE_BYTES + 1), line(2)]
     pipe.close()
 
 
@@ -212,7 +212,7 @@ def test_lines_of_many_threads_stay_whole_and_in_each_threads_order(kind: str, r
         assert own == [line(at * 1000 + number, 10 + number % 300) for number in range(500)]
 
 
-@given(st.lists(st.one_of(st.integers(10, LIMIT), st.integers(-9_000, -1)), max_size=120))
+@given(st.lists(st.one_of(st.integers(10, MAX_LINE_BYTES), st.integers(-9_000, -1)), max_size=120))
 @settings(deadline=None)
 def test_whatever_the_reader_does_lines_arrive_in_order_and_the_missing_ones_are_announced(turns: list[int]) -> None:
     pipe = Pipe(max_lines=8)
@@ -279,10 +279,10 @@ def test_a_write_that_blocks_after_all_holds_up_the_thread_only(
 
     monkeypatch.setattr(log_writer, "_is_writable", has_just_been_writable)
     for number in range(10):
-        shared_pipe.writer.write(line(number, LIMIT))
+        shared_pipe.writer.write(line(number, MAX_LINE_BYTES))
     assert blocked.wait(PATIENCE)
     assert not shared_pipe.writer.flush(0.05)
-    assert shared_pipe.read_all() == [line(number, LIMIT) for number in range(10)]
+    assert shared_pipe.read_all() == [line(number, MAX_LINE_BYTES) for number in range(10)]
 
 
 def test_a_socket_is_written_by_the_thread_because_it_could_block() -> None:

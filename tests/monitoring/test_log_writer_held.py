@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.monitoring.logs import writer as log_writer
-from app.monitoring.logs.line import LIMIT
+from app.monitoring.logs.line import MAX_LINE_BYTES
 from tests.monitoring.piped import PATIENCE, Pipe, line, made, taking
 from tests.process.service import wait_for
 
@@ -45,7 +45,7 @@ def test_lines_that_together_are_too_long_for_a_pipe_go_out_in_parts_that_are_no
         pipe.writer.enqueue(made, (number, 1_000))
     pipe.writer.flush(PATIENCE)
     assert b"".join(writes) == b"".join(line(number, 1_000) for number in range(log_writer.BATCH_LINES))
-    assert max(map(len, writes)) <= LIMIT
+    assert max(map(len, writes)) <= MAX_LINE_BYTES
     assert all(data.endswith(b"\n") for data in writes)
 
 
@@ -92,8 +92,8 @@ def test_a_newline_that_closes_a_torn_line_is_within_what_a_pipe_takes_whole(
     backlog = pipe.writer._backlog
     with backlog.lock:
         backlog.torn = True
-        backlog.lines.extend(line(number, LIMIT // 4) for number in range(4))
-        backlog.size = LIMIT
+        backlog.lines.extend(line(number, MAX_LINE_BYTES // 4) for number in range(4))
+        backlog.size = MAX_LINE_BYTES
     pipe.writer.flush(PATIENCE)
-    assert b"".join(writes) == b"\n" + b"".join(line(number, LIMIT // 4) for number in range(4))
-    assert max(map(len, writes)) <= LIMIT
+    assert b"".join(writes) == b"\n" + b"".join(line(number, MAX_LINE_BYTES // 4) for number in range(4))
+    assert max(map(len, writes)) <= MAX_LINE_BYTES

@@ -23,7 +23,7 @@ from .finding import Finding
 from .situation import Situation
 
 NO_ERRORS, ERRORS, NOT_IMPORTED = 0, 1, 2
-END_TIMEOUT = 5.0
+STOP_TIMEOUT_SECONDS = 5.0
 # The usual name, and the one that gunicorn reads by itself.
 CONFIGURATIONS = ("gunicorn_conf.py", "gunicorn.conf.py")
 INSPECTION = f"{__package__.rpartition('.')[0]}.inspection"
@@ -90,7 +90,7 @@ def _inspected(reference: str, directory: Path, configuration: str) -> dict[str,
             result: dict[str, Any] = json.loads(line)
             # Its own end comes first: exit hooks of the application may remove files.
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(END_TIMEOUT)
+                process.wait(STOP_TIMEOUT_SECONDS)
             return result
 
 

@@ -16,7 +16,7 @@ from opentelemetry import trace
 from structlog.types import EventDict, Processor, WrappedLogger
 
 from ..redaction import redact_event
-from .line import CUT, LIMIT, encode
+from .line import CUT, MAX_LINE_BYTES, encode
 
 # Redaction scans whole texts, so their length is limited; no line could hold longer ones.
 MAX_TEXT_LENGTH = 32_768
@@ -87,7 +87,7 @@ class Stamp:
             f'{{"timestamp":"{self._time(nanoseconds)}","level":"info","event":"{event}","logger":"{name}",'
             f'{members(values)}{self._last}"worker":{os.getpid()}}}\n'
         ).encode()
-        return line if len(line) <= LIMIT else encode(orjson.loads(line))
+        return line if len(line) <= MAX_LINE_BYTES else encode(orjson.loads(line))
 
     def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
         stamp = {

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-LIMIT: Final = 4_096
+MAX_LINE_BYTES: Final = 4_096
 CUT: Final = "...[cut]"
 # Fields that correlate a line with others: they are kept before all others.
 IDENTITY: Final[tuple[str, ...]] = ("timestamp", "level", "logger", "service", "request_id", "trace_id", "span_id")
@@ -27,7 +27,7 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 def encode(event: MutableMapping[str, Any]) -> bytes:
     """Return `event` as UTF-8 JSON with a newline, at most 4,096 bytes."""
     line = _dump(event)
-    return line if len(line) <= LIMIT else _dump(shorten(orjson.loads(line)))
+    return line if len(line) <= MAX_LINE_BYTES else _dump(shorten(orjson.loads(line)))
 
 
 def _dump(event: MutableMapping[str, Any]) -> bytes:
@@ -63,7 +63,7 @@ def shorten(event: dict[str, Any]) -> dict[str, Any]:
     others = {key: value for key, value in event.items() if key not in kept and key != "truncated"}
     closing: dict[str, Any] = {"fields_left_out": len(others), "truncated": True}
     costs = {key: _cost(key, others[key]) for key in sorted(others, key=lambda key: key not in _WEIGHTS)[:_MAX_FIELDS]}
-    shares = _share(costs, LIMIT - _size(kept) - _size(closing))
+    shares = _share(costs, MAX_LINE_BYTES - _size(kept) - _size(closing))
     for key in [key for key in others if key in shares]:  # the event's order is kept
         room = shares[key] - _size(key) - 2
         if room >= min(_size(others[key]), _size(CUT)):

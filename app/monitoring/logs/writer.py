@@ -24,7 +24,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
-from .line import LIMIT
+from .line import MAX_LINE_BYTES
 
 MAX_LINES: Final = 8_192
 MAX_BYTES: Final = 4 * 1024 * 1024
@@ -94,7 +94,7 @@ class Writer:
         backlog = self._backlog
         written: int | None = 0
         pending = backlog.batch or backlog.writing_batch or backlog.lines or backlog.unannounced
-        if self._never_blocks and not pending and len(line) <= LIMIT:
+        if self._never_blocks and not pending and len(line) <= MAX_LINE_BYTES:
             # The common case needs no lock: this thread's earlier lines are written, and a pipe accepts all or nothing.
             written = self._put(line)
             if written == len(line):
@@ -153,7 +153,7 @@ class Writer:
 
     def _write_lines(self, backlog: _Backlog, lines: list[bytes]) -> None:
         data = b"".join(lines)
-        usual = not (backlog.lines or backlog.unannounced or backlog.writing) and 0 < len(data) <= LIMIT
+        usual = not (backlog.lines or backlog.unannounced or backlog.writing) and 0 < len(data) <= MAX_LINE_BYTES
         written = self._put(data) if usual else 0
         if written == len(data):
             return
@@ -255,7 +255,7 @@ class Writer:
             if backlog.writing or not backlog.lines:
                 return False
             backlog.writing = True
-            batch = _first_lines(backlog.lines, LIMIT - backlog.torn)
+            batch = _first_lines(backlog.lines, MAX_LINE_BYTES - backlog.torn)
         try:
             written = self._put(b"\n" * backlog.torn + b"".join(batch))
             with backlog.lock:

@@ -15,7 +15,7 @@ import structlog
 from ..multiprocess import values
 from .catalogue import Catalogue
 
-INTERVAL = 5.0
+INTERVAL_SECONDS = 5.0
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("process")
 
 
@@ -88,7 +88,7 @@ class ProcessMetrics:
                 counted[generation] = now
 
 
-async def watch(metrics: Catalogue, interval: float = INTERVAL) -> None:
+async def watch(metrics: Catalogue, interval: float = INTERVAL_SECONDS) -> None:
     """Update the metrics of this worker every `interval` seconds. Return if /proc cannot be read."""
     figures = ProcessMetrics(worker_slot())
     while True:

@@ -28,11 +28,11 @@ from .master import MAX_REQUESTS, STOPPED
 
 __all__ = ["Worker"]
 
-HEARTBEAT = 1.0
+HEARTBEAT_SECONDS = 1.0
 # Share of graceful_timeout for requests in flight; the rest is for telemetry, pools and the exit itself.
 DRAIN_SHARE = 0.7
 # Seconds that a worker has to end its boot after a stop signal.
-MAX_BOOT_WAIT = 2.0
+MAX_BOOT_WAIT_SECONDS = 2.0
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 
 
@@ -163,7 +163,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]
 
     def _exit_soon(self) -> None:
         """End the process if the boot takes too long. Nothing has been served that could be lost."""
-        time.sleep(MAX_BOOT_WAIT)
+        time.sleep(MAX_BOOT_WAIT_SECONDS)
         if not self._serving:
             with contextlib.suppress(Exception):
                 self.log.info("Worker exiting (pid: %s)", self.pid)
@@ -199,7 +199,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]
             self.notify()
             if self._leaving or os.getppid() != self.ppid:
                 server.should_exit = True
-            await asyncio.sleep(HEARTBEAT)
+            await asyncio.sleep(HEARTBEAT_SECONDS)
 
     def _note_exit(self, reason: int) -> None:
         note = getattr(self, "exit_note", None)

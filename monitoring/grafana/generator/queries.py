@@ -2,7 +2,7 @@
 
 # What the dashboards' variables choose; part of every selector.
 SCOPE = 'job=~"$job", instance=~"$instance"'
-WINDOW = "[$__rate_interval]"
+RATE_WINDOW = "[$__rate_interval]"
 
 
 def series(metric: str, where: str = "") -> str:
@@ -17,12 +17,12 @@ def each(gauge: str) -> str:
 
 def rate(counter: str, by: str = "", where: str = "") -> str:
     """Increase a second, added up over everything but the labels `by`."""
-    return f"sum{_by(by)}(rate({series(counter, where)}{WINDOW}))"
+    return f"sum{_by(by)}(rate({series(counter, where)}{RATE_WINDOW}))"
 
 
 def increase(counter: str, by: str = "") -> str:
     """Increase in the window; 0 where the service is up and the counter has never counted."""
-    return f"sum{_by(by)}(increase({series(counter)}{WINDOW})) {_or_zero()}"
+    return f"sum{_by(by)}(increase({series(counter)}{RATE_WINDOW})) {_or_zero()}"
 
 
 def rate_or_zero(counter: str, by: str = "") -> str:

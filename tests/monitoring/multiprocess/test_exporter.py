@@ -48,7 +48,7 @@ COUNTING_COLLECTOR = "tests.monitoring.multiprocess.test_exporter:counting"
 HURRIED = [
     sys.executable,
     "-c",
-    "from app.monitoring import exporter; exporter.COLLECT_INTERVAL = 0.05; exporter.main()",
+    "from app.monitoring import exporter; exporter.COLLECT_INTERVAL_SECONDS = 0.05; exporter.main()",
 ]
 
 
@@ -290,7 +290,7 @@ def test_a_signal_ends_it_with_status_0(directory: Path, number: signal.Signals)
     with running(directory) as started, httpx.Client(base_url=started.url) as client:
         client.get("/health")  # its connection stays open and must not delay the exit
         started.process.send_signal(number)
-        assert started.process.wait(exporter.CLIENT_TIMEOUT / 2) == 0
+        assert started.process.wait(exporter.CLIENT_TIMEOUT_SECONDS / 2) == 0
         assert "Traceback" not in started.output
 
 
@@ -368,7 +368,7 @@ def test_the_duration_of_a_scrape_is_in_seconds(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_client_that_says_nothing_is_hung_up_on(directory: Path) -> None:
-    assert exporter.Handler.timeout == exporter.CLIENT_TIMEOUT
+    assert exporter.Handler.timeout == exporter.CLIENT_TIMEOUT_SECONDS
     script = "from app.monitoring import exporter; exporter.Handler.timeout = 0.05; exporter.main()"
     with running(directory, command=[sys.executable, "-c", script]) as started:
         port = int(started.url.rpartition(":")[2])

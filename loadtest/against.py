@@ -20,7 +20,7 @@ from loadtest.__main__ import FAILED, NOT_PLAYED, show, until_signalled
 from loadtest.alerts import Prometheus, PrometheusError, Timeline, watched
 from loadtest.comparison import figures
 from loadtest.programs import ProgramError, last, until
-from loadtest.scenarios import MARGIN, WATCHDOG, Result, check_figures, check_no_failure, check_silence, settled
+from loadtest.scenarios import MARGIN_SECONDS, WATCHDOG, Result, check_figures, check_no_failure, check_silence, settled
 from loadtest.users import users
 
 NAME = "service"
@@ -54,7 +54,7 @@ async def play(directory: Path, options: Options) -> Result:
             running.push_async_callback(prometheus.close)
             timeline = await running.enter_async_context(watched(prometheus))
         before = figures(await _scrape(options.metrics_url), options.routes)
-        longest = options.seconds + MARGIN
+        longest = options.seconds + MARGIN_SECONDS
         async with users(directory, options.url, options.users, longest, options.locustfile.resolve()) as visitors:
             await last(options.seconds, [visitors.program])
         ledger = visitors.ledger
@@ -62,7 +62,7 @@ async def play(directory: Path, options: Options) -> Result:
         check_no_failure(result, ledger)
         check_figures(result, served, ledger)
         if options.prometheus_url:
-            await until(lambda: timeline.at(WATCHDOG, "firing"), MARGIN)
+            await until(lambda: timeline.at(WATCHDOG, "firing"), MARGIN_SECONDS)
             check_silence(result, timeline)
     return result
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-POLL = 0.1
+POLL_SECONDS = 0.1
 STATES = {"pending", "firing"}
 
 
@@ -81,7 +81,7 @@ async def watched(prometheus: Prometheus) -> AsyncIterator[Timeline]:
     async def watch() -> None:
         while True:
             timeline.note(time.time(), await prometheus.active())
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(POLL_SECONDS)
 
     watching = asyncio.create_task(watch())
     try:

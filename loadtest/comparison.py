@@ -16,9 +16,9 @@ from loadtest.ledger import Ledger, Request
 
 API = "/api/"
 # The server's clock stops when its write has returned; the client may have read by then.
-READ_BEFORE_CLOCK_STOPPED = 0.025
+MAX_CLOCK_DELAY_SECONDS = 0.025
 # Share of a route's requests that may miss the two times: on a busy machine either side can be put aside in between.
-STRAY_SHARE = 0.02
+MAX_STRAY_SHARE = 0.02
 Route = tuple[str, str]
 Counted = dict[tuple[str, str, int], float]
 Buckets = dict[Route, dict[float, float]]
@@ -79,9 +79,9 @@ def wrong_buckets(served: Figures, ledger: Ledger, transport: float) -> list[str
         if bounds is None:
             found.append(f"{' '.join(route)}: no buckets")
             continue
-        stray = max(1, math.ceil(STRAY_SHARE * len(times)))
+        stray = max(1, math.ceil(MAX_STRAY_SHARE * len(times)))
         for bound, below in sorted(bounds.items()):
-            least = bisect_right(times, bound - READ_BEFORE_CLOCK_STOPPED) - stray
+            least = bisect_right(times, bound - MAX_CLOCK_DELAY_SECONDS) - stray
             most = bisect_right(times, bound + transport) + stray
             if not least <= below <= most:
                 found.append(f"{' '.join(route)}: le={bound:g} holds {below:g}, clients say {least} to {most}")
@@ -119,7 +119,7 @@ def wrong_percentiles(found: Mapping[str, Mapping[str, float]], transport: float
     return [
         f"{name}: clients {one['clients']:g} s, service {one['service_above']:g} to {one['service_up_to']:g} s"
         for name, one in found.items()
-        if not one["service_above"] - READ_BEFORE_CLOCK_STOPPED <= one["clients"] <= one["service_up_to"] + transport
+        if not one["service_above"] - MAX_CLOCK_DELAY_SECONDS <= one["clients"] <= one["service_up_to"] + transport
     ]
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from inspect import isawaitable
 from pathlib import Path
 
-POLL = 0.1
+POLL_SECONDS = 0.1
 MIN_PORT, MAX_PORT, BLOCK = 10_000, 32_768, 64
 
 
@@ -130,7 +130,7 @@ async def until(reached: Callable[[], object], patience: float, programs: Sequen
             return True
         if time.monotonic() > deadline:
             return False
-        await asyncio.sleep(POLL)
+        await asyncio.sleep(POLL_SECONDS)
 
 
 async def last(seconds: float, programs: Sequence[Program]) -> None:

@@ -28,11 +28,11 @@ AI_ROUTES = "/api/v1/assistant/"
 AI_FAILURES = {502, 503, 504}
 PLAN = '{"days": [["tanah-lot"]]}'
 # What clients may see on top of the service's own time: connections, and a load generator on the same CPUs.
-TRANSPORT = 0.25
-LATE_SHARE = 0.01
+MAX_TRANSPORT_SECONDS = 0.25
+MAX_LATE_SHARE = 0.01
 # Real time that the rules' durations do not hold: the breaker's cool-down (15 s), programs that look now and then.
-MARGIN = 30.0
-LEAD = 10.0
+MARGIN_SECONDS = 30.0
+LEAD_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ Plot = Callable[[Stack, Timeline, Durations, Result], Awaitable[None]]
 
 async def healthy(running: Stack, timeline: Timeline, durations: Durations, result: Result) -> None:
     """Run long enough for every alert to fill its window and its pending period, if there were a cause."""
-    await last(durations.longest + durations.notice + LEAD, running.programs)
+    await last(durations.longest + durations.notice + LEAD_SECONDS, running.programs)
     check_silence(result, timeline)
 
 
@@ -103,13 +103,13 @@ def check_silence(result: Result, timeline: Timeline) -> None:
 
 async def errors(running: Stack, timeline: Timeline, durations: Durations, result: Result) -> None:
     """Fail the AI upstream until the alert is notified, then restore it until the resolution is notified."""
-    await last(LEAD, running.programs)
+    await last(LEAD_SECONDS, running.programs)
     running.ai.status = 500
     result.figures["upstream_fails_at"] = time.time()
 
     async def reached(what: str, look: Callable[[], object], patience: float) -> bool:
-        seen = await until(look, patience + MARGIN, running.programs)
-        return result.check(f"{ALERT} {what}", seen, "" if seen else f"not within {patience + MARGIN:.0f} s")
+        seen = await until(look, patience + MARGIN_SECONDS, running.programs)
+        return result.check(f"{ALERT} {what}", seen, "" if seen else f"not within {patience + MARGIN_SECONDS:.0f} s")
 
     told = running.receiver.first
     for what, look, patience in (
@@ -136,7 +136,7 @@ SCENARIOS: dict[str, Plot] = {"healthy": healthy, "errors": errors}
 async def run(name: str, directory: Path, options: Options) -> Result:
     """Play a scenario; raises ProgramError or ConfigurationError where it could not be played to its end."""
     result, durations = Result(name), Durations.read(options.speed)
-    longest = 2 * (durations.longest + durations.notice) + 6 * MARGIN
+    longest = 2 * (durations.longest + durations.notice) + 6 * MARGIN_SECONDS
     async with stack(directory, options) as running, watched(running.prometheus) as timeline:
         running.ai.text, running.ai.delay = PLAN, AI_DELAY
         before = figures(await running.scrape())
@@ -193,13 +193,15 @@ def _is_ai_failure(key: tuple[str, str, int]) -> bool:
 def check_figures(result: Result, served: Figures, ledger: Ledger) -> None:
     """Check the latency buckets and counts of the metrics port against the clients' own."""
     late = ledger.late / max(1, ledger.tasks)
-    result.check("the users kept to their rate", late <= LATE_SHARE, f"{late:.2%} of {ledger.tasks} tasks began late")
+    result.check(
+        "the users kept to their rate", late <= MAX_LATE_SHARE, f"{late:.2%} of {ledger.tasks} tasks began late"
+    )
     wrong = comparison.wrong_counts(served, ledger)
     result.check("each request is counted once", not wrong, "; ".join(wrong) or f"{len(ledger.requests)} requests")
-    wrong = comparison.wrong_buckets(served, ledger, TRANSPORT)
+    wrong = comparison.wrong_buckets(served, ledger, MAX_TRANSPORT_SECONDS)
     result.check("each bucket agrees with the clients' times", not wrong, "; ".join(wrong))
     found = comparison.percentiles(served, ledger)
-    wrong = comparison.wrong_percentiles(found, TRANSPORT)
+    wrong = comparison.wrong_percentiles(found, MAX_TRANSPORT_SECONDS)
     result.check("percentiles agree", found and not wrong, "; ".join(wrong) or found)
 
 
@@ -227,7 +229,7 @@ async def _check_prometheus(result: Result, running: Stack, total: float) -> Non
         seen = await running.prometheus.value(query)
         return seen == total
 
-    await until(equal, MARGIN)
+    await until(equal, MARGIN_SECONDS)
     result.check("Prometheus has stored the same total", seen == total, f"Prometheus {seen}, metrics port {total:g}")
 
 

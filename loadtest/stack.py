@@ -22,7 +22,7 @@ from loadtest.fake_ai import FakeAI, fake_ai
 from loadtest.programs import Program, ProgramError, find, free_port, until
 from loadtest.receiver import Receiver, receiver
 
-START = 60.0
+START_TIMEOUT_SECONDS = 60.0
 MONITORING = ROOT / "monitoring"
 RULES, PROMETHEUS_LOG = "rules.yml", "prometheus.log"
 UNLIMITED = "1000000/minute"
@@ -190,5 +190,5 @@ async def _answers(url: str, what: str, directory: Path, program: Program) -> No
 
 
 async def _within(look: Callable[[], Awaitable[bool]], what: str, directory: Path, *programs: Program) -> None:
-    if not await until(look, START, programs):
-        raise ProgramError(f"{what} was not there after {START:g} s; the logs are in {directory}")
+    if not await until(look, START_TIMEOUT_SECONDS, programs):
+        raise ProgramError(f"{what} was not there after {START_TIMEOUT_SECONDS:g} s; the logs are in {directory}")

@@ -12,9 +12,9 @@ from loadtest.ledger import Ledger
 from loadtest.programs import Program, ProgramError, until
 
 RECORDING, VISITORS = ROOT / "loadtest" / "recording.py", ROOT / "loadtest" / "locustfile.py"
-STOP_TIMEOUT = 30
+STOP_TIMEOUT_SECONDS = 30
 ARRIVALS_PER_SECOND = 10
-FIRST_REQUEST = 30.0
+FIRST_REQUEST_SECONDS = 30.0
 
 
 class Users:
@@ -27,7 +27,7 @@ class Users:
             *("--headless", "--only-summary", "--host", url),
             *("--users", str(users), "--spawn-rate", str(ARRIVALS_PER_SECOND)),
             # A bound for the case that nobody ends it; the scenario does so before.
-            *("--run-time", f"{longest:.0f}s", "--stop-timeout", str(STOP_TIMEOUT)),
+            *("--run-time", f"{longest:.0f}s", "--stop-timeout", str(STOP_TIMEOUT_SECONDS)),
             # Failures are judged by the campaign: in a scenario of errors they are what is wanted.
             *("--exit-code-on-error", "0"),
             *("--html", directory / "locust.html", "--ledger", self._path),
@@ -41,7 +41,7 @@ class Users:
 
     async def leave(self) -> None:
         """Let every user finish its request, and read what they wrote; raises ProgramError."""
-        status = await self.program.stop(STOP_TIMEOUT + 10, signal.SIGUSR1)
+        status = await self.program.stop(STOP_TIMEOUT_SECONDS + 10, signal.SIGUSR1)
         if status != 0:
             raise ProgramError(f"Locust ended with status {status}: see {self.program.log}")
         try:
@@ -57,8 +57,8 @@ async def users(
     """Run users of `locustfile` that send requests until the block ends."""
     arrived = Users(directory, url, count, longest, locustfile)
     try:
-        if not await until(arrived.files, FIRST_REQUEST, [arrived.program]):
-            raise ProgramError(f"Locust sent nothing within {FIRST_REQUEST:g} s: see {arrived.program.log}")
+        if not await until(arrived.files, FIRST_REQUEST_SECONDS, [arrived.program]):
+            raise ProgramError(f"Locust sent nothing within {FIRST_REQUEST_SECONDS:g} s: see {arrived.program.log}")
         yield arrived
         await arrived.leave()
     finally:

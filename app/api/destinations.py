@@ -9,7 +9,7 @@ from app.api.dependencies import NO_SUCH_PLACE, Cursor, Limit, ServicesDep, Slug
 from app.database import destinations
 from app.database.destinations import Filter, Position
 
-DETAIL_TTL = 60.0
+DETAIL_TTL_SECONDS = 60.0
 CACHE = "destinations"
 
 router = APIRouter(prefix="/api/v1/destinations", tags=["destinations"])
@@ -67,7 +67,7 @@ async def list_destinations(
 async def get_destination(services: ServicesDep, slug: Slug) -> dict[str, Any]:
     """Return one place."""
     row: dict[str, Any] | None = await services.cache.get_or_load(
-        CACHE, slug, lambda: destinations.detail(services.database, slug), ttl=DETAIL_TTL
+        CACHE, slug, lambda: destinations.detail(services.database, slug), ttl=DETAIL_TTL_SECONDS
     )
     if row is None:
         raise HTTPException(404, NO_SUCH_PLACE)

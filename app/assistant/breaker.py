@@ -21,8 +21,8 @@ from purgatory.service._async.unit_of_work import AsyncAbstractUnitOfWork
 from app.cache.connection import RedisAway, RedisGate, release
 
 NAME = "ai_circuit_breaker"
-THRESHOLD = 5
-COOL_DOWN = 15.0
+FAILURE_THRESHOLD = 5
+COOL_DOWN_SECONDS = 15.0
 STATE_VALUES = {"closed": 0, "half-opened": 1, "opened": 2}
 
 
@@ -143,8 +143,8 @@ class CircuitBreaker:
         gauge: Gauge,
         *,
         exclude: tuple[type[Exception], ...] = (),
-        threshold: int = THRESHOLD,
-        cool_down: float = COOL_DOWN,
+        threshold: int = FAILURE_THRESHOLD,
+        cool_down: float = COOL_DOWN_SECONDS,
         probe_timeout: float = 30.0,
     ) -> None:
         self._repository = SharedRepository(redis, gauge, threshold, cool_down)

@@ -18,9 +18,9 @@ from app.database import destinations
 from app.database.pool import Database
 from app.metrics import Metrics
 
-ITINERARY_TTL = 3600.0
-CATALOGUE_TTL = 60.0
-SUGGESTIONS = 5
+ITINERARY_TTL_SECONDS = 3600.0
+CATALOGUE_TTL_SECONDS = 60.0
+MAX_SUGGESTIONS = 5
 
 _CHAT_ROLE = (
     "You are the concierge of a Balinese travel agency. Answer briefly and only about travel on Bali, and use the"
@@ -53,7 +53,7 @@ class Concierge:
     async def chat(self, message: str) -> dict[str, Any]:
         """Return an answer to `message`: answer, source ("upstream" or "offline"), model, destinations that it uses."""
         with self._observed("chat"):
-            found = await destinations.suggest(self._database, message, SUGGESTIONS)
+            found = await destinations.suggest(self._database, message, MAX_SUGGESTIONS)
             if self.upstream is None:
                 return {
                     "answer": _describe(found),
@@ -82,7 +82,7 @@ class Concierge:
                 "itineraries",
                 hashlib.sha256(content).hexdigest(),
                 lambda: self._plan(wishes),
-                ttl=ITINERARY_TTL,
+                ttl=ITINERARY_TTL_SECONDS,
                 lease=(self.upstream.timeout if self.upstream else 0) + 5,
             )
             return answer
@@ -90,7 +90,7 @@ class Concierge:
     async def catalogue(self) -> list[Place]:
         """Return every destination, cached for a minute."""
         places: list[Place] = await self._cache.get_or_load(
-            "catalogue", "all", lambda: destinations.everything(self._database), ttl=CATALOGUE_TTL
+            "catalogue", "all", lambda: destinations.everything(self._database), ttl=CATALOGUE_TTL_SECONDS
         )
         return places
 

@@ -16,20 +16,20 @@ from redis.asyncio import Redis
 from app.cache.connection import RedisAway, RedisGate, release
 from app.metrics import Metrics
 
-LOCAL_ENTRIES = 1_024
+MAX_LOCAL_ENTRIES = 1_024
 # Other workers cannot invalidate a local entry, so it lives for seconds whatever its time to live.
-LOCAL_TTL = 5.0
-POLL = 0.05
+MAX_LOCAL_TTL_SECONDS = 5.0
+POLL_SECONDS = 0.05
 # Longer than a load from the database can last.
-CHANGED_FOR = 5.0
+CHANGED_SECONDS = 5.0
 
 Load = Callable[[], Awaitable[Any]]
 
 
 class LocalStore:
-    """At most LOCAL_ENTRIES values with their time to live; the least recently used leaves first."""
+    """At most MAX_LOCAL_ENTRIES values with their time to live; the least recently used leaves first."""
 
-    def __init__(self, entries: int = LOCAL_ENTRIES) -> None:
+    def __init__(self, entries: int = MAX_LOCAL_ENTRIES) -> None:
         self._entries = entries
         self._items: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
 
@@ -141,7 +141,7 @@ class Cache:
         """Return the value that another worker is loading; None if it has given up or takes too long."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(POLL_SECONDS)
             try:
                 value, lease = await self._redis.call(lambda client: client.mget(name, f"{name}:lease"))
             except RedisAway:
@@ -155,7 +155,7 @@ class Cache:
             await self._redis.call(lambda client: _store(client, name, value, int(ttl * 1000)))
         except RedisAway:
             if self._flights.get(name) is asyncio.current_task():  # else the value was deleted while this one loaded
-                self._local.set(name, value, min(ttl, LOCAL_TTL))
+                self._local.set(name, value, min(ttl, MAX_LOCAL_TTL_SECONDS))
 
     async def _release(self, name: str, token: str) -> None:
         try:
@@ -167,7 +167,7 @@ class Cache:
 async def _forget(client: Redis, name: str) -> None:
     """Delete a value, and for a moment refuse one that was loaded before the change."""
     async with client.pipeline(transaction=True) as pipe:
-        pipe.set(f"{name}:changed", 1, px=int(CHANGED_FOR * 1000))
+        pipe.set(f"{name}:changed", 1, px=int(CHANGED_SECONDS * 1000))
         pipe.delete(name)
         await pipe.execute()
 

@@ -16,9 +16,9 @@ from redis.exceptions import RedisError, ResponseError
 from app.monitoring.logging import get_logger
 
 Answer = TypeVar("Answer")
-TIMEOUT = 0.25
-PROBE_TIMEOUT = 1.0
-PAUSE = 1.0
+TIMEOUT_SECONDS = 0.25
+PROBE_TIMEOUT_SECONDS = 1.0
+PAUSE_SECONDS = 1.0
 
 log = get_logger("redis")
 
@@ -33,11 +33,14 @@ class RedisGate:
     def __init__(self, url: str) -> None:
         # One retry, at once: it is for pooled connections that a restart of Redis has closed.
         self.client: Redis = Redis.from_url(
-            url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 1)
+            url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS, retry=Retry(NoBackoff(), 1)
         )
         # The probe is more patient than a request: it asks whether Redis is there, not whether it is quick.
         self._probe: Redis = Redis.from_url(
-            url, socket_timeout=PROBE_TIMEOUT, socket_connect_timeout=PROBE_TIMEOUT, retry=Retry(NoBackoff(), 1)
+            url,
+            socket_timeout=PROBE_TIMEOUT_SECONDS,
+            socket_connect_timeout=PROBE_TIMEOUT_SECONDS,
+            retry=Retry(NoBackoff(), 1),
         )
         self._away_until = 0.0
 
@@ -51,7 +54,7 @@ class RedisGate:
         if self.is_away:
             raise RedisAway("not asked")
         if self._away_until:
-            self._away_until = time.monotonic() + PAUSE  # this call finds out, the others go on without
+            self._away_until = time.monotonic() + PAUSE_SECONDS  # this call finds out, the others go on without
         try:
             answer = await _uncancelled(operation(self.client))
         except ResponseError as error:
@@ -59,8 +62,8 @@ class RedisGate:
             log.warning("redis_refused", error=str(error))
             raise RedisAway("refused") from error
         except (RedisError, OSError, TimeoutError) as error:
-            self._away_until = time.monotonic() + PAUSE
-            log.warning("redis_away", error=type(error).__name__, pause_seconds=PAUSE)
+            self._away_until = time.monotonic() + PAUSE_SECONDS
+            log.warning("redis_away", error=type(error).__name__, pause_seconds=PAUSE_SECONDS)
             raise RedisAway(type(error).__name__) from error
         self._away_until = 0.0
         return answer

@@ -23,7 +23,7 @@ from app.settings import ROOT
 from loadtest.benchmarks.command import BenchmarkError, Depth, Figures, progress
 from loadtest.programs import free_port
 
-PATIENCE = 30.0
+TIMEOUT_SECONDS = 30.0
 CONNECTIONS = 8
 # The package configures gunicorn; the others take the worker that uvicorn's documentation names.
 CONFIGURED = ("-c", "python:loadtest.benchmarks.overhead_gunicorn")
@@ -32,7 +32,7 @@ BY_OPTIONS = (
     *("--no-control-socket", "loadtest.benchmarks.overhead_apps:served()"),
 )
 ROUNDS = {Depth.QUICK: 2, Depth.DEFAULT: 5, Depth.FULL: 11}
-SECONDS = 2.0
+LOAD_SECONDS = 2.0
 PATH = "/api/v1/places/tanah-lot?language=id"
 REQUEST = f"GET {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: benchmark/1\r\nAccept: */*\r\n\r\n".encode()
 KINDS = ("bare", "naive", "full")
@@ -87,11 +87,11 @@ def _gunicorn(kind: str, routes: int, endpoint: str, directory: Path) -> Iterato
     finally:
         process.terminate()
         try:
-            process.wait(PATIENCE)
+            process.wait(TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        reader.wait(PATIENCE)  # it has read to the end: nobody writes any more
+        reader.wait(TIMEOUT_SECONDS)  # it has read to the end: nobody writes any more
 
 
 def _worker(master: psutil.Process) -> psutil.Process:
@@ -101,7 +101,7 @@ def _worker(master: psutil.Process) -> psutil.Process:
 
 
 def _wait(port: int, process: "subprocess.Popen[bytes]", log: str) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise BenchmarkError(f"gunicorn ended: {Path(log).read_text()[-2000:]}")
@@ -123,7 +123,7 @@ def _load(port: int, worker: psutil.Process) -> tuple[float, float]:
 
 def _wrk(port: int) -> int:
     """Return the number of responses that wrk has received."""
-    argv = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS:.0f}s", f"http://127.0.0.1:{port}{PATH}"]
+    argv = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{LOAD_SECONDS:.0f}s", f"http://127.0.0.1:{port}{PATH}"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     found = re.search(r"(\d+) requests in", done.stdout)
     if done.returncode or found is None or "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
@@ -133,7 +133,7 @@ def _wrk(port: int) -> int:
 
 async def _clients(port: int) -> int:
     counts = [0] * CONNECTIONS
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + LOAD_SECONDS
 
     async def client(number: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -24,7 +24,7 @@ from loadtest.benchmarks.processes import order
 from loadtest.benchmarks.readers import compared
 from loadtest.benchmarks.workload import REQUESTS, Size
 
-PATIENCE = 60.0
+TIMEOUT_SECONDS = 60.0
 AT_ONCE = 40
 SCRAPES_BEFORE_MEMORY = 10
 ROUNDS = {Depth.QUICK: 5, Depth.DEFAULT: 15, Depth.FULL: 31}
@@ -44,7 +44,7 @@ class Server:
 
     def get(self, form: str, *, pack: bool = False) -> bytes:
         """Scrape once on a new connection; return the body as received. Raises BenchmarkError."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_SECONDS)
         try:
             headers = {"Accept": ACCEPT[form] or "text/plain", "Accept-Encoding": "gzip" if pack else "identity"}
             connection.request("GET", "/metrics", headers=headers)
@@ -73,7 +73,7 @@ def _both(live: Path, beside: Path) -> Iterator[tuple[Server, Server]]:
     try:
         librarys = _start(live, "loadtest.benchmarks.library_server")
         try:
-            yield Server(port, exporter.pid), Server(int(librarys.read_line(PATIENCE)), librarys.pid)
+            yield Server(port, exporter.pid), Server(int(librarys.read_line(TIMEOUT_SECONDS)), librarys.pid)
         finally:
             librarys.stop()
     finally:

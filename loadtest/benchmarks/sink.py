@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 
 from app.monitoring.companion import Companion, announce, wait_for_owner
 
-PATIENCE = 20.0
+TIMEOUT_SECONDS = 20.0
 
 
 class _Service(trace_service_pb2_grpc.TraceServiceServicer):
@@ -24,7 +24,7 @@ def sink() -> Iterator[str]:
     """Yield the endpoint of a started receiver."""
     started = Companion("loadtest.benchmarks.sink")
     try:
-        yield f"http://127.0.0.1:{int(started.read_line(PATIENCE))}"
+        yield f"http://127.0.0.1:{int(started.read_line(TIMEOUT_SECONDS))}"
     finally:
         started.stop()
 

@@ -252,7 +252,7 @@ async def test_leases_and_marks_run_out_by_themselves(redis_url: str) -> None:
         await call
         assert 0 < await client.pttl("cache:test:key") <= LONG * 1000
         await worker.cache.delete("test", "key")
-        assert 0 < await client.pttl("cache:test:key:changed") <= module.CHANGED_FOR * 1000
+        assert 0 < await client.pttl("cache:test:key:changed") <= module.CHANGED_SECONDS * 1000
 
 
 async def test_a_value_that_another_worker_has_just_loaded_leaves_no_lease(redis_url: str) -> None:
@@ -300,16 +300,16 @@ async def test_a_worker_stops_waiting_when_redis_goes_away(redis_url: str, monke
 
 
 async def test_without_redis_a_value_is_kept_for_seconds_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LOCAL_TTL", 0.05)
+    monkeypatch.setattr(module, "MAX_LOCAL_TTL_SECONDS", 0.05)
     async with made(AWAY) as worker:
         assert await is_renewed(worker, ttl=3600)
 
 
 async def test_without_redis_the_number_of_values_is_bounded() -> None:
     async with made(AWAY) as worker:
-        for number in range(module.LOCAL_ENTRIES + 10):
+        for number in range(module.MAX_LOCAL_ENTRIES + 10):
             await worker.get(Source(number), str(number))
-        assert len(worker.cache._local) == module.LOCAL_ENTRIES
+        assert len(worker.cache._local) == module.MAX_LOCAL_ENTRIES
 
 
 def test_the_least_recently_used_value_leaves_first() -> None:

@@ -75,7 +75,7 @@ async def test_an_error_closes_the_gate_and_redis_is_not_asked_meanwhile(away: R
 
 
 async def test_the_gate_opens_after_its_pause(away: RedisGate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "PAUSE", 0.05)
+    monkeypatch.setattr(connection, "PAUSE_SECONDS", 0.05)
     with pytest.raises(RedisAway, match="ConnectionError"):
         await away.call(get)
     async with asyncio.timeout(10):
@@ -166,7 +166,12 @@ async def test_what_is_logged_of_a_redis_that_is_away_holds_no_password() -> Non
         await gate.call(get)
     await gate.close()
     assert lines == [
-        {"event": "redis_away", "log_level": "warning", "error": "ConnectionError", "pause_seconds": connection.PAUSE}
+        {
+            "event": "redis_away",
+            "log_level": "warning",
+            "error": "ConnectionError",
+            "pause_seconds": connection.PAUSE_SECONDS,
+        }
     ]
 
 

@@ -38,8 +38,8 @@ http_requests_total{handler="/health/live",method="GET",status="200"} 90.0
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Set the checks' waiting times to zero: their condition is met already, or never."""
-    monkeypatch.setattr(scenarios, "MARGIN", 0.0)
-    monkeypatch.setattr(scenarios, "LEAD", 0.0)
+    monkeypatch.setattr(scenarios, "MARGIN_SECONDS", 0.0)
+    monkeypatch.setattr(scenarios, "LEAD_SECONDS", 0.0)
 
 
 def notified(alert: str, status: str = "firing", receiver: str = "alerts", **labels: str) -> Notification:
@@ -234,10 +234,10 @@ async def test_prometheus_must_have_stored_the_total_of_the_metrics_port(
     async with serving(Starlette(routes=[Route("/metrics", expose)])) as target:
         with prometheus(tmp_path, target.removeprefix("http://")) as server:
             stored = running(prometheus_url=server.url)
-            monkeypatch.setattr(scenarios, "MARGIN", 30.0)
+            monkeypatch.setattr(scenarios, "MARGIN_SECONDS", 30.0)
             same = Result("healthy")
             await scenarios._check_prometheus(same, stored, 7.0)
-            monkeypatch.setattr(scenarios, "MARGIN", 0.0)
+            monkeypatch.setattr(scenarios, "MARGIN_SECONDS", 0.0)
             other = Result("healthy")
             await scenarios._check_prometheus(other, stored, 8.0)
             await stored.prometheus.close()
@@ -248,7 +248,7 @@ async def test_prometheus_must_have_stored_the_total_of_the_metrics_port(
 async def test_a_prometheus_that_is_not_there_ends_the_scenario_that_watches_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(alerts, "POLL", 0.0)
+    monkeypatch.setattr(alerts, "POLL_SECONDS", 0.0)
     nobody = Prometheus("http://127.0.0.1:1")
     with pytest.raises(httpx.ConnectError):
         async with alerts.watched(nobody):

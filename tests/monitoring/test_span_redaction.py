@@ -1,4 +1,4 @@
-"""Nothing private leaves with a span, wherever in it and whoever made it; what is harmless leaves as it is."""
+"""Private values are removed from spans of any source, wherever they are; ordinary values are exported unchanged."""
 
 from typing import Any
 from urllib.parse import quote, unquote
@@ -93,7 +93,7 @@ def test_the_rest_of_a_span_stays_as_it_was() -> None:
     assert EMAIL in raw.name  # which somebody else may still read
 
 
-HARMLESS: dict[str, Any] = {
+ORDINARY: dict[str, Any] = {
     "http.request.method": "GET",
     "http.route": "/api/v1/destinations/{slug}",
     "http.response.status_code": 503,
@@ -143,12 +143,12 @@ def test_what_a_caller_writes_into_tracestate_does_not_leave() -> None:
     assert span.parent.is_remote
 
 
-def test_what_is_harmless_stays_as_it_is() -> None:
+def test_ordinary_values_stay_as_they_are() -> None:
     for _ in range(2):  # the second time from the cache
-        _, kept = exported(lambda tracer: tracer.start_span("GET /x", attributes=HARMLESS).end())
+        _, kept = exported(lambda tracer: tracer.start_span("GET /x", attributes=ORDINARY).end())
         attributes = dict(kept.attributes or {})
-        assert attributes == HARMLESS
-        assert [type(value) for value in attributes.values()] == [type(value) for value in HARMLESS.values()]
+        assert attributes == ORDINARY
+        assert [type(value) for value in attributes.values()] == [type(value) for value in ORDINARY.values()]
 
 
 @pytest.mark.parametrize(

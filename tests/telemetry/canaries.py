@@ -94,7 +94,7 @@ CLIENTS = {
 }
 
 # Ordinary values, which must not be changed.
-HARMLESS = [
+ORDINARY = [
     "/api/v1/destinations/tanah-lot",
     "4bf92f3577b34da6a3ce929d0e0e4736",
     "4f1d0aa2-0812-4555-8666-123456789012",

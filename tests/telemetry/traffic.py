@@ -16,7 +16,7 @@ from loadtest.fake_ai import FakeAI
 from tests.plain_http import plain
 from tests.process.service import Service, wait_for
 from tests.telemetry import dirty, otlp
-from tests.telemetry.canaries import CANARIES, CLIENTS, FORMS, HARMLESS, WORDS, Canary, trace_id
+from tests.telemetry.canaries import CANARIES, CLIENTS, FORMS, ORDINARY, WORDS, Canary, trace_id
 from tests.telemetry.collector import SHIPPED, Collector
 
 CATALOGUE, CHAT, INQUIRIES = "/api/v1/destinations", "/api/v1/assistant/chat", "/api/v1/inquiries"
@@ -132,7 +132,7 @@ def dirty_spans() -> Iterator[Any]:
     for name, place in {**dirty.SEARCHED, **dirty.REMOVED, **dirty.OUT_OF_REACH}.items():
         for canary in [*CANARIES, WORDS]:
             yield dirty.span(kept_id(f"{canary.name} as {name}"), place, canary.planted)
-    for text in [*FORMS, *HARMLESS]:
+    for text in [*FORMS, *ORDINARY]:
         yield dirty.span(kept_id(text), dirty.in_attribute("url.path"), text)
     for address in CLIENTS:
         yield dirty.span(kept_id(f"client {address}"), dirty.in_attribute("client.address"), address)

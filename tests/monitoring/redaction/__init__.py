@@ -1,1 +1,1 @@
-"""Tests of the redaction engine against a corpus of private and of harmless values."""
+"""Tests of the redaction engine against a corpus of private and of ordinary values."""

@@ -18,8 +18,8 @@ from urllib.parse import quote
 
 READY_TIMEOUT = 30.0
 STOP_TIMEOUT = 10.0
-# PostgreSQL refuses to run as root. It then runs as nobody, with the one capability that lets it reach a checkout
-# below a private home directory; opening such directories to everybody would be the alternative.
+# PostgreSQL refuses to run as root. It then runs as user nobody, with the one capability that lets it reach a checkout
+# below a private home directory; opening such directories to all users would be the alternative.
 UNPRIVILEGED = 65534
 AS_NOBODY = (
     "setpriv",

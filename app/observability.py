@@ -32,7 +32,7 @@ def build_observability(settings: Settings) -> Observability:
         redaction_packs=("indonesia",),
         log_format="json" if settings.environment == "production" else "console",
         tracing_disabled=settings.otel_sdk_disabled,
-        # None where nobody has asked for spans: the package's checks at the start distinguish this from "none".
+        # None if no spans were requested: the package's checks at the start distinguish this from "none".
         traces_exporter=settings.otel_traces_exporter or ("otlp" if settings.traces_exporter == "otlp" else None),
         otlp_endpoint=settings.otel_exporter_otlp_endpoint,
         otlp_timeout=settings.otel_exporter_otlp_timeout,

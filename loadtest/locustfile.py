@@ -17,7 +17,7 @@ INTERESTS = ["waterfall", "culture", "beach", "temple", "hiking", "food"]
 
 
 class Traveller(FastHttpUser):
-    """Somebody who sends requests at a constant rate."""
+    """A user who sends requests at a constant rate."""
 
     abstract = True
     rate = 1.0

@@ -1,4 +1,4 @@
-"""The webhook receiver that stands for whatever pages somebody: it writes down what Alertmanager sends, and when."""
+"""A webhook receiver in place of a paging service. It records the notifications of Alertmanager and their times."""
 
 import time
 from collections.abc import AsyncIterator

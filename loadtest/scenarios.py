@@ -1,4 +1,4 @@
-"""The two scenarios: in `healthy` all is well and nobody is told anything; in `errors` the AI upstream fails, and
+"""The two scenarios: in `healthy` no alert is notified; in `errors` the AI upstream fails, and
 HighErrorRate is seen pending, firing, notified, resolved and its resolution notified.
 """
 
@@ -240,7 +240,7 @@ def _check_notifications(result: Result, running: Stack, scenario: str) -> None:
     )
     told = [one for one in running.receiver.notifications if one.receiver == "alerts"]
     if scenario == "healthy":
-        result.check("nobody is told anything", not told, sorted({one.alert for one in told}))
+        result.check("no alert is notified", not told, sorted({one.alert for one in told}))
         return
     notice = running.receiver.first(ALERT, "firing")
     if notice is not None:

@@ -13,7 +13,7 @@ async def serving(app: Starlette) -> AsyncIterator[str]:
     """Serve `app` on a free port of the loopback; yields its address, http://127.0.0.1:port."""
     config = uvicorn.Config(app, port=0, log_config=None, lifespan="off", access_log=False)
     server = uvicorn.Server(config)
-    # Signals belong to whoever runs the loop.
+    # The caller, which runs the loop, handles signals.
     server.capture_signals = nullcontext  # type: ignore[method-assign, assignment]
     running = asyncio.create_task(server.serve())
     try:

@@ -26,7 +26,7 @@ class Users:
             *(sys.executable, "-m", "locust", "--locustfile", f"{RECORDING},{locustfile}"),
             *("--headless", "--only-summary", "--host", url),
             *("--users", str(users), "--spawn-rate", str(ARRIVALS_PER_SECOND)),
-            # A bound for the case that nobody ends it; the scenario does so before.
+            # An upper bound; the scenario usually ends it before.
             *("--run-time", f"{longest:.0f}s", "--stop-timeout", str(STOP_TIMEOUT_SECONDS)),
             # Failures are judged by the campaign: in a scenario of errors they are what is wanted.
             *("--exit-code-on-error", "0"),

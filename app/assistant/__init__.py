@@ -1,1 +1,1 @@
-"""The AI concierge: an upstream model where one is configured, else a planner that needs nobody."""
+"""The AI concierge: an upstream model if one is configured, else an offline planner."""

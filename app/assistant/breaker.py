@@ -74,7 +74,7 @@ class SharedRepository(AsyncAbstractRepository):
         self._gauge.labels(name).set(STATE_VALUES[state])
 
     async def inc_failures(self, name: str, failure_count: int) -> None:
-        """Count a failure for everybody, and open the circuit once failures across all workers reach the threshold.
+        """Count a failure for all workers, and open the circuit once failures across all workers reach the threshold.
 
         purgatory compares the threshold with the count at the start of the request: failures that overlap would
         each be the first.
@@ -190,8 +190,8 @@ class CircuitBreaker:
         return (await self._factory.get_breaker(NAME)).context.state
 
     async def watch(self, interval: float = 5.0) -> None:
-        """Keep this worker's gauge at the state that all share, whoever changed it."""
-        with suppress_instrumentation():  # a span each time would be of a trace that nobody asked for
+        """Keep this worker's gauge at the shared state, which any worker may change."""
+        with suppress_instrumentation():  # each span would be a trace without a request
             while True:
                 await self.state()
                 await asyncio.sleep(interval)

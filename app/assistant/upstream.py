@@ -82,7 +82,7 @@ class Upstream:
         self.timeout = timeout
         """Seconds for one answer as a whole."""
         url = urlsplit(base_url)
-        # Whoever serves it, it is OpenAI's API.
+        # The attributes name OpenAI's API, whichever server implements it.
         self._attributes: dict[str, str | int] = {
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": "openai",

@@ -102,7 +102,7 @@ class Cache:
         if self._flights.get(name) is flight:
             del self._flights[name]
         if not flight.cancelled():
-            flight.exception()  # retrieved, should everybody who waited have gone
+            flight.exception()  # retrieved, in case all waiters were cancelled
 
     async def _read(self, name: str) -> bytes | None:
         try:

@@ -1,1 +1,1 @@
-"""Figures of the surroundings: the host and the container."""
+"""Host and container metrics."""

@@ -135,7 +135,7 @@ class Options:
     max_series: int = _of("MAX_SERIES_PER_METRIC", 10_000, checks.number(1, 1e9))
     """Label sets that a metric may have before new ones go to the overflow series."""
     allowed_metrics_ips: tuple[Network, ...] = _of("ALLOWED_METRICS_IPS", DEFAULT_NETWORKS, checks.networks)
-    """Networks that may read /metrics on the application's port; empty serves it to nobody."""
+    """Networks that may read /metrics on the application's port; empty denies all."""
     log_level: str = _of("LOG_LEVEL", "INFO", checks.levels)
     """The lowest level, then those of single loggers: `INFO,app.cache=DEBUG`."""
     log_format: Literal["json", "console"] | None = _of("LOG_FORMAT", None, checks.one_of("json", "console"))
@@ -148,7 +148,7 @@ class Options:
     tracing_disabled: bool = _of("OTEL_SDK_DISABLED", default=False, check=checks.switch)
     """True switches tracing off."""
     tracing: Literal["layer", "instrumentation", "none"] = _of("TRACING", "layer", checks.one_of(*TRACING))
-    """The maker of request spans: the layer of this package, opentelemetry-instrumentation-fastapi, or nobody. With
+    """The maker of request spans: the layer of this package, opentelemetry-instrumentation-fastapi, or none. With
     `none` there are no spans at all."""
     instrument_libraries: tuple[str, ...] = _of("INSTRUMENT_LIBRARIES", LIBRARIES, checks.any_of(*LIBRARIES), _names)
     """Libraries that make spans below a request, if they and their instrumentations are installed, without those in

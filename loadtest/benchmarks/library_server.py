@@ -1,6 +1,6 @@
 """prometheus-client's own exporter of a multiprocess directory, as its documentation has it; for comparison only.
 
-It sends its port to whoever has started it, and ends with them.
+It sends its port to its parent process, and ends with it.
 """
 
 import sys

@@ -91,7 +91,7 @@ def _gunicorn(kind: str, routes: int, endpoint: str, directory: Path) -> Iterato
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        reader.wait(TIMEOUT_SECONDS)  # it has read to the end: nobody writes any more
+        reader.wait(TIMEOUT_SECONDS)  # it has read to the end: there are no writers any more
 
 
 def _worker(master: psutil.Process) -> psutil.Process:

@@ -1,6 +1,6 @@
 """Forked processes that take orders over pipes, and never outlive the benchmark.
 
-An end by SIGKILL leaves them without anybody at the other end of their pipe: they end too.
+If the benchmark is killed, the other end of their pipe closes, and they end too.
 """
 
 import multiprocessing
@@ -45,7 +45,7 @@ def _run(inherited: Sequence[Connection], pipe: Connection, target: Target, argu
     for other in inherited:
         other.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the benchmark, which kills this process
-    # Whoever reads what the benchmark prints waits for nobody else.
+    # A reader of the benchmark's output waits until all its writers have closed it.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     try:
         target(pipe, *arguments)

@@ -30,7 +30,7 @@ def sink() -> Iterator[str]:
 
 
 def main() -> int:
-    """Serve until whoever has started it ends."""
+    """Serve until the parent process ends."""
     server = grpc.server(ThreadPoolExecutor(max_workers=2))
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(_Service(), server)  # type: ignore[no-untyped-call]
     port = server.add_insecure_port("127.0.0.1:0")

@@ -15,7 +15,7 @@ OTHER_PROCESSES = 2  # the master and the exporter
 NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "gpfs", "beegfs"}
 )
-# File systems of the kernel's own objects, in which nobody can make a file; root may "write" there all the same.
+# File systems of the kernel's own objects, in which no user can create a file; root may "write" there all the same.
 PSEUDO_FILE_SYSTEMS = frozenset(
     {"proc", "sysfs", "cgroup", "cgroup2", "debugfs", "tracefs", "securityfs", "configfs", "devpts", "bpf", "nsfs"}
 )

@@ -42,14 +42,14 @@ def tracing_without_collector(situation: Situation) -> Iterator[Finding]:
             "no span is made, so the collector gets none",
             "remove OTEL_SDK_DISABLED and TRACING, or the endpoint",
         )
-    # Without an endpoint tracing is off, which is a finding only where somebody has asked for it.
+    # Without an endpoint tracing is off, which is a finding only if tracing was requested.
     asked = situation.traces_exporter == "otlp" or (situation.traces_exporter is None and situation.traces_sampled)
     if asked and not situation.tracing_disabled and not situation.endpoint:
         yield Finding(
             "tracing-without-endpoint",
             "warning",
             "an exporter, a sampler or the instrumentation is set for traces and OTEL_EXPORTER_OTLP_ENDPOINT is not",
-            "no span reaches a collector, and logs name traces that nobody has",
+            "no span reaches a collector, and logs name traces that do not exist",
             "OTEL_EXPORTER_OTLP_ENDPOINT=http://<collector>:4317, OTEL_TRACES_EXPORTER=none or OTEL_SDK_DISABLED=true",
         )
 

@@ -61,8 +61,8 @@ _short_list = lru_cache(maxsize=1024)(_list)
 def sanitised_user(user_id: object, key: bytes) -> str:
     """Return a user's pseudonym: "u-" and 64 bits of HMAC-SHA256(`key`, the id as text) in hexadecimal.
 
-    The same id has the same pseudonym wherever the key is the same, so lines of one user can be joined; nobody finds
-    the id without the key. A `key` of fewer than 16 bytes is a ValueError.
+    The same id has the same pseudonym wherever the key is the same, so lines of one user can be joined; the id
+    cannot be found without the key. A `key` of fewer than 16 bytes is a ValueError.
     """
     if len(key) < MIN_KEY_BYTES:
         raise ValueError(f"the key has {len(key)} bytes: want {MIN_KEY_BYTES} or more, from a secret of the deployment")

@@ -89,7 +89,7 @@ def is_worker() -> bool:
 
 
 def _owner(directory: Path) -> str:
-    """Return the manager whose workers count in `directory`, empty if nobody can tell."""
+    """Return the manager whose workers count in `directory`, empty if unknown."""
     try:
         return (directory / OWNER).read_text()
     except OSError:

@@ -20,7 +20,7 @@ def _failures(by: str = "") -> str:
 
 
 def _breakers() -> Query:
-    # All workers and instances share one state through Redis: whoever saw the worst is the latest to know.
+    # All workers and instances share one state through Redis; the panel shows the worst that any of them reports.
     return Query(f"max by (breaker) ({series('baliblissed_circuit_breaker_state')})", "{{breaker}}")
 
 

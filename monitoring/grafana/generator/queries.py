@@ -58,5 +58,5 @@ def _by(labels: str) -> str:
 
 
 def _or_zero() -> str:
-    # `or vector(0)` would say 0 of a service that nobody scrapes; this says nothing then.
+    # `or vector(0)` would return 0 for a service that is not scraped; this returns no series then.
     return f"or on () 0 * sum({series('baliblissed_workers')})"

@@ -47,7 +47,7 @@ def raised(value: str) -> str:
 
 
 # Each context, with the form of the value to search for if it was not redacted.
-SURROUNDINGS: dict[str, tuple[Callable[[str], str], Callable[[str], str]]] = {
+CONTEXTS: dict[str, tuple[Callable[[str], str], Callable[[str], str]]] = {
     "alone": (str, str),
     "sentence": (lambda value: f"They wrote that {value} is theirs.", str),
     "in brackets": (lambda value: f"failed ({value}) twice", str),

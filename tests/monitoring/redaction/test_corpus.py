@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.monitoring.redaction import MAX_TEXT_LENGTH, redact, redact_event, redact_text
-from tests.monitoring.redaction.corpus import SURROUNDINGS, leaks, load, secrets, without_marks
+from tests.monitoring.redaction.corpus import CONTEXTS, leaks, load, secrets, without_marks
 
 PRIVATE = load("private")
 ORDINARY = load("ordinary")
@@ -18,25 +18,25 @@ def test_the_corpus_is_large_and_says_nothing_twice() -> None:
         assert len(values) == len(set(values)) > MIN_VALUES
 
 
-@pytest.mark.parametrize("surrounding", SURROUNDINGS)
-def test_nothing_private_is_left(surrounding: str) -> None:
-    make, _ = SURROUNDINGS[surrounding]
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_nothing_private_is_left(context: str) -> None:
+    make, _ = CONTEXTS[context]
     cleaned = {entry: redact_text(make(without_marks(entry))) for entry in PRIVATE}
     left = {entry: text for entry, text in cleaned.items() if any(leaks(secret, text) for secret in secrets(entry))}
     assert left == {}
 
 
-@pytest.mark.parametrize("surrounding", SURROUNDINGS)
-def test_ordinary_values_stay(surrounding: str) -> None:
-    make, written = SURROUNDINGS[surrounding]
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_ordinary_values_stay(context: str) -> None:
+    make, written = CONTEXTS[context]
     cleaned = {value: redact_text(make(value)) for value in ORDINARY}
     touched = {value: text for value, text in cleaned.items() if written(value) not in text}
     assert touched == {}
 
 
-@pytest.mark.parametrize("surrounding", SURROUNDINGS)
-def test_what_was_redacted_stays_as_it_is(surrounding: str) -> None:
-    make, _ = SURROUNDINGS[surrounding]
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_what_was_redacted_stays_as_it_is(context: str) -> None:
+    make, _ = CONTEXTS[context]
     for value in (*map(without_marks, PRIVATE), *ORDINARY):
         once = redact_text(make(value))
         assert redact_text(once) == once

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000, "y": 31_536_000_000}
-# What is quoted, a name (which may end in :5m), or a number with its unit.
+# Quoted text, a name (which may end in :5m), or a number with its unit.
 _WORD = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`[^`]*`|[A-Za-z_][\w:]*)|\d[\w.]*""")
 _DURATION = re.compile(r"(?:\d+(?:ms|[smhdwy]))+")
 _PART = re.compile(r"(\d+)(ms|[smhdwy])")

@@ -27,7 +27,7 @@ AI_DELAY = 0.3
 AI_ROUTES = "/api/v1/assistant/"
 AI_FAILURES = {502, 503, 504}
 PLAN = '{"days": [["tanah-lot"]]}'
-# What clients may see on top of the service's own time: connections, and a load generator on the same CPUs.
+# Clients' time beyond the service's own: connections, and a load generator on the same CPUs.
 MAX_TRANSPORT_SECONDS = 0.25
 MAX_LATE_SHARE = 0.01
 # Real time that the rules' durations do not hold: the breaker's cool-down (15 s), programs that look now and then.

@@ -33,7 +33,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Environment:
         command = ["git", "-c", "user.name=Shop", "-c", "user.email=shop@example.com", *arguments]
         subprocess.run(command, cwd=repository, check=True)
     made = environment.make(tmp_path_factory.mktemp("wheel"), extras=["gunicorn"])
-    # What the wheel depends on stays, so that pip needs no index; and it builds with the back end that is installed.
+    # The wheel's dependencies stay, so that pip needs no index; it builds with the installed back end.
     made.add("hatchling", "pip")
     assert made.run("-m", "pip", "uninstall", "--yes", "prefork-observability", cwd=repository).returncode == 0
     (requirement,) = re.findall(r'^pip install "(.+)"$', page.INSTALL, re.MULTILINE)

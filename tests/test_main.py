@@ -203,7 +203,7 @@ async def test_every_connection_is_closed_at_the_end(
     while left != (before, 0) and time.monotonic() < deadline:
         await asyncio.sleep(0.01)
         left = len(await redis.client_list()), await postgres.fetchval(others)
-    # What is left open by a failure would not let the event loop end.
+    # A connection left open by a failure would keep the event loop from ending.
     await services.redis.close()
     await redis.aclose()
     await postgres.close()

@@ -72,7 +72,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    # Where and why, but not what: the input may be private, and behind a colon a message may quote it.
+    # Location and reason only: the input may be private, and a message may quote it behind a colon.
     errors = [
         {"where": list(item["loc"]), "message": item["msg"].partition(":")[0], "kind": item["type"]}
         for item in error.errors()

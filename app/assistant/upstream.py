@@ -19,7 +19,7 @@ _tracer = trace.get_tracer("app.assistant")
 
 
 class _Failure(Exception):  # noqa: N818 -- its subclasses say what it was
-    """There is no completion. `status` is what the upstream has answered, where it has."""
+    """The upstream gave no completion. `status` is that of its response, None without one."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
         self.status = status

@@ -54,7 +54,7 @@ class Database:
         self._size = size
         self._pool: asyncpg.Pool | None = None
         self.migrated = False
-        """Whether the schema is known to be there; the migrations set it."""
+        """True once the migrations have set up the schema."""
 
     async def open(self) -> None:
         """Make the pool; connects to nothing."""

@@ -20,11 +20,11 @@ from app.settings import ROOT
 RESULTS = ROOT / "build" / "bench"
 UNTRUE, NOT_RUN = 1, 2
 Figures = dict[str, Any]
-"""What a benchmark has found, as it stands in the JSON."""
+"""The results of a benchmark, as in the JSON file."""
 
 
 class BenchmarkError(Exception):
-    """There are no figures, or none to be trusted; the message says why."""
+    """A benchmark without figures, or with unreliable ones; the message gives the reason."""
 
 
 class Depth(StrEnum):
@@ -51,7 +51,7 @@ def run(
     if given:
         print(f"{DIRECTORY}={given!r}: want it unset, a benchmark has directories of its own", file=sys.stderr)
         return NOT_RUN
-    # Whatever has been started is ended on the way out.
+    # The exit ends every started process.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     started, load = time.monotonic(), os.getloadavg()[0]
     try:

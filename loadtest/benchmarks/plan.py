@@ -21,7 +21,7 @@ MAX_SECONDS_OPENMETRICS = {Depth.QUICK: 0.1, Depth.DEFAULT: 0.5, Depth.FULL: mat
 
 @dataclass(frozen=True)
 class Case:
-    """So many live and dead workers of one size."""
+    """A number of live and of dead workers of one size."""
 
     workers: int
     dead: int

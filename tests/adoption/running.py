@@ -115,7 +115,7 @@ class Shop:
 
     def lines(self) -> list[dict[str, Any]]:
         """Return the lines of the log."""
-        # What follows the last line break is being written.
+        # The text after the last line break is an incomplete line.
         return [json.loads(line) for line in self.output.read_text().split("\n")[:-1] if line.startswith("{")]
 
     def stop(self) -> int:

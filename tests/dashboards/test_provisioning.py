@@ -6,7 +6,7 @@ import yaml
 
 from tests.dashboards.boards import BOARDS, GRAFANA, variables
 
-# What Grafana reads, by its documentation. It says nothing of a key that it does not know.
+# Keys that Grafana reads, by its documentation. It ignores unknown keys without a message.
 DATASOURCE_KEYS = {
     *("name", "type", "uid", "orgId", "access", "url", "user", "database", "basicAuth", "basicAuthUser"),
     *("withCredentials", "isDefault", "correlations", "jsonData", "secureJsonData", "version", "editable"),

@@ -33,7 +33,7 @@ from tests.k8s.rendering import (
     validate,
 )
 
-# What PostgreSQL takes by default, less those it keeps for superusers.
+# PostgreSQL's default, less the connections reserved for superusers.
 POSTGRES_CONNECTIONS = 100 - 3
 # Each process of the service maps about 70 MiB after some traffic, 25 of them its own; there is room to grow.
 BYTES_A_PROCESS = 60 * 2**20

@@ -18,7 +18,7 @@ from tests.telemetry.collector import SHIPPED
 from tests.telemetry.dirty import OUT_OF_REACH, REMOVED, SEARCHED
 from tests.telemetry.traffic import ASKED_WITH, Observed, kept_id
 
-# What the instrumentations send and the collector keeps to itself, on purpose.
+# Attributes that the instrumentations send and the collector drops on purpose.
 LEFT_OUT = {
     "client.port",
     "db.user",

@@ -13,7 +13,7 @@ import pytest
 
 from tests.wheel.environment import PACKAGE, ROOT, Environment
 
-# What the tests need beside the package, at the releases of the development lock.
+# Libraries that the tests need beside the package, at the releases of the development lock.
 LIBRARIES = (
     *("pytest", "hypothesis", "pyyaml"),
     "sqlalchemy[asyncio]",

@@ -16,7 +16,7 @@ REDACTED = "[redacted]"
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?>(?:[^-]|-(?!----END))*)(?:-----END[A-Z0-9 ]{0,60}-{0,5})?"
 )
-# What follows the first letter is looked at from the second on, so that the search can skip to the first letters.
+# The rest of each form is checked from its second letter on, so that the search can skip to the first letters.
 _MADE_KEY = re.compile(
     r"""
       eyJ[\w-]{10,}+(?:\.{1,2}[\w-]++){0,4}               # JSON Web Token or the like: base64 of {"

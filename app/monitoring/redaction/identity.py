@@ -10,7 +10,7 @@ PREFIX_IPV6 = 48
 MIN_KEY_BYTES = 16
 _SHORT = 128
 _SANITISED_USER = re.compile(r"u-[0-9a-f]{16}")
-# What a list such as X-Forwarded-For holds beside the address: "[2001:db8::1]:443", 198.51.100.7:80
+# Addresses with ports, as in lists such as X-Forwarded-For: "[2001:db8::1]:443", 198.51.100.7:80
 _WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.%]{2,64})\](?::\d{1,5})?|(\d{1,3}(?:\.\d{1,3}){3}):\d{1,5}")
 
 

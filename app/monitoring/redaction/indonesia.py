@@ -35,7 +35,7 @@ def _phrases(text: str) -> tuple[str, ...]:
     return tuple(phrase.strip() for phrase in text.replace("\n", " ").split(","))
 
 
-# What people write between digits, and a plus where a URL has it for a blank.
+# Separators that people write between digits, and the plus that stands for a blank in URLs.
 _BETWEEN = r"(?:[ \t.()\-]{0,3}|\+)"
 _PHONES = rf"""
     # Mobile: 0812..., 62812..., +62 (0)812..., 0062 812...

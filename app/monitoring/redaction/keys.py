@@ -86,7 +86,7 @@ _QUESTIONS = word_set(
 )
 # Names written in one piece: accesstoken, dbpassword, XSRFTOKEN.
 _ENDINGS = ("password", "passwd", "secret", "token", "apikey", "cookie", "credential", "credentials", "sessid")
-# What may follow the word that matters: password_hash, card_number, address_line_1, authorization_header.
+# Words that may follow the significant one: password_hash, card_number, address_line_1, authorization_header.
 _TAILS = word_set(
     """value values header headers string str text raw plain hash hashed digest encoded encrypted b64 base64 field
     input param line line1 line2 number num no nr confirmation confirm repeat again new old current"""

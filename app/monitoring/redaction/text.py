@@ -24,7 +24,7 @@ _PART_OF_URL = re.compile(r"""[^\s"'<>&=?#;,]++""")
 _ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 _LAYERS = 3
 _PASSES = 5
-# What stands between a name and its value.
+# Separators between a name and its value.
 _SIGN = re.compile(r"[=:>]|--|[\"'],")
 
 # Texts that were looked through and left as they are. Most of an event's are the same ones again and again.

@@ -9,7 +9,7 @@ from .keys import Extent, Field, Kind, word_set
 
 _PREFIXED_QUOTE = re.compile(r"[bBrRuUfF]{0,2}(\\{0,16})([\"'`])")
 _OPENERS = frozenset("([{")
-# How far a call such as Secret('...') is followed; a bracket that opens the value is followed to its end.
+# A call such as Secret('...') is followed up to this length; a bracket that opens the value, to its end.
 _MAX_CALL_LENGTH = 512
 _BRACKET = re.compile(r"[()\[\]{}]|\"(?>(?:[^\"\\]|\\.)*)\"?|'(?>(?:[^'\\]|\\.)*)'?", re.DOTALL)
 # A delimiter ends a word only if a blank, the end or another name follows: a password may contain a comma.

@@ -63,7 +63,7 @@ class RequestSpan(LazySpan):
     reason: str | None
     """Why the span is kept although it was not sampled."""
     ends_with_response: ClassVar[bool] = False
-    """Whether something else ends the span when the server has the response."""
+    """True if the span is ended elsewhere when the server has the response."""
 
     def labels(self) -> dict[str, str]:
         """Return the ids as labels of an exemplar."""

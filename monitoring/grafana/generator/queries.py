@@ -1,6 +1,6 @@
 """PromQL of one form: every selector carries the job and the instance, every counter is rated before it is added up."""
 
-# What the dashboards' variables choose; part of every selector.
+# Matchers of the dashboards' variables; part of every selector.
 SCOPE = 'job=~"$job", instance=~"$instance"'
 RATE_WINDOW = "[$__rate_interval]"
 

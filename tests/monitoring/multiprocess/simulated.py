@@ -27,7 +27,7 @@ Series = tuple[str, frozenset[tuple[str, str]]]
 Samples = dict[Series, float]
 OPENMETRICS = "application/openmetrics-text"
 MANY = 1000
-# Where there is memory to write to, nothing waits for a disk.
+# A file system in memory, if there is one: tests do not wait for a disk.
 FAST = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 -- the names in it are random
 _numbers = count(1)
 # Made here, in single-process mode: an aggregate's own figures must not come to be among those of a test.
@@ -176,7 +176,7 @@ def series(name: str, **labels: str) -> Series:
     return name, frozenset(labels.items())
 
 
-# What a child ends by. Not by `os._exit`: what measures coverage writes files then, and waits for locks of threads that
+# Signals that a child ends by. Not `os._exit`: the coverage tool then writes files, and waits for locks of threads that
 # the child does not have.
 DONE, FAILED = signal.SIGUSR1, signal.SIGUSR2
 

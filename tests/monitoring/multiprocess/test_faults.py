@@ -205,7 +205,7 @@ def test_a_bad_file_of_a_process_costs_none_of_its_other_files(scene: Scene, liv
         worker.die()
     assert scrape(aggregate)[HITS] == scene.samples()[HITS] == 2
     assert aside(scene) == [bad.name]
-    # What else the process counts is lost with the file, and harms nobody.
+    # Later counts of the process are lost with the file, without further effect.
     with worker.at_work():
         Counter("hits", "Hits.", registry=None).inc() if lives else None
     assert scrape(aggregate)[HITS] == (3 if lives else 2)

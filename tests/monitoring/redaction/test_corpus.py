@@ -46,7 +46,7 @@ def _structures(value: str) -> list[Any]:
     return [
         {"note": value},
         {"notes": [{"deep": ({"deeper": [value]},)}]},
-        # What is more than ASCII would be escaped in the text of bytes.
+        # Non-ASCII characters would be escaped in the text of bytes.
         {"body": value.encode() if value.isascii() else b""},
         {"error": ValueError(value)},
         {value: 1},

@@ -51,7 +51,7 @@ USER 10001:10001
 EXPOSE 8000 9090
 STOPSIGNAL SIGTERM
 # Liveness and not readiness: engines that act on this restart the container, and a restart repairs no database.
-# Where it orders a start, as in docker-compose.yaml, readiness takes its place.
+# docker-compose.yaml replaces it by readiness, since it decides the order of the start there.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python", "-ISc", "import os, sys, http.client as h; c = h.HTTPConnection('127.0.0.1', int(os.environ.get('PORT') or 8000), timeout=4); c.request('GET', '/health/live'); sys.exit(c.getresponse().status != 200)"]
 CMD ["gunicorn", "-c", "gunicorn_conf.py"]

@@ -1,7 +1,7 @@
-"""Every error as an RFC 9457 problem with the request's id; a driver's or an upstream's words never leave.
+"""Every error as an RFC 9457 problem with the request's id, without messages of drivers or upstreams.
 
-What of the request a problem repeats, its path and the names of its fields first of all, goes through the redaction
-that logs and spans go through: bodies of errors are kept by proxies and pasted into tickets.
+The parts of the request that a problem repeats, such as its path and the names of its fields, are redacted like logs
+and spans: bodies of errors are kept by proxies and pasted into tickets.
 """
 
 from http import HTTPStatus

@@ -1,6 +1,6 @@
 """overlays/development on a real cluster, the one that KUBECONFIG names: `make test-k8s`.
 
-What is applied is what is committed. A kustomization on top of it gives a namespace of the test's own and, where the
+The committed manifests are applied. A kustomization on top of it gives a namespace of the test's own and, where the
 K8S_*_IMAGE variables say so, other images. The tests build on one another's state, in this order: the last takes the
 database away.
 """

@@ -36,7 +36,7 @@ _MAX_CLEAN_LENGTH = 80
 def redact_text(text: str, *, one_line: bool = False) -> str:
     """Return `text` without private data and without characters that could forge a log line.
 
-    What it holds is replaced by "[email]", "[phone]", "[card]" and the like, or by "[redacted]" behind a private name.
+    Private data is replaced by "[email]", "[phone]", "[card]" and the like, or by "[redacted]" behind a private name.
     Newlines and tabs stay unless `one_line`. More than 16,384 characters are cut, and the end says how many.
     """
     if len(text) > MAX_TEXT_LENGTH:

@@ -28,7 +28,7 @@ globals().update(Observability("shop", namespace="shop").gunicorn("shop:app", co
 
 @pytest.fixture
 def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory of modules that can be imported."""
+    """Return a directory of modules that can be imported."""
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "shop_figures.py").write_text(
         "from prometheus_client import Gauge\n"

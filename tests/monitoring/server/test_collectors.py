@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.monitoring import Observability
+from app.monitoring import Observability, logging
 from app.monitoring.exporter import DEFAULT_LOGGING, listen
 from app.monitoring.metrics.registry import current_namespace
 from app.monitoring.multiprocess.aggregate import Aggregate
@@ -21,7 +21,7 @@ from tests.monitoring.server.masters import master_with
 from tests.process.service import ROOT
 
 CONFIGURATION = """
-from app.monitoring import Observability
+from app.monitoring import Observability, logging
 globals().update(Observability("shop", namespace="shop").gunicorn("shop:app", collectors=["nope:x"]))
 """
 
@@ -42,7 +42,11 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("collectors", ["shop_figures:collect", [print]])
-def test_no_list_of_names_is_refused_in_the_first_line(collectors: Any) -> None:
+def test_no_list_of_names_is_refused_before_anything_is_claimed(
+    collectors: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")  # set by gunicorn() and unset after this test
+    monkeypatch.setattr(logging, "configure", lambda **_: None)
     settings = Observability("shop", namespace=current_namespace()).gunicorn("shop:app", collectors=collectors)
     with pytest.raises(SystemExit, match=r"^collectors=.*: want a list of module:function$"):
         settings["on_starting"](master_with(settings))

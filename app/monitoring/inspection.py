@@ -30,7 +30,7 @@ def inspect(reference: str, directory: Path, configuration: str = "") -> dict[st
     result: dict[str, Any] = {}
     try:
         if configuration:
-            Observability._set_directory = lambda _: _set_directory(directory)  # type: ignore[method-assign, assignment]  # noqa: SLF001
+            Observability._directory = directory  # noqa: SLF001
             situation = _configured(configuration, reference)
             result = {"unused": situation} if isinstance(situation, str) else {"situation": asdict(situation)}
     except ConfigurationError as error:

@@ -5,6 +5,7 @@ Constraint: make it before the first metric. Values go to the shared directory o
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Unpack
 
 from .functions import Function, plain
@@ -35,6 +36,8 @@ class Observability:
     """The options; those that gunicorn's settings and command line replace, follow them."""
     _current: ClassVar["Observability | None"] = None
     _under_gunicorn: ClassVar[bool] = False
+    _directory: ClassVar[Path | None] = None
+    """Set by the doctor's command, so that `.gunicorn()` leaves the directory of a running service alone."""
 
     def __init__(self, service: str | None = None, **options: Unpack[OptionArguments]) -> None:
         with one_line_under_gunicorn():
@@ -118,17 +121,13 @@ class Observability:
         from .server.settings import merged  # noqa: PLC0415
 
         self.options, rest = merged(self.options, app, settings)
-        self._set_directory()
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(Observability._directory or self.options.directory)
         Observability._under_gunicorn = True
         exit_for_unknown_propagator()
         # Afterwards: importing the registry decides by the variable where values live.
         from .server.configuration import settings_of  # noqa: PLC0415
 
         return settings_of(self, app, preload, collectors, rest)
-
-    def _set_directory(self) -> None:
-        """Set where values live from now on. Replaced by the doctor's command, which leaves the service's alone."""
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self.options.directory)
 
     def start_worker(self) -> "Observability":
         """Set up logs, the tracer provider and the slot of a worker that runs without gunicorn; return this object.

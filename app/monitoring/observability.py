@@ -145,9 +145,7 @@ class Observability:
             from .server import standalone  # noqa: PLC0415
 
             warnings = standalone.examine_surroundings(self.options)
-            if directory is not None:
-                # Before the first metric, whose file is made in it.
-                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            standalone.make_directory(self.options)  # before the first metric, whose file is made in it
             self.registry  # noqa: B018 -- its limit and its namespace hold from here on
             standalone.start(self.options, warnings)
         return self

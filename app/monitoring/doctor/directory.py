@@ -1,10 +1,11 @@
-"""Checks of the metrics directory: it is set, local, writable and has room."""
+"""Checks of the metrics directory: it is set, local, writable, closed to other users and has room."""
 
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..multiprocess.ownership import open_directory, planted_entry
 from ..multiprocess.values import DIRECTORY
 from .finding import Finding
 from .situation import Situation
@@ -68,6 +69,29 @@ def unfit_directory(situation: Situation, mounts: Path = MOUNTS) -> Iterator[Fin
             f"{named} has {free // 1024} KiB left",
             "new series are not counted once it is full",
             f"{wanted >> 20} MiB or more for {situation.workers} workers",
+        )
+
+
+def shared_directory(situation: Situation) -> Iterator[Finding]:
+    """Find a directory that another user has made or may write in; `ownership` says which cases are ordinary."""
+    if situation.directory is None:
+        return
+    named = f"{DIRECTORY}={str(situation.directory)!r}"
+    if (planted := planted_entry(situation.directory)) is not None:
+        yield Finding(
+            "directory-of-another-user",
+            "error",
+            f"{named}: {str(planted)!r} belongs to user {planted.lstat().st_uid}, in a directory open to all users",
+            "that user can read, forge and remove the values, and choose the place where the service removes files",
+            f"remove it, or set {DIRECTORY} to a directory that the service's user owns, with mode 700",
+        )
+    elif (loose := open_directory(situation.directory)) is not None:
+        yield Finding(
+            "directory-open-to-others",
+            "warning",
+            f"{named}: other users may write in {str(loose)!r}",
+            "they can forge, remove or replace the values",
+            f"chmod 700 where the service's user owns it, or another {DIRECTORY}, made with install -d -m 700",
         )
 
 

@@ -39,6 +39,7 @@ def examine_surroundings(situation: Situation | None = None) -> list[Finding]:
         [
             *_checked(directory.unset_directory, situation),
             *_checked(directory.unfit_directory, situation),
+            *_checked(directory.shared_directory, situation),
             *_checked(surroundings.untrusted_proxies, situation),
             *_checked(surroundings.tracing_without_collector, situation),
             *_checked(versions.untested_versions),

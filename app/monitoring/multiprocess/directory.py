@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from . import presence
+from .ownership import planted_entry
 
 LOCK, EPOCH, ARCHIVE, ARCHIVE_NEW, FOLDING_LOCK, SET_ASIDE = (
     "lock",
@@ -38,15 +39,35 @@ class DirectoryError(Exception):
     """The directory cannot be used; the message gives its path and the reason."""
 
 
+def make(path: Path) -> None:
+    """Make `path`, for this user alone, unless it exists.
+
+    Raise DirectoryError if it cannot be made, or if another user has made it or a link on the way to it.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # After the mkdir, since another user may have been first.
+        planted = planted_entry(path)
+    except OSError as error:
+        raise DirectoryError(
+            f"PROMETHEUS_MULTIPROC_DIR={str(path)!r}: {error.strerror}: want a directory to write to"
+        ) from error
+    if planted is not None:
+        raise DirectoryError(
+            f"PROMETHEUS_MULTIPROC_DIR={str(path)!r}: {str(planted)!r} belongs to another user: "
+            "want a directory of this user"
+        )
+
+
 def claim(path: Path) -> IO[str]:
     """Lock `path` for this service and remove an earlier service's files, so totals start at 0. Return the lock file.
 
     Files of live processes are kept: this one's, and those of an exporter beside the service. The claim lasts as long
-    as the returned file is open. Raise DirectoryError if the directory is not writable, or if another service has
-    claimed it: the totals of two services would add up.
+    as the returned file is open. Raise DirectoryError if the directory is not writable or another user's, or if
+    another service has claimed it: the totals of two services would add up.
     """
+    make(path)
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = (path / LOCK).open("a+")
     except OSError as error:
         raise DirectoryError(

@@ -24,7 +24,7 @@ from ..companion import Companion, CompanionError, close_in_children, no_fork
 from ..exporter import listen
 from ..logging import get_logger
 from ..metrics.catalogue import catalogue
-from ..multiprocess.directory import DirectoryError, claim
+from ..multiprocess.directory import DirectoryError, claim, make
 from ..multiprocess.labels import MAX_SERIES_PER_METRIC
 
 EXPORTER = f"{__package__.rpartition('.')[0]}.exporter"
@@ -177,7 +177,7 @@ def before_fork(server: Any, worker: Any) -> None:
     worker.slot = next(slot for slot in itertools.count() if slot not in taken)
     catalogue().worker_boots.inc()
     if _resources.directory is not None:
-        _resources.directory.mkdir(parents=True, exist_ok=True)  # without it no worker boots
+        make(_resources.directory)  # without it no worker boots
     note_live_workers(len(server.WORKERS) + 1, server.num_workers)
 
 

@@ -19,7 +19,7 @@ from ..doctor.examination import BOOT_ERROR, write_refusal
 from ..metrics import process
 from ..metrics.catalogue import catalogue
 from ..multiprocess import slots
-from ..multiprocess.directory import DirectoryError, claim
+from ..multiprocess.directory import DirectoryError, claim, make
 from ..options import Options, OptionsError
 from ..traces.environment import check_options
 from . import manager
@@ -47,6 +47,16 @@ def examine_surroundings(options: Options) -> list[doctor.Finding]:
     return findings
 
 
+def make_directory(options: Options) -> None:
+    """Make the metrics directory, if one is set. Raise OptionsError if it cannot be made or is another user's."""
+    if options.metrics_directory is None:
+        return
+    try:
+        make(options.metrics_directory)
+    except DirectoryError as error:
+        raise OptionsError(str(error)) from error
+
+
 def start(options: Options, warnings: Sequence[doctor.Finding] = ()) -> None:
     """Set up this worker; the first one of a process manager logs `warnings`.
 
@@ -59,7 +69,6 @@ def start(options: Options, warnings: Sequence[doctor.Finding] = ()) -> None:
     if directory is None:
         raise OptionsError("PROMETHEUS_MULTIPROC_DIR='': want a directory that the workers and the exporter share")
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _claim_for_manager(directory, warnings)
         notes.share(directory / NOTES)
         process.set_worker_slot(_lock_slot(directory))

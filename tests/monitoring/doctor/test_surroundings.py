@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from app.monitoring.doctor import Finding, Situation, examine_surroundings, versions
-from app.monitoring.doctor.directory import file_system, unfit_directory
+from app.monitoring.doctor.directory import file_system, shared_directory, unfit_directory
+from app.monitoring.multiprocess.ownership import planted_entry
 from app.monitoring.options import Options
 from tests.monitoring.doctor.conftest import Doctor, Project
 
@@ -134,6 +135,16 @@ def test_a_directory_that_cannot_be_written_to_is_found(doctor: Doctor, project:
     assert examined(directory=Path("/proc/self")) == ["directory-not-writable"]
 
 
+def test_a_directory_that_all_users_may_write_in_is_found_at_the_start_and_by_the_command(
+    doctor: Doctor, project: Project
+) -> None:
+    metrics = project.path / "metrics"
+    metrics.mkdir()
+    metrics.chmod(0o777)
+    assert examined(directory=metrics) == ["directory-open-to-others"]
+    assert repr(str(metrics)) in doctor(PROMETHEUS_MULTIPROC_DIR=str(metrics)).only("directory-open-to-others")
+
+
 @pytest.mark.parametrize("path", ["/proc/x", "/sys/x"])
 def test_a_directory_of_the_kernels_own_objects_cannot_be_written_to(path: str) -> None:
     (finding,) = unfit_directory(Situation(directory=Path(path)))
@@ -185,6 +196,18 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a file system takes root and its capabilities")
     yield path
     subprocess.run(["umount", "-l", path], check=True)  # noqa: S607 -- found beside mount
+
+
+@pytest.mark.parametrize(
+    ("mode", "user", "group"), [(0o777, 0, 0), (0o2777, 0, 10001), (0o1777, 0, 0), (0o777, 999, 999)]
+)
+def test_a_volume_of_a_container_may_be_open_to_all_users(small_disk: Path, mode: int, user: int, group: int) -> None:
+    # An emptyDir without and with fsGroup, an engine's tmpfs, a tmpfs with an owner.
+    small_disk.parent.chmod(0o1777)
+    os.chown(small_disk, user, group)
+    small_disk.chmod(mode)
+    assert list(shared_directory(Situation(directory=small_disk))) == []
+    assert planted_entry(small_disk) is None
 
 
 def test_a_directory_that_is_nearly_full_is_found(small_disk: Path) -> None:

@@ -143,6 +143,16 @@ def test_ports_and_directory_are_taken_and_held(held: Any, tmp_path: Path) -> No
         )
 
 
+def test_a_directory_that_was_removed_is_made_again_for_its_owner_alone(
+    held: Any, shared: Path, tmp_path: Path
+) -> None:
+    held.directory = tmp_path / "metrics"
+    worker = SimpleNamespace(pid=os.getpid(), aborted=False)
+    master.before_fork(server(0, 1), worker)
+    worker.exit_note.close()
+    assert held.directory.stat().st_mode & 0o777 == 0o700
+
+
 @pytest.mark.parametrize("name", ["PORT", "METRICS_PORT"])
 def test_a_taken_port_is_named(tmp_path: Path, name: str) -> None:
     with listen("127.0.0.1", 0) as taken:

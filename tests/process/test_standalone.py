@@ -203,7 +203,7 @@ def test_a_variable_of_opentelemetry_that_cannot_be_honoured_ends_uvicorn_with_o
         APPLICATION.replace(imported, "").replace("orders =", f"{imported}orders =", 1)
     )
     done = subprocess.run(
-        [sys.executable, "-m", "uvicorn", "shop.main:app", "--port", str(free_port())],
+        [sys.executable, "-m", "uvicorn", "shop.main:app", "--no-proxy-headers", "--port", str(free_port())],
         cwd=tmp_path,
         env={**environment, **variables},
         capture_output=True,
@@ -258,6 +258,31 @@ def test_the_number_of_workers_is_taken_from_the_command_or_the_environment(
     with started(tmp_path, environment | variables, command):
         found = slots.count(tmp_path / "metrics")
     assert found == slots.Workers(live=2, configured=configured)
+
+
+@pytest.mark.parametrize(
+    ("command", "peer"),
+    [
+        ([*UVICORN, "--no-proxy-headers"], "127.0.0.0/24"),
+        (["fastapi", "run", "shop/main.py", "--workers", "2", "--no-proxy-headers"], "127.0.0.0/24"),
+        # Uvicorn's own middleware replaces it before the layer; the doctor warns.
+        (UVICORN, "203.0.113.0/24"),
+        (["fastapi", "run", "shop/main.py", "--workers", "2"], "203.0.113.0/24"),
+    ],
+)
+def test_the_peer_of_a_span_is_the_sockets_without_uvicorns_proxy_headers(
+    tmp_path: Path, environment: dict[str, str], command: list[str], peer: str
+) -> None:
+    with started(tmp_path, environment, command) as one:
+        wait_for(one.get, "the application")
+        forwarded = {"X-Forwarded-For": "203.0.113.9"}
+        answer = plain.get(f"http://127.0.0.1:{one.port}/orders/8", headers=forwarded, timeout=10)
+        assert answer.status_code == 200
+    assert '"client.address": "203.0.113.0/24"' in one.output
+    found = [record["code"] for record in one.records() if record["event"] == "doctor_finding"]
+    assert ("proxy-headers" in found) == ("--no-proxy-headers" not in command)
+    (span,) = [text for text in one.output.split('"name": "') if '"url.path": "/orders/8"' in text]
+    assert f'"network.peer.address": "{peer}"' in span
 
 
 def test_variables_of_uvicorns_command_do_not_count_for_another_program() -> None:

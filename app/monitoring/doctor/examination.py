@@ -41,6 +41,7 @@ def examine_surroundings(situation: Situation | None = None) -> list[Finding]:
             *_checked(directory.unfit_directory, situation),
             *_checked(directory.shared_directory, situation),
             *_checked(surroundings.untrusted_proxies, situation),
+            *_checked(surroundings.rewritten_peers, situation),
             *_checked(surroundings.tracing_without_collector, situation),
             *_checked(versions.untested_versions),
         ]

@@ -21,6 +21,8 @@ class Situation:
     bind: tuple[str, ...] = ("127.0.0.1:8000",)
     """Addresses as gunicorn takes them: host:port, [host]:port, unix:path."""
     forwarded_allow_ips: str | None = None
+    peers_rewritten: bool = False
+    """The server evaluates X-Forwarded-* before the package's layer."""
     tracing_disabled: bool = False
     traces_exporter: str | None = None
     traces_sampled: bool = False

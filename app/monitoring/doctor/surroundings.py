@@ -32,6 +32,18 @@ def untrusted_proxies(situation: Situation) -> Iterator[Finding]:
         )
 
 
+def rewritten_peers(situation: Situation) -> Iterator[Finding]:
+    """Find a server that replaces the peer's address before the package's layer reads it."""
+    if situation.peers_rewritten:
+        yield Finding(
+            "proxy-headers",
+            "warning",
+            "the server evaluates X-Forwarded-* before the package does",
+            "behind a trusted proxy network.peer.address of spans is the client's address, not the proxy's",
+            "--no-proxy-headers, and the proxies in FORWARDED_ALLOW_IPS in place of --forwarded-allow-ips",
+        )
+
+
 def tracing_without_collector(situation: Situation) -> Iterator[Finding]:
     """Find an endpoint although tracing is off, and a request for tracing without an endpoint."""
     if situation.tracing_disabled and situation.endpoint:

@@ -11,6 +11,9 @@ from ..doctor import Situation
 from ..options import Options
 from . import manager
 
+# What the command takes for "no" in a variable.
+_FALSE = frozenset({"0", "false", "f", "no", "n", "off"})
+
 
 def configured_workers() -> int:
     """Return the number of workers of the process manager's command; 0 if it does not say."""
@@ -19,14 +22,32 @@ def configured_workers() -> int:
     return int(number) if number.isdecimal() else 0
 
 
+def rewrites_peers() -> bool:
+    """Return whether the command evaluates X-Forwarded-* before the application: without `--no-proxy-headers`.
+
+    A program that calls `uvicorn.run` has no such command; it returns False.
+    """
+    words = manager.command()
+    flags = [word for word in words if word in {"--proxy-headers", "--no-proxy-headers"}]
+    if flags:
+        return flags[-1] == "--proxy-headers"  # the last one holds
+    if any(map(_is_uvicorn, words)):
+        return manager.environment().get("UVICORN_PROXY_HEADERS", "").strip().lower() not in _FALSE
+    return any(map(_is_fastapi, words))
+
+
 def situation(options: Options) -> Situation:
     """Return the situation of a worker: the command first, then the options."""
+    rewritten = rewrites_peers()
+    # Read by Uvicorn's own middleware only.
+    trusted = _given("--forwarded-allow-ips") if rewritten else None
     host, port, socket = _given("--host") or options.host, _given("--port") or options.port, _given("--uds")
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return replace(
         Situation.of_options(options, [f"unix:{socket}" if socket else address]),
         workers=configured_workers() or options.workers,
-        forwarded_allow_ips=_given("--forwarded-allow-ips") or options.forwarded_allow_ips,
+        forwarded_allow_ips=trusted or options.forwarded_allow_ips,
+        peers_rewritten=rewritten,
     )
 
 
@@ -43,3 +64,8 @@ def _given(option: str) -> str | None:
 def _is_uvicorn(word: str) -> bool:
     """Return whether a word of a command names Uvicorn's own program; `fastapi run` does not read its variables."""
     return word == "uvicorn" or word.endswith(("/uvicorn", "/uvicorn/__main__.py"))
+
+
+def _is_fastapi(word: str) -> bool:
+    """Return whether a word of a command names FastAPI's own program."""
+    return word == "fastapi" or word.endswith(("/fastapi", "/fastapi/__main__.py", "/fastapi_cli/__main__.py"))

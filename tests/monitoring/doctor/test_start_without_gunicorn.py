@@ -54,6 +54,7 @@ def uvicorn(
                 **os.environ,
                 "PYTHONPATH": str(ROOT),
                 "PROMETHEUS_MULTIPROC_DIR": str(project.path / "metrics"),
+                "UVICORN_PROXY_HEADERS": "false",
                 **variables,
             },
             stdout=output,
@@ -134,24 +135,30 @@ def test_warnings_about_the_surroundings_are_logged_once_for_all_workers(
     assert listens in str(found[0]["what"])
 
 
-def test_trust_in_proxies_on_the_command_line_counts(project: Project) -> None:
-    with uvicorn(project, "", 1, "--host", "0.0.0.0", "--forwarded-allow-ips", "10.0.0.7") as process:  # noqa: S104
+TRUSTED = "10.0.0.7"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "found"),
+    [
+        # Uvicorn's own middleware is the only one that reads its option and its variable.
+        (["--forwarded-allow-ips", TRUSTED, "--proxy-headers"], {}, ["proxy-headers"]),
+        (["--forwarded-allow-ips", TRUSTED], {}, ["untrusted-proxies"]),
+        (["--proxy-headers", "--no-proxy-headers"], {"FORWARDED_ALLOW_IPS": TRUSTED}, []),
+        ([], {"FORWARDED_ALLOW_IPS": TRUSTED, "UVICORN_PROXY_HEADERS": "1"}, ["proxy-headers"]),
+        ([], {"UVICORN_PROXY_HEADERS": "true"}, ["untrusted-proxies", "proxy-headers"]),
+        ([], {"UVICORN_PROXY_HEADERS": "", "UVICORN_FORWARDED_ALLOW_IPS": TRUSTED}, ["proxy-headers"]),
+        (["--host", "127.0.0.1"], {}, []),
+    ],
+)
+def test_proxies_are_read_from_the_command_then_from_its_variables(
+    project: Project, arguments: list[str], variables: dict[str, str], found: list[str]
+) -> None:
+    with uvicorn(project, "", 1, *arguments, UVICORN_HOST="0.0.0.0", **variables) as process:  # noqa: S104
         wait_for(lambda: serving(project) == 1, "the process")
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
-    assert [event for event in events(project) if event["event"] == "doctor_finding"] == []
-
-
-def test_variables_of_uvicorns_command_count_unless_the_command_has_the_option(project: Project) -> None:
-    found: list[list[str]] = []
-    for arguments, trusted in (([], ""), ([], "10.0.0.7"), (["--host", "127.0.0.1"], "")):
-        variables = {"UVICORN_HOST": "0.0.0.0", "UVICORN_FORWARDED_ALLOW_IPS": trusted}  # noqa: S104
-        with uvicorn(project, "", 1, *arguments, **variables) as process:
-            wait_for(lambda: serving(project) == 1, "the process")
-            process.send_signal(signal.SIGTERM)
-            process.wait(30)
-        found.append([str(event["code"]) for event in events(project) if event["event"] == "doctor_finding"])
-    assert found == [["untrusted-proxies"], [], []]
+        assert process.wait(30) in {0, -signal.SIGTERM}
+    assert [event["code"] for event in events(project) if event["event"] == "doctor_finding"] == found
 
 
 def test_a_process_without_start_worker_is_not_examined(project: Project) -> None:

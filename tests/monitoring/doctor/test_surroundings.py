@@ -145,6 +145,10 @@ def test_a_directory_that_all_users_may_write_in_is_found_at_the_start_and_by_th
     assert repr(str(metrics)) in doctor(PROMETHEUS_MULTIPROC_DIR=str(metrics)).only("directory-open-to-others")
 
 
+def test_a_server_that_evaluates_proxy_headers_itself_is_found() -> None:
+    assert examined(peers_rewritten=True) == ["proxy-headers"]
+
+
 @pytest.mark.parametrize("path", ["/proc/x", "/sys/x"])
 def test_a_directory_of_the_kernels_own_objects_cannot_be_written_to(path: str) -> None:
     (finding,) = unfit_directory(Situation(directory=Path(path)))

@@ -21,8 +21,6 @@ class Situation:
     bind: tuple[str, ...] = ("127.0.0.1:8000",)
     """Addresses as gunicorn takes them: host:port, [host]:port, unix:path."""
     forwarded_allow_ips: str | None = None
-    peers_rewritten: bool = False
-    """The server evaluates X-Forwarded-* before the package's layer."""
     tracing_disabled: bool = False
     traces_exporter: str | None = None
     traces_sampled: bool = False
@@ -31,6 +29,8 @@ class Situation:
     directory: Path | None = None
     paths: tuple[str, ...] = ("/metrics",)
     """Paths that the package serves on the application's port."""
+    peers_rewritten: bool = False
+    """The server evaluates X-Forwarded-* before the package's layer."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Self:

@@ -53,12 +53,17 @@ def _entry(name: str, found: Any, module: str) -> str:
     lines = [f"### {name}\n", f"```python\n{_signature(name, found)}\n```\n", f"{_text(found)}\n"]
     if inspect.isclass(found):
         members = [] if found is Options else _fields(found)
-        members += [f"- `{own}`: {_first_line(member)}" for own, member in _properties(found)]
-        members += [f"- `{_signature(own, member)}`: {_first_line(member)}" for own, member in _methods(found)]
+        members += [_member(own, member) for own, member in _properties(found)]
+        members += [_member(_signature(own, member), member) for own, member in _methods(found)]
         lines += [*members, ""] if members else []
     if found is Options:
         lines.append(_options())
     return "\n".join(lines)
+
+
+def _member(signature: str, found: Any) -> str:
+    """Return the list item of a method or property, with its whole docstring indented as the item's text."""
+    return textwrap.indent(f"`{signature}`: {_text(found)}", "  ").replace("  ", "- ", 1)
 
 
 def _value(found: Any) -> str:

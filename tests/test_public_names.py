@@ -2,8 +2,9 @@
 
 import builtins
 import importlib
+import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -15,11 +16,18 @@ from app.settings import ROOT
 from tests import api_reference
 
 INSTALLED = api_reference.INSTALLED
-CLASSES = [
-    (module, name)
+PUBLIC = [
+    (module, name, getattr(importlib.import_module(api_reference.PACKAGE + module), name))
     for module in api_reference.MODULES
     for name in importlib.import_module(api_reference.PACKAGE + module).__all__
-    if is_dataclass(getattr(importlib.import_module(api_reference.PACKAGE + module), name))
+]
+CLASSES = [(module, name) for module, name, found in PUBLIC if is_dataclass(found)]
+MEMBERS = [
+    (f"{module}.{name}", member)
+    for module, name, found in PUBLIC
+    if inspect.isclass(found)
+    for member in vars(found).values()
+    if inspect.isroutine(member) and not member.__name__.startswith("_")
 ]
 
 
@@ -45,6 +53,13 @@ def test_the_fields_of_a_public_class_are_listed_with_their_types(module: str, n
     entry = listed()[f"{INSTALLED}{module}.{name}"]
     if "The same as" not in entry and found is not Options:
         assert [one.name for one in fields(found) if f"\n- `{one.name}: " not in entry] == []
+
+
+@pytest.mark.parametrize(("owner", "member"), MEMBERS, ids=lambda one: getattr(one, "__name__", one))
+def test_the_whole_docstring_of_a_method_is_in_the_reference(owner: str, member: Callable[..., object]) -> None:
+    entry = listed()[f"{INSTALLED}{owner}"]
+    text = inspect.cleandoc(member.__doc__ or "")
+    assert "The same as" in entry or " ".join(text.split()) in " ".join(entry.split())
 
 
 DOCUMENTS = sorted({*(ROOT / "docs").glob("*.md"), ROOT / "app" / "monitoring" / "README.md"} - {api_reference.PAGE})

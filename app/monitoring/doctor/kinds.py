@@ -39,7 +39,8 @@ def lost_kinds(declared: Declared) -> Iterator[Finding]:
             "warning",
             f"custom collectors: {listed(custom)}",
             "collect() runs at a scrape of one process only, and no scrape of the service calls it",
-            "set gauges from a task of the lifespan, or in a function that the exporter calls (--collect)",
+            "set gauges from a task of the lifespan, or in a function that the exporter calls: name it in"
+            " Observability.gunicorn(collectors=...), without gunicorn in the exporter's --collect",
         )
 
 

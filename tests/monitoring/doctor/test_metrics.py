@@ -158,6 +158,8 @@ REGISTRY.register(Pool())
 """
     ).only("lost-collector")
     assert "shop.Pool" in line
+    assert "Observability.gunicorn(collectors=...)" in line
+    assert "--collect" in line
 
 
 def test_a_metric_with_a_collect_of_its_own_is_found(doctor: Doctor) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Severity = Literal["error", "warning"]
 MAX_LISTED = 5
 
 
@@ -16,7 +15,7 @@ class Finding:
     """
 
     code: str
-    severity: Severity
+    severity: Literal["error", "warning"]
     what: str
     why: str
     instead: str

@@ -20,8 +20,8 @@ from gunicorn.arbiter import Arbiter
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
-from .. import doctor
 from ..doctor import notes
+from ..doctor.examination import refuse_start
 from ..logging import adopt_server_loggers
 from ..logs.writer import flush
 from .master import MAX_REQUESTS, STOPPED
@@ -148,7 +148,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]
     def load_wsgi(self) -> None:
         """Load the application, and end the service where its numbers would be wrong."""
         super().load_wsgi()
-        doctor.refuse_start(self.wsgi)
+        refuse_start(self.wsgi)
 
     def _leave(self, *_: object) -> None:
         """Stop at the next opportunity: the end of the boot, or the heartbeat.

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from app.monitoring.doctor import Finding, Situation, examine_surroundings, versions
+from app.monitoring.doctor import Finding, Situation, versions
 from app.monitoring.doctor.directory import file_system, shared_directory, unfit_directory
+from app.monitoring.doctor.examination import examine_surroundings
 from app.monitoring.multiprocess.ownership import planted_entry
 from app.monitoring.options import Options
 from tests.monitoring.doctor.conftest import Doctor, Project

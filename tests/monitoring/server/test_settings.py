@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from gunicorn.workers.sync import SyncWorker
 
-from app.monitoring import Observability, Options, OptionsError, doctor, logging
-from app.monitoring.doctor import Situation
+from app.monitoring import Observability, Options, OptionsError, logging
+from app.monitoring.doctor import Finding, Situation
 from app.monitoring.metrics.registry import current_namespace, registry
 from app.monitoring.server import configuration, master
 from app.monitoring.server.logger import GunicornLogger
@@ -154,11 +154,11 @@ def test_settings_reach_gunicorn_the_application_and_the_doctor(
 ) -> None:
     seen: list[Any] = []
 
-    def examine_surroundings(situation: Situation) -> list[doctor.Finding]:
+    def examine_surroundings(situation: Situation) -> list[Finding]:
         seen.append(situation)
         return []
 
-    monkeypatch.setattr(doctor, "examine_surroundings", examine_surroundings)
+    monkeypatch.setattr(configuration, "examine_surroundings", examine_surroundings)
     for name in ("note_build", "start_exporter"):
         monkeypatch.setattr(master, name, lambda *_: None)
     monkeypatch.setattr(configuration, "import_before_forks", lambda *_: None)

@@ -1,17 +1,23 @@
 """docs/api.md lists the names that the documents tell adopters to use, with the fields of classes."""
 
+import ast
 import builtins
 import importlib
 import inspect
 import re
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
 
 import pytest
 
 from app.monitoring import Options
+from app.monitoring.requests import placement
 from app.settings import ROOT
 from tests import api_reference
 
@@ -60,6 +66,53 @@ def test_the_whole_docstring_of_a_method_is_in_the_reference(owner: str, member:
     entry = listed()[f"{INSTALLED}{owner}"]
     text = inspect.cleandoc(member.__doc__ or "")
     assert "The same as" in entry or " ".join(text.split()) in " ".join(entry.split())
+
+
+def annotations(found: object) -> Iterator[ast.expr]:
+    """Yield the annotations of a function, or of the public members of a class."""
+    (made,) = ast.parse(textwrap.dedent(inspect.getsource(found))).body  # type: ignore[arg-type]
+    members = made.body if isinstance(made, ast.ClassDef) else [made]
+    for member in members:
+        if isinstance(member, ast.AnnAssign) and not ast.unparse(member.target).startswith("_"):
+            yield member.annotation
+        elif isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef) and (
+            member.name == "__init__" or not member.name.startswith("_")
+        ):
+            given = member.args
+            arguments = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+            yield from (one.annotation for one in arguments if one is not None and one.annotation is not None)
+            if member.returns is not None:
+                yield member.returns
+
+
+def own_names(module: ModuleType) -> set[str]:
+    """Return the names that a module of the package defines itself or imports from another one, without TypeVars."""
+    tree = ast.parse(inspect.getsource(module))
+    imported = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
+    targets = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
+    found = {alias.asname or alias.name for node in imported for alias in node.names}
+    found |= {node.name for node in tree.body if isinstance(node, ast.ClassDef)} | set(map(ast.unparse, targets))
+    return {name for name in found if not isinstance(getattr(module, name, None), TypeVar)}
+
+
+def private_types(found: object, module: ModuleType) -> set[str]:
+    """Return the types in the annotations of `found` that only a private module of the package has."""
+    public = {name for _, name, _ in PUBLIC}
+    texts = [one.value if isinstance(one, ast.Constant) else ast.unparse(one) for one in annotations(found)]
+    named = {name for text in texts for name in re.findall(r"[A-Za-z_]\w*", str(text))}
+    return (named & own_names(module)) - public
+
+
+@pytest.mark.parametrize(("module", "name", "found"), PUBLIC, ids=str)
+def test_the_types_of_public_signatures_are_public(module: str, name: str, found: object) -> None:
+    if inspect.isclass(found) or inspect.isfunction(found):
+        home = sys.modules[found.__module__]
+        assert home.__name__.startswith(api_reference.PACKAGE), f"{module}.{name}"
+        assert private_types(found, home) == set()
+
+
+def test_a_private_type_in_a_signature_is_found() -> None:
+    assert private_types(placement.observe, placement) == {"HttpMetrics", "RequestTracer", "MakeTracer"}
 
 
 DOCUMENTS = sorted({*(ROOT / "docs").glob("*.md"), ROOT / "app" / "monitoring" / "README.md"} - {api_reference.PAGE})

@@ -21,6 +21,7 @@ from typing import Any
 
 from prometheus_client.exposition import gzip_accepted
 
+from .arguments import redaction_arguments
 from .companion import announce, when_owner_ends
 from .logging import configure, get_logger
 from .metrics.catalogue import Catalogue, account, catalogue
@@ -211,7 +212,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def _redaction() -> dict[str, Any]:
     """Return the rules of redaction that the environment gives. Raise OptionsError if one is wrong."""
     variables = {name: os.environ.get(name, "") for name in ("REDACTION_PACKS", "REDACTED_KEYS")}
-    return Options.read({}, variables).redaction
+    return redaction_arguments(Options.read({}, variables))
 
 
 def _warn_without_namespace() -> None:

@@ -11,13 +11,15 @@ from fastapi import FastAPI
 from starlette.applications import Starlette
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from . import doctor, tracing
+from . import tracing
+from .doctor.examination import warn_unstarted
+from .doctor.lifespan import examine_at_start
 from .functions import Function
 from .metrics import event_loop, process
 from .metrics.catalogue import catalogue
 from .metrics.registry import prepare
 from .options import Options, SpanOptions
-from .prometheus import Instrumentator
+from .prometheus import Instrumentator, recorder
 from .requests.placement import observe, traced_elsewhere
 from .server import standalone
 
@@ -63,7 +65,7 @@ def instrument(app: App, options: Options, counting: Counting, spans: SpanOption
     )
     observe(
         app,
-        metrics=instrumentator.recorder(),
+        metrics=recorder(instrumentator),
         tracer=tracer if options.traced else None,
         instrumented=instrumented,
     )
@@ -79,13 +81,13 @@ def instrument(app: App, options: Options, counting: Counting, spans: SpanOption
     @contextlib.asynccontextmanager
     async def lifespan(started: App) -> AsyncIterator[Any]:
         if not under_gunicorn and not standalone.is_worker():
-            doctor.warn_unstarted()
+            warn_unstarted()
         async with _tasks(options), inner(started) as state:
             yield state
 
     app.router.lifespan_context = lifespan
     if standalone.is_worker():  # gunicorn's worker has it examined as soon as it is loaded
-        doctor.examine_at_start(app)
+        examine_at_start(app)
     return app
 
 

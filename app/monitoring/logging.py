@@ -31,9 +31,8 @@ from .logs.writer import Writer
 from .redaction import RedactionPack
 from .redaction import configure as configure_redaction
 
-__all__ = ["Levels", "LoguruSink", "TrustedLogger", "adopt_loguru", "configure", "get_logger", "parse_levels"]
+__all__ = ["Levels", "LoguruSink", "adopt_loguru", "configure", "get_logger", "parse_levels"]
 
-Renderer = Literal["json", "console"]
 Write = Callable[[bytes], object]
 Enqueue = Callable[[Callable[[Any], bytes], Any], object]
 
@@ -169,7 +168,7 @@ class TrustedLogger:
 
 def configure(
     *,
-    renderer: Renderer,
+    renderer: Literal["json", "console"],
     level: str,
     service: str,
     version: str,

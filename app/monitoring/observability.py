@@ -4,7 +4,7 @@ Constraint: make it before the first metric. Values go to the shared directory o
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Unpack
 
@@ -17,6 +17,7 @@ from .traces.environment import exit_for_unknown_propagator
 if TYPE_CHECKING:
     from prometheus_client import Counter, Gauge, Histogram, Summary
     from prometheus_client.metrics import MetricWrapperBase
+    from prometheus_fastapi_instrumentator.metrics import Info
     from starlette.applications import Starlette
 
     from .metrics.registry import BoundedRegistry
@@ -175,7 +176,7 @@ class Observability:
         counting = Counting(self._functions, excluded_handlers, should_group_status_codes, should_ignore_untemplated)
         return instrument(app, self.options, counting, spans, under_gunicorn=Observability._under_gunicorn)
 
-    def add(self, *functions: Function | None) -> "Observability":
+    def add(self, *functions: "Callable[[Info], Any] | None") -> "Observability":
         """Call each function with prometheus-fastapi-instrumentator's `metrics.Info` for each counted request.
 
         The requests are those of all applications that this object instruments, before this call and after it. Return

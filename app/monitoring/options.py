@@ -4,7 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 
@@ -12,17 +12,15 @@ if TYPE_CHECKING:
     from opentelemetry.instrumentation.asgi.types import ClientRequestHook, ClientResponseHook, ServerRequestHook
 
 from . import option_checks as checks
-from .option_checks import Network
-from .redaction import SHIPPED, RedactionPack
-from .redaction.configuration import checked_keys, checked_packs, portable
+from .redaction import RedactionPack
+from .redaction.configuration import SHIPPED, checked_keys, checked_packs
 
-DEFAULT_NETWORKS: tuple[Network, ...] = (
+DEFAULT_NETWORKS: tuple[IPv4Network | IPv6Network, ...] = (
     ip_network("127.0.0.1"),
     ip_network("10.0.0.0/8"),
     ip_network("172.16.0.0/12"),
 )
 EXCLUDED_URLS = "^https?://[^/]+/(health|metrics)(/|[?]|$)"
-ENVIRONMENT_OF_DEVELOPERS = "development"
 NONE = "none"
 TRACING = ("layer", "instrumentation", "none")
 LIBRARIES = ("asyncpg", "httpx", "redis", "sqlalchemy")
@@ -69,7 +67,7 @@ class OptionArguments(TypedDict, total=False):
     forwarded_allow_ips: str | None
     metrics_directory: Path | str | None
     max_series: int | None
-    allowed_metrics_ips: Iterable[Network | str] | None
+    allowed_metrics_ips: Iterable[IPv4Network | IPv6Network | str] | None
     log_level: str | None
     log_format: Literal["json", "console"] | None
     redaction_packs: Iterable[RedactionPack | str] | None
@@ -134,7 +132,9 @@ class Options:
     """Directory of the workers' metric files; the default carries the service, the user and the port."""
     max_series: int = _of("MAX_SERIES_PER_METRIC", 10_000, checks.number(1, 1e9))
     """Label sets that a metric may have before new ones go to the overflow series."""
-    allowed_metrics_ips: tuple[Network, ...] = _of("ALLOWED_METRICS_IPS", DEFAULT_NETWORKS, checks.networks)
+    allowed_metrics_ips: tuple[IPv4Network | IPv6Network, ...] = _of(
+        "ALLOWED_METRICS_IPS", DEFAULT_NETWORKS, checks.networks
+    )
     """Networks that may read /metrics on the application's port; empty denies all."""
     log_level: str = _of("LOG_LEVEL", "INFO", checks.levels)
     """The lowest level, then those of single loggers: `INFO,app.cache=DEBUG`."""
@@ -210,44 +210,9 @@ class Options:
         return self.traces_exporter or ("otlp" if endpoint else "none")
 
     @property
-    def logging(self) -> dict[str, Any]:
-        """The arguments of `logging.configure`, as JSON can hold them."""
-        automatic = "console" if self.environment == ENVIRONMENT_OF_DEVELOPERS else "json"
-        return {
-            "renderer": self.log_format or automatic,
-            "level": self.log_level,
-            "service": self.service,
-            "version": self.version,
-            "environment": self.environment,
-            **self.redaction,
-        }
-
-    @property
-    def redaction(self) -> dict[str, Any]:
-        """The rules of redaction, as JSON can hold them."""
-        return {"redaction_packs": portable(self.redaction_packs), "redacted_keys": list(self.redacted_keys)}
-
-    @property
     def traced(self) -> bool:
         """True if there are spans."""
         return self.tracing != "none" and not self.tracing_disabled
-
-    @property
-    def tracing_arguments(self) -> dict[str, Any]:
-        """The arguments of `tracing.configure`."""
-        return {
-            "exporter": self.exporter,
-            "endpoint": self.otlp_endpoint,
-            "ratio": self.sample_ratio,
-            "service": self.service,
-            "version": self.version,
-            "environment": self.environment,
-            # Services that name none would all be of one namespace.
-            "namespace": None if self.namespace == Options.namespace else self.namespace,
-            "timeout": self.otlp_timeout,
-            "queue": self.span_queue,
-            "batch": self.span_batch,
-        }
 
 
 def _checked(option: "Field[Any]", given_as: str, value: Any, read: Callable[[str], Any] | None = None) -> Any:

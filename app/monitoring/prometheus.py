@@ -3,11 +3,11 @@
 The catalogue is in a separate module, so that the exporter process does not load a web framework.
 """
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from inspect import signature
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from fastapi import FastAPI, Request
 from prometheus_fastapi_instrumentator import Instrumentator as LibraryInstrumentator
@@ -16,14 +16,18 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from .functions import Function, plain
+from .functions import plain
 from .metrics.catalogue import LATENCY_BUCKETS
 from .metrics.http import HttpMetrics
-from .metrics.registry import registry
+from .metrics.registry import BoundedRegistry, registry
 from .multiprocess.aggregate import exposition
-from .requests.placement import observe
+from .options import EXCLUDED_URLS
+from .requests import placement
+from .tracing import request_tracer
 
-__all__ = ["Instrumentator", "allows", "observe", "registry"]
+__all__ = ["BoundedRegistry", "Instrumentator", "observe", "registry"]
+
+App = TypeVar("App", bound=Starlette)
 
 _LIBRARY = signature(LibraryInstrumentator).parameters
 _IN_PROGRESS = (
@@ -65,8 +69,8 @@ def _declare_http_metrics() -> None:
 class Instrumentator(LibraryInstrumentator):
     """The library's Instrumentator on the bounded registry, exposing the aggregate of all workers.
 
-    The options configure the result of `recorder`. Functions added with `add` are called with the library's
-    `metrics.Info` for each counted request. Raise TypeError or ValueError if an option would have no effect.
+    Pass it to `observe`. Functions added with `add`, before or after, are called with the library's `metrics.Info` for
+    each counted request. Raise TypeError or ValueError if an option would have no effect.
     """
 
     def __init__(
@@ -92,17 +96,7 @@ class Instrumentator(LibraryInstrumentator):
         )
         _declare_http_metrics()
 
-    def recorder(self) -> HttpMetrics:
-        """Return the `metrics` argument of observe(). Functions may be added later."""
-        return HttpMetrics(
-            registry(),
-            excluded=self.excluded_handlers,
-            ignore_untemplated=self.should_ignore_untemplated,
-            group_status_codes=self.should_group_status_codes,
-            instrumentations=self.instrumentations,
-        )
-
-    def add(self, *functions: Function | None) -> "Instrumentator":
+    def add(self, *functions: Callable[[metrics.Info], Any] | None) -> "Instrumentator":
         """Call each function for each counted request. Raise TypeError if one is a coroutine function."""
         super().add(*plain(functions))
         return self
@@ -134,6 +128,34 @@ class Instrumentator(LibraryInstrumentator):
             app.add_api_route("/metrics", metrics_endpoint, include_in_schema=False)
         else:
             app.add_route("/metrics", metrics_endpoint)
+
+
+def recorder(instrumentator: Instrumentator) -> HttpMetrics:
+    """Return what records requests by the options of `instrumentator`, to which functions may be added later."""
+    return HttpMetrics(
+        registry(),
+        excluded=instrumentator.excluded_handlers,
+        ignore_untemplated=instrumentator.should_ignore_untemplated,
+        group_status_codes=instrumentator.should_group_status_codes,
+        instrumentations=instrumentator.instrumentations,
+    )
+
+
+def observe(
+    app: App, *, metrics: Instrumentator | None = None, traces: bool = False, excluded_urls: str = EXCLUDED_URLS
+) -> App:
+    """Put the observing layer around `app`, and return `app`.
+
+    Call it before the application handles anything, in a factory or beside a module-level application. Middleware,
+    handlers and instrumentation may be added before or after. With `metrics`, requests are counted as that
+    Instrumentator says. With `traces`, each has a span of the provider that `tracing.configure` has made in the worker,
+    except for URLs that match `excluded_urls`. Raise RuntimeError if `app` has started, or is observed.
+    """
+    return placement.observe(
+        app,
+        metrics=None if metrics is None else recorder(metrics),
+        tracer=partial(request_tracer, excluded_urls) if traces else None,
+    )
 
 
 def allows(networks: Sequence[IPv4Network | IPv6Network], peer: Sequence[Any] | None, headers: Any) -> bool:

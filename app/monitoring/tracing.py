@@ -21,8 +21,8 @@ from opentelemetry.util.http import parse_excluded_urls
 
 from .metrics.catalogue import catalogue
 from .metrics.registry import registry
-from .traces.environment import TracingConfigurationError, check_environment, sampling
-from .traces.exporter import ExporterName, make_exporter, may_warn
+from .traces.environment import TracingConfigurationError, sampling
+from .traces.exporter import make_exporter, may_warn
 from .traces.libraries import instrument_libraries
 from .traces.request_span import RequestTracer
 from .traces.sampling import RequestIds, RequestSampler
@@ -30,15 +30,10 @@ from .traces.span_queue import MAX_BATCH_SIZE, MAX_QUEUE_SIZE, REASONS, BoundedS
 from .traces.span_redaction import MAX_VALUE_LENGTH
 
 __all__ = [
-    "ExporterName",
-    "RequestSpans",
     "TracingConfigurationError",
-    "WorkerTracerProvider",
-    "check_environment",
     "configure",
     "exemplar",
     "instrument_libraries",
-    "request_tracer",
     "shutdown",
 ]
 
@@ -60,7 +55,7 @@ class WorkerTracerProvider(TracerProvider):
 
 def configure(
     *,
-    exporter: ExporterName,
+    exporter: Literal["otlp", "console", "none"],
     endpoint: str | None,
     ratio: float,
     service: str,
@@ -131,8 +126,7 @@ def request_tracer(
 ) -> RequestTracer | None:
     """Return the tracer of requests, and instrument `libraries`, by default all known ones. None without a provider.
 
-    Call it in the worker, after `configure`, or pass `partial(request_tracer, excluded_urls)` as `tracer` to
-    `prometheus.observe`, which calls it there. `spans="instrumentation"` is for `Observability.instrument`.
+    Call it in the worker, after `configure`.
     """
     provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from app.monitoring.metrics.registry import BoundedRegistry
 from app.monitoring.multiprocess.labels import OVERFLOW
-from app.monitoring.prometheus import REFUSED, Instrumentator
+from app.monitoring.prometheus import REFUSED, Instrumentator, recorder
 from app.monitoring.requests import layer as middleware
 from app.monitoring.requests.placement import observe
 from tests.middleware.applications import fastapi_house
@@ -39,7 +39,7 @@ def own_registry(monkeypatch: pytest.MonkeyPatch) -> BoundedRegistry:
 def observed(instrumentator: Instrumentator) -> FastAPI:
     """Return an application with routes of all kinds, observed as the service is."""
     app = fastapi_house()
-    observe(app, metrics=instrumentator.recorder())
+    observe(app, metrics=recorder(instrumentator))
     return app
 
 
@@ -93,9 +93,9 @@ async def test_excluded_handlers_are_not_counted(
 
 
 async def test_an_excluded_request_leaves_no_series_and_no_exemplar(own_registry: BoundedRegistry) -> None:
-    recorder = Instrumentator(excluded_handlers=["."]).recorder()
+    made = recorder(Instrumentator(excluded_handlers=["."]))
     for _ in range(2):
-        recorder.record("GET", 200, "/items/{item}", 0.1, 5, 5, {"trace_id": "1"})
+        made.record("GET", 200, "/items/{item}", 0.1, 5, 5, {"trace_id": "1"})
     assert [s for f in own_registry.collect() for s in f.samples if s.labels.get("handler")] == []
     assert own_registry.get_sample_value("http_request_duration_highr_seconds_count") == 0
 
@@ -106,10 +106,10 @@ async def test_options_work_together(own_registry: BoundedRegistry) -> None:
 
 
 async def test_grouped_statuses_share_a_series_that_overflows_like_others(own_registry: BoundedRegistry) -> None:
-    recorder = Instrumentator(should_group_status_codes=True).recorder()
+    made = recorder(Instrumentator(should_group_status_codes=True))
     own_registry.max_series = 1
     for status in (200, 204, 404):
-        recorder.record("GET", status, "/x", 0.1, 0, 0)
+        made.record("GET", status, "/x", 0.1, 0, 0)
     requests = own_registry._names_to_collectors["http_requests_total"]
     assert isinstance(requests, Counter)
     assert set(requests._metrics) == {("GET", "2xx", "/x"), (OVERFLOW, OVERFLOW, OVERFLOW)}

@@ -12,6 +12,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import pytest
 
 from app.monitoring import OptionArguments, Options, OptionsError
+from app.monitoring.arguments import logging_arguments
 from app.monitoring.redaction.indonesia import INDONESIA
 from app.monitoring.traces.libraries import INSTRUMENTED
 
@@ -142,7 +143,7 @@ def test_wrong_rules_of_redaction_are_refused(given: dict[str, object], message:
 def test_all_shipped_packs_are_on_unless_others_are_named(
     given: dict[str, object], environment: dict[str, str], packs: list[str], keys: list[str]
 ) -> None:
-    logging = Options.read(given, environment).logging
+    logging = logging_arguments(Options.read(given, environment))
     assert (logging["redaction_packs"], logging["redacted_keys"]) == (packs, keys)
     assert json.loads(json.dumps(logging)) == logging
 
@@ -177,7 +178,7 @@ def test_every_option_has_a_variable_of_its_own() -> None:
 )
 def test_what_is_not_set_follows_from_the_rest(environment: dict[str, str], renderer: str, exporter: str) -> None:
     options = Options.read({}, environment)
-    assert (options.logging["renderer"], options.exporter) == (renderer, exporter)
+    assert (logging_arguments(options)["renderer"], options.exporter) == (renderer, exporter)
 
 
 def test_an_endpoint_of_traces_alone_turns_the_exporter_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.monitoring.redaction import MAX_DEPTH, REDACTED, is_secret_key, redact, redact_text
+from app.monitoring.redaction import REDACTED, is_secret_key, redact, redact_text
+from app.monitoring.redaction.structures import MAX_DEPTH
 
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"

@@ -24,6 +24,7 @@ from structlog.testing import capture_logs
 from app.monitoring import tracing
 from app.monitoring.metrics.registry import registry
 from app.monitoring.traces import exporter as exporters
+from app.monitoring.traces.exporter import ExporterName
 from tests.middleware.wire import Wire
 from tests.process.service import ROOT
 
@@ -145,7 +146,7 @@ def test_every_worker_is_an_instance_of_its_own() -> None:
 
 @pytest.mark.parametrize(("exporter", "spans"), [("none", 0), ("console", 1)])
 async def test_a_failed_request_is_kept_only_where_somebody_takes_its_span(
-    installed: list[TracerProvider], monkeypatch: pytest.MonkeyPatch, exporter: tracing.ExporterName, spans: int
+    installed: list[TracerProvider], monkeypatch: pytest.MonkeyPatch, exporter: ExporterName, spans: int
 ) -> None:
     monkeypatch.setattr(registry(), "exemplar_source", None)
     provider = tracing.configure(exporter=exporter, **{**COMMON, "ratio": 0.0})
@@ -176,7 +177,7 @@ def test_a_client_cannot_fill_the_log_through_headers_that_the_sdk_complains_of(
     ("exporter", "ratio", "root"), [("console", 0.0, False), ("console", 1.0, True), ("none", 1.0, False)]
 )
 def test_a_root_is_sampled_by_ratio_if_anybody_takes_it_and_a_child_as_its_parent(
-    installed: list[TracerProvider], exporter: tracing.ExporterName, ratio: float, *, root: bool
+    installed: list[TracerProvider], exporter: ExporterName, ratio: float, *, root: bool
 ) -> None:
     provider = tracing.configure(exporter=exporter, **{**COMMON, "ratio": ratio})
     assert is_sampled(provider) is root
@@ -186,7 +187,7 @@ def test_a_root_is_sampled_by_ratio_if_anybody_takes_it_and_a_child_as_its_paren
 
 @pytest.mark.parametrize(("name", "processors"), [("none", 0), ("console", 1), ("otlp", 1)])
 def test_each_exporter_has_its_processor_and_none_has_none(
-    installed: list[TracerProvider], name: tracing.ExporterName, processors: int
+    installed: list[TracerProvider], name: ExporterName, processors: int
 ) -> None:
     provider = tracing.configure(exporter=name, **COMMON)
     assert len(provider._active_span_processor._span_processors) == processors

@@ -10,8 +10,10 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from prometheus_client import CollectorRegistry
 
 from app.monitoring import Options, tracing
+from app.monitoring.arguments import tracing_arguments
 from app.monitoring.metrics.catalogue import build_catalogue
 from app.monitoring.metrics.registry import registry
+from app.monitoring.traces.exporter import ExporterName
 from app.monitoring.traces.span_queue import REASONS
 from app.monitoring.traces.span_redaction import MAX_VALUE_LENGTH
 from tests.monitoring.test_tracing import COMMON, SEND_ONE, Inner
@@ -33,13 +35,13 @@ def test_a_service_has_the_namespace_that_it_was_given_and_no_other(
     installed: list[TracerProvider], environment: dict[str, str], namespace: str | None
 ) -> None:
     options = Options.read({"service": "shop"}, environment)
-    provider = tracing.configure(**options.tracing_arguments)
+    provider = tracing.configure(**tracing_arguments(options))
     assert provider.resource.attributes.get("service.namespace") == namespace
 
 
 @pytest.mark.parametrize("name", ["none", "otlp"])
 def test_every_reason_for_a_dropped_span_is_exposed_as_0(
-    installed: list[TracerProvider], monkeypatch: pytest.MonkeyPatch, name: tracing.ExporterName
+    installed: list[TracerProvider], monkeypatch: pytest.MonkeyPatch, name: ExporterName
 ) -> None:
     own = CollectorRegistry()
     made = build_catalogue(own)

@@ -23,7 +23,7 @@ def configure(
 ) -> None:
     """Replace the rules of this process. Call it before the first event, and before the fork. Not thread-safe.
 
-    `packs` are shipped ones by name or packs of the service's own, or their form in `Options.redaction`. `added_keys`
+    `packs` are shipped ones by name or packs of the service's own, or what `portable` makes of these. `added_keys`
     are names whose values are replaced too. Raise PackError if a pack is unknown or a check cannot be imported.
     """
     chosen = [_pack(pack) for pack in packs]

@@ -36,9 +36,9 @@ def observe(
     """Put the observing layer around `app`, and return `app`.
 
     Call it before the application handles anything, in a factory or beside a module-level application. Middleware,
-    handlers and instrumentation may be added before or after. `metrics` is the result of `Instrumentator.recorder`,
-    `tracer` that of `tracing.request_tracer`. `instrumented` is for `Observability.instrument`. Raise RuntimeError if
-    `app` has started, or is observed.
+    handlers and instrumentation may be added before or after. `tracer` is that of `tracing.request_tracer`, or makes it
+    in the worker. With `instrumented` the layer is inside the middleware of opentelemetry-instrumentation-fastapi.
+    Raise RuntimeError if `app` has started, or is observed.
     """
     if app.middleware_stack is not None:
         raise RuntimeError("the application has started: instrument it before it handles anything")

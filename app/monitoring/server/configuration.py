@@ -6,7 +6,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from .. import doctor, logging, tracing
+from .. import logging, tracing
+from ..arguments import logging_arguments, tracing_arguments
+from ..doctor import ExaminationError, Situation, enforce
+from ..doctor.examination import examine_surroundings
 from ..metrics import process
 from ..metrics.registry import prepare
 from ..options import Options, OptionsError
@@ -48,7 +51,7 @@ def settings_of(
     """
     _check_classes(given)
     options = observability.options
-    logging.configure(**options.logging)
+    logging.configure(**logging_arguments(options))
     ours: dict[str, Any] = {
         "wsgi_app": app,
         "worker_class": f"{PACKAGE}.server.worker.Worker",
@@ -118,18 +121,20 @@ def _starting(
             check_options(options)
             _check_collectors(collectors)
             # Before the directory is claimed: locks on a network file system may not be granted.
-            doctor.enforce(doctor.examine_surroundings(doctor.Situation.of_options(options, bound)))
+            enforce(examine_surroundings(Situation.of_options(options, bound)))
             master.take_ports_and_directory(
                 api=addresses(bound),
                 metrics=(options.metrics_host, options.metrics_port),
                 directory=options.directory,
             )
-        except (master.StartError, tracing.TracingConfigurationError, doctor.ExaminationError) as error:
+        except (master.StartError, tracing.TracingConfigurationError, ExaminationError) as error:
             sys.exit(str(error))
         master.note_build(options.version, options.environment)
         if theirs is not None:
             theirs(server)
-        master.start_exporter(collectors, options.logging, options.max_series)  # it imports while this process does
+        master.start_exporter(
+            collectors, logging_arguments(options), options.max_series
+        )  # it imports while this process does
         if preload and options.traced:
             # Before the modules that import functions of these libraries; each worker's provider gets their spans.
             tracing.instrument_libraries(options.instrument_libraries)
@@ -186,7 +191,7 @@ def _hooks(options: Options) -> dict[str, Hook]:
         """Run in the worker. It gets its own tracer provider: exporters and channels do not survive a fork."""
         process.set_worker_slot(worker.slot)
         if options.traced:
-            tracing.configure(**options.tracing_arguments)
+            tracing.configure(**tracing_arguments(options))
             tracing.instrument_libraries(options.instrument_libraries)  # the application is imported next
 
     def child_exit(server: Any, worker: Any) -> None:

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from .. import doctor, logging, tracing
+from .. import logging, tracing
+from ..arguments import logging_arguments, tracing_arguments
 from ..companion import close_in_children
-from ..doctor import notes
+from ..doctor import ExaminationError, Finding, enforce, examination, notes
 from ..doctor.examination import BOOT_ERROR, write_refusal
 from ..metrics import process
 from ..metrics.catalogue import catalogue
@@ -30,7 +31,7 @@ OWNER, OWNER_LOCK, NOTES = "owner", "owner.lock", "doctor.notes"
 _slot_locks: list[IO[str]] = []
 
 
-def examine_surroundings(options: Options) -> list[doctor.Finding]:
+def examine_surroundings(options: Options) -> list[Finding]:
     """Return the warnings about the surroundings; with errors, write them and exit with the status of a failed boot.
 
     A worker that replaces another one returns none: what is wrong with the disk by then must not end the service. Call
@@ -39,10 +40,10 @@ def examine_surroundings(options: Options) -> list[doctor.Finding]:
     directory = options.metrics_directory
     if directory is None or _owner(directory) == manager.identity():
         return []
-    findings = doctor.examine_surroundings(situation(options))
+    findings = examination.examine_surroundings(situation(options))
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
-        write_refusal(doctor.ExaminationError(errors))
+        write_refusal(ExaminationError(errors))
         sys.exit(BOOT_ERROR)
     return findings
 
@@ -57,14 +58,14 @@ def make_directory(options: Options) -> None:
         raise OptionsError(str(error)) from error
 
 
-def start(options: Options, warnings: Sequence[doctor.Finding] = ()) -> None:
+def start(options: Options, warnings: Sequence[Finding] = ()) -> None:
     """Set up this worker; the first one of a process manager logs `warnings`.
 
     Raise OptionsError if the metrics directory is unset or claimed by another service.
     """
     if _slot_locks:
         return
-    logging.configure(**options.logging)
+    logging.configure(**logging_arguments(options))
     directory = options.metrics_directory
     if directory is None:
         raise OptionsError("PROMETHEUS_MULTIPROC_DIR='': want a directory that the workers and the exporter share")
@@ -86,7 +87,7 @@ def start(options: Options, warnings: Sequence[doctor.Finding] = ()) -> None:
 def _start_tracing(options: Options) -> None:
     try:
         check_options(options)
-        tracing.configure(**options.tracing_arguments)
+        tracing.configure(**tracing_arguments(options))
     except tracing.TracingConfigurationError as error:
         sys.exit(str(error))
     tracing.instrument_libraries(options.instrument_libraries)  # the application is imported next
@@ -105,7 +106,7 @@ def _owner(directory: Path) -> str:
         return ""
 
 
-def _claim_for_manager(directory: Path, warnings: Sequence[doctor.Finding]) -> None:
+def _claim_for_manager(directory: Path, warnings: Sequence[Finding]) -> None:
     """Empty `directory` and log `warnings` unless a worker of the same manager has done so.
 
     Raise DirectoryError if another service has it.
@@ -125,7 +126,7 @@ def _claim_for_manager(directory: Path, warnings: Sequence[doctor.Finding]) -> N
         claim(directory).close()
         (directory / NOTES).unlink(missing_ok=True)
         owner.write_text(claimant)
-        doctor.enforce(warnings)
+        enforce(warnings)
 
 
 def _lock_slot(directory: Path) -> int:

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from app.monitoring.redaction import MAX_TEXT_LENGTH, redact, redact_event, redact_text
+from app.monitoring.redaction import redact, redact_event, redact_text
+from app.monitoring.redaction.text import MAX_TEXT_LENGTH
 from tests.monitoring.redaction.corpus import CONTEXTS, leaks, load, secrets, without_marks
 
 PRIVATE = load("private")

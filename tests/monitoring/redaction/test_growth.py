@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 from app.monitoring import redaction as _redaction
-from app.monitoring.redaction import MAX_TEXT_LENGTH, redact, redact_text
+from app.monitoring.redaction import redact, redact_text
 from app.monitoring.redaction import text as texts
 from app.monitoring.redaction.characters import escape
 from app.monitoring.redaction.numbers import numbers
-from app.monitoring.redaction.text import scrub
+from app.monitoring.redaction.text import MAX_TEXT_LENGTH, scrub
 from tests.monitoring.redaction.corpus import HERE
 
 MODULES = [

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.monitoring.redaction import MAX_TEXT_LENGTH, redact, redact_event, redact_text
+from app.monitoring.redaction import redact, redact_event, redact_text
+from app.monitoring.redaction.text import MAX_TEXT_LENGTH
 from tests.monitoring.redaction.corpus import leaks, load, squashed, without_marks
 
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -27,35 +27,19 @@ from .logs.hooks import install_hooks
 from .logs.levels import Levels, parse_levels
 from .logs.line import encode
 from .logs.loguru_sink import LoguruSink, add_sinks_of_sentry
+from .logs.named import DEFAULT_NAME, NamedLogger, Write, addressed, run
 from .logs.writer import Writer
 from .redaction import RedactionPack
 from .redaction import configure as configure_redaction
 
 __all__ = ["Levels", "LoguruSink", "adopt_loguru", "configure", "get_logger", "parse_levels"]
 
-Write = Callable[[bytes], object]
 Enqueue = Callable[[Callable[[Any], bytes], Any], object]
 
 SERVERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "gunicorn.error", "gunicorn.access")
 # Their records at INFO repeat metrics and spans. LOG_LEVEL can name them.
 CHATTY = ("httpx", "httpcore")
 _RECORD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
-
-
-class _NamedLogger:
-    """structlog's wrapped logger: a name, and the function that writes rendered lines."""
-
-    __slots__ = ("_write", "name")
-
-    def __init__(self, write: Write, name: str = "app") -> None:
-        self._write = write
-        self.name = name
-
-    def msg(self, line: bytes) -> None:
-        """Write `line`."""
-        self._write(line)
-
-    log = debug = info = warn = warning = error = critical = fatal = exception = notset = msg
 
 
 class _Handler(logging.Handler):
@@ -81,7 +65,8 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write `record`."""
-        self._write(_run(self._chain, _NamedLogger(self._write, record.name), record.levelname.lower(), _event(record)))
+        logger = NamedLogger(self._write, self._chain, record.name)
+        self._write(run(self._chain, logger, record.levelname.lower(), _event(record)))
 
 
 def _event(record: logging.LogRecord) -> EventDict:
@@ -97,13 +82,6 @@ def _event(record: logging.LogRecord) -> EventDict:
     if record.stack_info:
         event["stack"] = record.stack_info
     return event
-
-
-def _run(chain: Sequence[Processor], logger: _NamedLogger, method: str, event: EventDict) -> Any:
-    line: Any = event
-    for processor in chain:
-        line = processor(logger, method, line)
-    return line
 
 
 def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
@@ -139,6 +117,7 @@ class _State:
     """The current configuration."""
 
     fast_path: _FastPath | None = None
+    chain: Sequence[Processor] = ()
 
 
 _state = _State()
@@ -192,21 +171,22 @@ def configure(
     levels = parse_levels(level)
     json = renderer == "json"
     fields = {"service": service, "version": version, "environment": environment} if json else {}
-    render: Processor = _render_json if json else Console(colors=output.isatty())
+    render: Processor = _render_json if json else partial(_render_text, Console(colors=output.isatty()))
     chain = [*log_chain.processors(fields, user_key), render]
     write, enqueue = _writers(output, [log_chain.Stamp(fields), render])
 
     def bound_logger(logger: Any, processors: Any, context: Any) -> Any:
-        filtering: Any = structlog.make_filtering_bound_logger(levels.of(logger.name))
+        filtering: Any = structlog.make_filtering_bound_logger(levels.of(getattr(logger, "name", DEFAULT_NAME)))
         return filtering(logger, processors, context)
 
     structlog.configure(
         processors=chain,
         wrapper_class=cast("type[structlog.typing.BindableLogger]", bound_logger),
-        logger_factory=partial(_NamedLogger, write),
+        logger_factory=partial(NamedLogger, write, chain),
         cache_logger_on_first_use=stream is None,
     )
     _state.fast_path = _FastPath(chain, log_chain.Stamp(fields), enqueue, levels) if json else None
+    _state.chain = tuple(chain)
     _configure_standard_library(_Handler(write, chain, levels))
     install_hooks()
 
@@ -226,13 +206,42 @@ def _configure_standard_library(handler: _Handler) -> None:
     logging.captureWarnings(capture=True)
 
 
+def is_configured() -> bool:
+    """Return True if `configure` was called in this process."""
+    return bool(_state.chain)
+
+
+def is_handler(handler: logging.Handler) -> bool:
+    """Return True if `handler` is one of ours, whose lines are redacted."""
+    return isinstance(handler, _Handler)
+
+
+def replaced_in_structlog() -> list[str]:
+    """Return the arguments of `structlog.configure` that were replaced since `configure`.
+
+    Processors may be added in front: the chain, from redaction to the renderer, has to come last.
+    """
+    current = structlog.get_config()
+    last = current["processors"][-len(_state.chain) :]
+    replaced = []
+    if len(last) != len(_state.chain) or any(one is not ours for one, ours in zip(last, _state.chain, strict=True)):
+        replaced.append("processors")
+    if getattr(current["logger_factory"], "func", None) is not NamedLogger:
+        replaced.append("logger_factory")
+    return replaced
+
+
 def _current_levels() -> Levels:
     handlers = logging.getLogger().handlers
     return next((handler.levels for handler in handlers if isinstance(handler, _Handler)), Levels())
 
 
-def _render_json(_logger: Any, _method: str, event: EventDict) -> bytes:
-    return encode(event)
+def _render_json(logger: Any, _method: str, event: EventDict) -> bytes | str:
+    return addressed(encode(event), logger)
+
+
+def _render_text(console: Console, logger: Any, method: str, event: EventDict) -> bytes | str:
+    return addressed(console(logger, method, event), logger)
 
 
 def _writers(stream: TextIO, announcement: Sequence[Processor]) -> tuple[Write, Enqueue]:
@@ -248,7 +257,7 @@ def _writers(stream: TextIO, announcement: Sequence[Processor]) -> tuple[Write, 
 
     def announce(lines: int) -> bytes:
         event = {"event": "log_lines_dropped", "lines": lines}
-        line: bytes = _run(announcement, _NamedLogger(writer.write, "logging"), "warning", event)
+        line: bytes = run(announcement, NamedLogger(writer.write, name="logging"), "warning", event)
         return line
 
     writer.announce = announce

@@ -49,7 +49,7 @@ def logging_restored() -> Iterator[None]:
     yield
     structlog.contextvars.clear_contextvars()
     structlog.configure(**structlog_kept)
-    _state.fast_path = None
+    _state.fast_path, _state.chain = None, ()
     logging.captureWarnings(capture=False)
     for logger, level, handlers, propagate, disabled in kept:
         logger.setLevel(level)

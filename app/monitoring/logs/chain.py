@@ -17,6 +17,7 @@ from structlog.types import EventDict, Processor, WrappedLogger
 
 from ..redaction import redact_event
 from .line import CUT, MAX_LINE_BYTES, encode
+from .named import DEFAULT_NAME
 
 # Redaction scans whole texts, so their length is limited; no line could hold longer ones.
 MAX_TEXT_LENGTH = 32_768
@@ -94,7 +95,7 @@ class Stamp:
             "timestamp": self._time(time.time_ns()),
             "level": method,
             "event": event.pop("event", ""),
-            "logger": logger.name,
+            "logger": getattr(logger, "name", DEFAULT_NAME),  # of another factory it may have none
         }
         stamped: EventDict = {**stamp, **event, **stamp, **self._fields}
         if self._fields:

@@ -24,6 +24,12 @@ _FRAME = re.compile(r'^([ |+-]{0,80})File "[^\n]*\n(?:\1  [^\n]*\n)*', re.MULTIL
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
+class Line(bytes):
+    """A line of our renderers, which is redacted. Other bytes may be those of another renderer."""
+
+    __slots__ = ()
+
+
 def encode(event: MutableMapping[str, Any]) -> bytes:
     """Return `event` as UTF-8 JSON with a newline, at most 4,096 bytes."""
     line = _dump(event)

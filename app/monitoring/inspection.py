@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from . import logging
 from .doctor import Situation
 from .multiprocess import values
 from .observability import Observability
@@ -40,6 +41,9 @@ def inspect(reference: str, directory: Path, configuration: str = "") -> dict[st
     from .doctor.examination import examine  # noqa: PLC0415
     from .doctor.reference import ApplicationError, load  # noqa: PLC0415
 
+    # Before the application, which may replace it: so does the service. The lines go to standard error.
+    if not logging.is_configured():
+        logging.configure(renderer="json", level="INFO", service="doctor", version="", environment="")
     try:
         app = load(reference)
     except ApplicationError as error:

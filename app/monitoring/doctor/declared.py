@@ -61,7 +61,7 @@ def find() -> Declared:
     """Find the metrics of the default and the bounded registry, and those in global names of modules."""
     found = Declared([REGISTRY, bounded_registry()])
     metrics: dict[int, MetricWrapperBase] = {}
-    for module, name, value in _globals():
+    for module, name, value in module_globals():
         if not issubclass(type(value), MetricWrapperBase | CollectorRegistry):
             continue
         found.places.setdefault(id(value), []).append((module, name))
@@ -77,7 +77,8 @@ def find() -> Declared:
     return found
 
 
-def _globals() -> Iterator[tuple[str, str, object]]:
+def module_globals() -> Iterator[tuple[str, str, object]]:
+    """Yield module, name and value of the global names of imported modules, those of the package left out."""
     for module_name, module in list(sys.modules.items()):
         if module_name.partition(".")[0] in _SKIPPED or f"{module_name}.".startswith(f"{PACKAGE}."):
             continue

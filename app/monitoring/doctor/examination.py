@@ -12,7 +12,7 @@ from typing import ParamSpec
 import structlog
 from starlette.applications import Starlette
 
-from . import applications, declared, directory, kinds, notes, servers, surroundings, values, versions
+from . import applications, declared, directory, kinds, logs, notes, servers, surroundings, values, versions
 from .finding import ExaminationError, Finding
 from .situation import Situation
 
@@ -23,7 +23,7 @@ BOOT_ERROR = 3  # gunicorn ends the service when a worker ends with it, and star
 
 
 def examine(app: object, situation: Situation | None = None) -> list[Finding]:
-    """Return the findings about `app` and the metrics of this process; errors come first.
+    """Return the findings about `app`, the metrics and the logging of this process; errors come first.
 
     Call it in the worker, before its first request, after the routes and middlewares have been added. `app` may be
     wrapped in ASGI middlewares that keep it as `app`. Nothing is left in the metrics.
@@ -108,8 +108,12 @@ def _of_application(app: object, situation: Situation) -> Iterator[Finding]:
         yield from _checked(values.private_values, found)
         yield from _checked(kinds.lost_kinds, found)
         yield from _checked(kinds.lost_functions, found)
+        yield from _checked(kinds.gauges_by_process, found)
     yield from _checked(kinds.hidden_metrics, found)
     yield from _checked(applications.foreign_collectors, found)
+    yield from _checked(logs.replaced_handlers)
+    yield from _checked(logs.replaced_structlog)
+    yield from _checked(logs.loguru_sinks)
     try:
         starlette = unwrapped(app)
     except Exception as error:  # noqa: BLE001 -- see _checked

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from prometheus_client import REGISTRY, Enum, GCCollector, Info, PlatformCollector, ProcessCollector
+from prometheus_client import REGISTRY, Enum, Gauge, GCCollector, Info, PlatformCollector, ProcessCollector
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -14,6 +14,8 @@ from .finding import Finding, listed
 
 # The library registers them itself; the package declares the same figures by worker.
 _REPLACED = (ProcessCollector, PlatformCollector, GCCollector)
+
+_BY_PROCESS = frozenset({"all", "liveall"})
 
 
 def lost_kinds(declared: Declared) -> Iterator[Finding]:
@@ -41,6 +43,24 @@ def lost_kinds(declared: Declared) -> Iterator[Finding]:
             "collect() runs at a scrape of one process only, and no scrape of the service calls it",
             "set gauges from a task of the lifespan, or in a function that the exporter calls: name it in"
             " Observability.gunicorn(collectors=...), without gunicorn in the exporter's --collect",
+        )
+
+
+def gauges_by_process(declared: Declared) -> Iterator[Finding]:
+    """Find gauges with a series for each process, the library's default, in the registries that are exposed."""
+    exposed = [collector for registry in (REGISTRY, bounded_registry()) for collector in collectors(registry)]
+    names = [
+        declared.named(gauge)
+        for gauge in exposed
+        if isinstance(gauge, Gauge) and gauge._multiprocess_mode in _BY_PROCESS  # noqa: SLF001 -- no public accessor
+    ]
+    if names:
+        yield Finding(
+            "gauge-by-process",
+            "warning",
+            f"gauges of the mode all, which is the default, or liveall: {listed(names)}",
+            "each process has a series of its own with a pid, and with all it stays when the process has ended",
+            "multiprocess_mode='livesum', 'livemax' or 'livemostrecent'",
         )
 
 

@@ -170,13 +170,19 @@ from prometheus_client import Gauge
 class Pool(Gauge):
     def collect(self):
         return []
-SIZE = Pool("pool_size", "P")
+SIZE = Pool("pool_size", "P", multiprocess_mode="max")
 """
     ).only("lost-collector")
     assert "pool_size (shop.SIZE)" in line
 
 
-@pytest.mark.parametrize("target", ["Gauge('size', 'S')", "Gauge('size', 'S', ('pool',)).labels('x')"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "Gauge('size', 'S', multiprocess_mode='max')",
+        "Gauge('size', 'S', ('pool',), multiprocess_mode='max').labels('x')",
+    ],
+)
 def test_a_gauge_with_a_function_is_found(doctor: Doctor, target: str) -> None:
     outcome = doctor(f"{PLAIN}from prometheus_client import Gauge\n{target}.set_function(lambda: 1)\n")
     assert "size" in outcome.only("value-function")
@@ -186,3 +192,28 @@ def test_a_gauge_with_a_function_is_found(doctor: Doctor, target: str) -> None:
 def test_a_forbidden_label_is_found(doctor: Doctor) -> None:
     line = doctor(f"{PLAIN}from prometheus_client import Counter\nC = Counter('logins', 'L', ('kind', 'userId'))\n")
     assert "logins (shop.C) has the label userId;" in line.only("forbidden-label")
+
+
+@pytest.mark.parametrize(
+    "arguments", ["", ", multiprocess_mode='liveall'", ", registry=Observability.current().registry"]
+)
+def test_a_gauge_with_a_series_for_each_process_is_found(doctor: Doctor, arguments: str) -> None:
+    source = "from prometheus_client import Gauge\nfrom app.monitoring import Observability\n"
+    outcome = doctor(f"{PLAIN}{source}SIZE = Gauge('size', 'S'{arguments})\n")
+    assert outcome.only("gauge-by-process").startswith("warning gauge-by-process: gauges of the mode all, ")
+    assert "size (shop.SIZE)" in outcome.lines[0]
+
+
+def test_gauges_over_several_processes_and_gauges_that_no_scrape_shows_pass(doctor: Doctor) -> None:
+    outcome = doctor(
+        PLAIN
+        + """
+from app.monitoring import Observability
+from prometheus_client import CollectorRegistry, Gauge
+modes = ("sum", "livesum", "max", "livemax", "min", "livemin", "mostrecent", "livemostrecent")
+MADE = [Gauge(f"size_{mode}", "S", multiprocess_mode=mode) for mode in modes]
+CARTS = Observability.current().gauge("carts", "C")
+OWN = Gauge("own", "O", registry=CollectorRegistry())
+"""
+    )
+    assert outcome.lines == ["0 findings"], outcome.errors

@@ -1,6 +1,7 @@
 """An environment as a user's: the wheel with the dependencies that it declares, and nothing of this repository."""
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -40,9 +41,10 @@ class Environment:
         )
 
     def add(self, *distributions: str) -> None:
-        """Install `distributions` beside, in the releases of the development lock."""
-        lock = ROOT / "requirements-dev.lock"
-        _install("install", "--python", self.python, "--constraint", lock, *distributions)
+        """Install `distributions` beside, in the releases of the development lock or of the file in WHEEL_PINS."""
+        constraints = self.directory.with_name("constraints.txt")
+        constraints.write_text(_constraints(os.environ.get("WHEEL_PINS")))
+        _install("install", "--python", self.python, "--constraint", constraints, *distributions)
 
 
 def plain_environment() -> dict[str, str]:
@@ -67,6 +69,19 @@ def make(directory: Path, extras: Iterable[str] = EXTRAS) -> Environment:
     _checked([BIN / "uv", "venv", "--quiet", "--python", sys.executable, made.directory])
     made.add(f"prefork-observability[{','.join(sorted(extras))}] @ {wheel.as_uri()}")
     return made
+
+
+def pinned(path: Path) -> dict[str, list[str]]:
+    """Return the requirements of a pin file by distribution, with their environment markers and without hashes."""
+    found: dict[str, list[str]] = {}
+    for name, release in re.findall(r"^([\w.-]+)(?:\[.*?\])?(==[^\\\n]+)", path.read_text(), re.MULTILINE):
+        found.setdefault(name, []).append(f"{name}{release.rstrip()}")
+    return found
+
+
+def _constraints(pins: str | None) -> str:
+    chosen = pinned(ROOT / "requirements-dev.lock") | (pinned(ROOT / pins) if pins else {})
+    return "".join(f"{requirement}\n" for requirements in chosen.values() for requirement in requirements)
 
 
 def _install(*arguments: str | Path) -> None:

@@ -103,7 +103,7 @@ def private_types(found: object, module: ModuleType) -> set[str]:
     return (named & own_names(module)) - public
 
 
-@pytest.mark.parametrize(("module", "name", "found"), PUBLIC, ids=str)
+@pytest.mark.parametrize(("module", "name", "found"), PUBLIC, ids=[f"{module}.{name}" for module, name, _ in PUBLIC])
 def test_the_types_of_public_signatures_are_public(module: str, name: str, found: object) -> None:
     if inspect.isclass(found) or inspect.isfunction(found):
         home = sys.modules[found.__module__]

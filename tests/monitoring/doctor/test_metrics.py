@@ -74,7 +74,8 @@ def test_early_metrics_of_every_kind_are_found(project: Project) -> None:
         """
         from prometheus_client import Counter, Gauge, Histogram, Summary
         for kind in (Counter, Gauge, Summary, Histogram):
-            kind(f"a_{kind.__name__}", "A", ("label",)).labels("x")
+            mode = {"multiprocess_mode": "livesum"} if kind is Gauge else {}
+            kind(f"a_{kind.__name__}", "A", ("label",), **mode).labels("x")
         """,
     )
     outcome = project.run("doctor", "own.main:app", package="own.monitoring", root=project.path)

@@ -38,7 +38,7 @@ def inspect(reference: str, directory: Path, configuration: str = "") -> dict[st
         return {"error": str(error)}
     _set_directory(directory)
     # Not before: they declare metrics, as the application does.
-    from .doctor.examination import examine  # noqa: PLC0415
+    from .doctor.examination import examine, examine_served  # noqa: PLC0415
     from .doctor.reference import ApplicationError, load  # noqa: PLC0415
 
     # Before the application, which may replace it: so does the service. The lines go to standard error.
@@ -48,7 +48,8 @@ def inspect(reference: str, directory: Path, configuration: str = "") -> dict[st
         app = load(reference)
     except ApplicationError as error:
         return {"error": str(error)}
-    return {**result, "findings": [asdict(finding) for finding in examine(app)]}
+    findings = (examine_served if "situation" in result else examine)(app)
+    return {**result, "findings": [asdict(finding) for finding in findings]}
 
 
 def _set_directory(directory: Path) -> None:

@@ -8,6 +8,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Match, Mount
 
+from ..requests.placement import is_any_observed
 from .declared import PACKAGE, Declared, collectors
 from .expositions import exposes, is_ours, module_of
 from .finding import Finding, listed
@@ -33,6 +34,18 @@ def second_instrumentators(app: Starlette) -> Iterator[Finding]:
                     "each request is counted twice",
                     f"remove Instrumentator().instrument(app): {PACKAGE} counts requests already",
                 )
+
+
+def uninstrumented() -> Iterator[Finding]:
+    """Find a process in which no application has the package's layer."""
+    if not is_any_observed():
+        yield Finding(
+            "not-instrumented",
+            "warning",
+            "no application is instrumented",
+            "requests are not counted, logged or traced, and the application does not serve /metrics",
+            "Observability.current().instrument(app), where the application is made",
+        )
 
 
 def foreign_collectors(declared: Declared) -> Iterator[Finding]:

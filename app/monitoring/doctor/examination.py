@@ -32,6 +32,11 @@ def examine(app: object, situation: Situation | None = None) -> list[Finding]:
     return _sorted(_of_application(app, situation))
 
 
+def examine_served(app: object, situation: Situation | None = None) -> list[Finding]:
+    """Return what `examine` does, and a finding if `app`, which gunicorn is to serve, is not instrumented."""
+    return _sorted([*examine(app, situation), *_checked(applications.uninstrumented)])
+
+
 def examine_surroundings(situation: Situation | None = None) -> list[Finding]:
     """Return the findings about configuration, metrics directory and versions. Call it in the master, once."""
     situation = situation or Situation.from_environment()
@@ -73,7 +78,7 @@ def refuse_start(app: object, situation: Situation | None = None) -> None:
     if another one has failed already: a master that reaps a second one with this status ends with a traceback.
     """
     try:
-        enforce(examine(app, situation))
+        enforce(examine_served(app, situation))
     except ExaminationError as error:
         write_refusal(error)
         raise SystemExit(BOOT_ERROR) from None

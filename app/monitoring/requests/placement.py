@@ -6,6 +6,7 @@ opentelemetry-instrumentation-fastapi the layer is directly inside the instrumen
 stack too.
 """
 
+import weakref
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, cast
 
@@ -24,6 +25,7 @@ OPENTELEMETRY_MIDDLEWARE: Final = "OpenTelemetryMiddleware"
 NO_SPANS: Final = "its spans are the requests', this package makes none"
 NONE: Final = "choose tracing='none'"
 App = TypeVar("App", bound=Starlette)
+_observed: "weakref.WeakSet[Starlette]" = weakref.WeakSet()
 
 
 def observe(
@@ -45,7 +47,13 @@ def observe(
     if getattr(app.build_middleware_stack, "__self__", None).__class__ is _Placement:
         raise RuntimeError("the application is observed already: instrument it once")
     _Placement(app, metrics, tracer, instrumented=instrumented).install()
+    _observed.add(app)
     return app
+
+
+def is_any_observed() -> bool:
+    """Return True if the layer is around an application of this process."""
+    return bool(_observed)
 
 
 class _Placement:

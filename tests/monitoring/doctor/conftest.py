@@ -18,6 +18,7 @@ from tests.monitoring.multiprocess.simulated import Scene
 ROOT = Path(__file__).resolve().parents[3]
 DIRECTORY = Path(str(observability.__file__)).parent
 PLAIN = "from fastapi import FastAPI\napp = FastAPI()\n"
+INSTRUMENTED = f"{PLAIN}from app.monitoring import Observability\nObservability.current().instrument(app)\n"
 
 
 @dataclass(frozen=True)

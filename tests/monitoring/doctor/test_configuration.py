@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.monitoring.doctor.conftest import PLAIN, Project
+from tests.monitoring.doctor.conftest import INSTRUMENTED, PLAIN, Project
 
 DEFAULT = "gunicorn_conf.py"
 CONFIGURATION = """
@@ -13,7 +13,7 @@ globals().update(Observability("shop", namespace="shop"{options}).gunicorn("shop
 
 
 def configured(project: Project, options: str = "", settings: str = "", name: str = DEFAULT) -> None:
-    project.write("shop.py", PLAIN)
+    project.write("shop.py", INSTRUMENTED)
     project.write(name, CONFIGURATION.format(options=options, settings=settings))
 
 
@@ -25,6 +25,12 @@ def test_without_a_file_the_environment_is_examined(project: Project) -> None:
     project.write("shop.py", PLAIN)
     outcome = project.run("doctor", "shop:app")
     assert (outcome.configuration, outcome.lines) == ("environment", ["0 findings"])
+
+
+def test_an_application_of_the_configuration_that_is_not_instrumented_is_found(project: Project) -> None:
+    configured(project)
+    project.write("shop.py", PLAIN)
+    assert "Observability.current().instrument(app)" in project.run("doctor", "shop:app").only("not-instrumented")
 
 
 @pytest.mark.parametrize(
@@ -65,7 +71,9 @@ def test_another_file_can_be_named(project: Project) -> None:
 def test_hooks_do_not_run_and_the_directory_of_the_service_stays_as_it_is(project: Project) -> None:
     own = project.path / "own"
     configured(project, f", metrics_directory={str(own)!r}", ", on_starting=lambda server: open('started', 'w')")
-    project.write("shop.py", PLAIN + "from prometheus_client import Counter\nCounter('orders', 'Orders.').inc()\n")
+    project.write(
+        "shop.py", INSTRUMENTED + "from prometheus_client import Counter\nCounter('orders', 'Orders.').inc()\n"
+    )
     for variables in ({}, {"PROMETHEUS_MULTIPROC_DIR": str(own)}):
         outcome = project.run("doctor", "shop:app", environ=variables)
         assert outcome.lines == ["0 findings"], outcome.errors

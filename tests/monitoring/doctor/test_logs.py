@@ -147,7 +147,7 @@ INSTRUMENT = "from app.monitoring import Observability\nObservability.current().
 def test_under_gunicorn_requests_are_served_and_lines_redacted(project: Project, place: str, codes: list[str]) -> None:
     port = str(free_port())
     with test_start.gunicorn(
-        project, STRUCTLOG + place + ROUTE + INSTRUMENT, PORT=port, WEB_CONCURRENCY="1"
+        project, application=PLAIN + STRUCTLOG + place + ROUTE + INSTRUMENT, PORT=port, WEB_CONCURRENCY="1"
     ) as process:
         wait_for(lambda: test_start.serving(project) == 1, "the worker")
         assert httpx.get(f"http://127.0.0.1:{port}/login").status_code == httpx.codes.OK

@@ -17,7 +17,7 @@ from app.monitoring.doctor.examination import BOOT_ERROR
 from app.monitoring.multiprocess import values
 from loadtest.programs import free_port
 from tests.monitoring.conftest import Configure
-from tests.monitoring.doctor.conftest import PLAIN, ROOT, Project
+from tests.monitoring.doctor.conftest import INSTRUMENTED, PLAIN, ROOT, Project
 from tests.monitoring.multiprocess.simulated import Scene
 from tests.process.service import wait_for
 from tests.processes import started
@@ -32,9 +32,11 @@ globals().update(Observability("shop", namespace="shop").gunicorn("shop:app"))
 
 
 @contextmanager
-def gunicorn(project: Project, source: str = "", **variables: str) -> Iterator["subprocess.Popen[bytes]"]:
+def gunicorn(
+    project: Project, source: str = "", *, application: str = INSTRUMENTED, **variables: str
+) -> Iterator["subprocess.Popen[bytes]"]:
     """Start gunicorn with four workers on an application with `source` behind it."""
-    project.write("shop.py", PLAIN + source)
+    project.write("shop.py", application + source)
     project.write("gunicorn_conf.py", CONFIGURATION)
     with (
         (project.path / "output").open("wb") as log,
@@ -81,6 +83,15 @@ def test_a_service_without_findings_logs_none(project: Project) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
     assert findings(project) == []
+
+
+def test_an_application_that_is_not_instrumented_is_warned_about_once(project: Project) -> None:
+    with gunicorn(project, application=PLAIN) as process:
+        wait_for(lambda: serving(project) == WORKERS, "the workers")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    (finding,) = findings(project)
+    assert (finding["code"], finding["level"]) == ("not-instrumented", "warning")
 
 
 def test_the_master_refuses_a_start_with_one_line(project: Project) -> None:
@@ -133,7 +144,7 @@ def test_workers_that_fail_to_boot_at_one_time_end_the_service_without_a_traceba
 def test_a_reload_with_an_error_ends_the_service_too(project: Project) -> None:
     with gunicorn(project) as process:
         wait_for(lambda: serving(project) == WORKERS, "the workers")
-        project.write("shop.py", PLAIN + DEFECT)
+        project.write("shop.py", INSTRUMENTED + DEFECT)
         process.send_signal(signal.SIGHUP)
         assert process.wait(30) == BOOT_ERROR
     (line,) = [line for line in output(project) if not line.startswith("{")]

@@ -20,6 +20,7 @@ from tests.process.service import wait_for
 from tests.wheel.environment import Environment
 
 MAX_LINES, MAX_FILES = 25, 2
+STARTED = "Application startup complete."
 
 
 def test_the_patch_is_small() -> None:
@@ -196,6 +197,8 @@ def test_a_request_in_flight_is_answered_when_the_service_is_told_to_end(
 def test_a_reload_serves_new_code(shop_directory: Path, shop_environment: Environment, stores: dict[str, str]) -> None:
     with running(shop_directory, shop_environment, **stores) as shop:
         assert shop.get("/").json() == {"greeting": "welcome"}
+        # A worker that still imports the application would read a file that the test is writing.
+        wait_for(lambda: [line["event"] for line in shop.lines()].count(STARTED) == WORKERS, "every worker")
         main = shop_directory / "shop" / "main.py"
         main.write_text(main.read_text().replace('"welcome"', '"selamat datang"'))
         before = shop.workers()

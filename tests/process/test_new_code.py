@@ -42,6 +42,8 @@ def started(copied: Path, tmp_path: Path, addresses: dict[str, str]) -> Iterator
     configuration = tmp_path / "copied_conf.py"
     configuration.write_text(f"import sys\nsys.path.insert(0, {str(copied)!r})\nfrom gunicorn_conf import *\n")
     with service(tmp_path, None, configuration, **addresses) as running:
+        # A worker that still imports the application would read files that the test is writing.
+        wait_for(lambda: running.output.count("Application startup complete.") == 2, "both workers")
         yield running
 
 

@@ -24,6 +24,8 @@ class FakeAI:
     text: str = "Go to the sea."
     status: int = 200
     delay: float = 0.0
+    released: asyncio.Event | None = None
+    """If set, no answer is given before this event."""
     usage: dict[str, int] | None = field(default_factory=lambda: {"prompt_tokens": 11, "completion_tokens": 7})
     raw: bytes | None = None
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
@@ -35,6 +37,8 @@ class FakeAI:
         self.requests.append(json.loads(await request.body()))
         self.authorization.append(request.headers.get("authorization"))
         await asyncio.sleep(self.delay)
+        if self.released is not None:
+            await self.released.wait()
         if self.raw is not None:
             return Response(self.raw, self.status)
         if self.status != HTTPStatus.OK:

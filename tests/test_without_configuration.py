@@ -40,7 +40,8 @@ def test_names_come_from_the_environment(tmp_path: Path, variables: dict[str, st
             stderr=subprocess.STDOUT,
         ),
     ):
-        wait_for(lambda: b"startup complete" in (tmp_path / "output").read_bytes(), "the server")
+        # Uvicorn logs that the application has started before it listens.
+        wait_for(lambda: b"Uvicorn running on" in (tmp_path / "output").read_bytes(), "the server")
         assert plain.get(f"http://127.0.0.1:{port}/things/kite").status_code == 200
         metrics = plain.get(f"http://127.0.0.1:{port}/metrics").text
     lines = (tmp_path / "output").read_text()

@@ -230,11 +230,14 @@ async def test_a_success_between_failures_keeps_the_circuit_closed(application: 
 
 
 async def test_failures_that_arrive_together_open_the_circuit(application: Application, ai: FakeAI) -> None:
-    ai.status, ai.delay = 500, 0.2
+    ai.status, ai.released = 500, asyncio.Event()
     async with application(ai_base_url=ai.url) as client:
-        answers = await asyncio.gather(*(ask(client) for _ in range(8)))
+        calls = [asyncio.create_task(ask(client)) for _ in range(8)]
+        await until(lambda: len(ai.requests) == 8)
+        ai.released.set()
+        answers = await asyncio.gather(*calls)
         assert {answer.status_code for answer in answers} == {502}
-        ai.status, ai.delay = 200, 0.0
+        ai.status = 200
         assert (await ask(client)).status_code == 503
     assert len(ai.requests) == 8
 
@@ -292,7 +295,7 @@ async def test_a_caller_who_goes_away_does_not_count_as_a_failure(application: A
     def tokens() -> float:
         return counted("ai_tokens_used_total", operation="chat", kind="prompt")
 
-    ai.delay, before = 0.2, tokens()
+    ai.released, before = asyncio.Event(), tokens()
     async with application(ai_base_url=ai.url) as client:
         calls = [asyncio.create_task(ask(client)) for _ in range(6)]
         await until(lambda: len(ai.requests) == 6)
@@ -300,8 +303,8 @@ async def test_a_caller_who_goes_away_does_not_count_as_a_failure(application: A
             call.cancel()
         assert all(call.cancelled() for call in (await asyncio.wait(calls))[0])
         assert tokens() == before
+        ai.released.set()
         await until(lambda: tokens() == before + 6 * 11)
-        ai.delay = 0.0
         assert (await ask(client)).status_code == 200
 
 

@@ -7,7 +7,11 @@ import pytest
 # As the service's metrics are named, by which the tests look for them.
 os.environ["METRICS_NAMESPACE"] = "baliblissed"
 
+from app.monitoring.metrics.catalogue import catalogue
 from tests.fixtures import anyio_backend, exporter, maker, running, spans
+
+# In this process's memory: a test that sets a directory would make them in its files, which it closes.
+catalogue()
 
 __all__ = ["anyio_backend", "exporter", "maker", "running", "spans"]
 

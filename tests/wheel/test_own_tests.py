@@ -15,7 +15,7 @@ from tests.wheel.environment import PACKAGE, ROOT, Environment
 
 # Libraries that the tests need beside the package, at the releases of the development lock.
 LIBRARIES = (
-    *("pytest", "hypothesis", "pyyaml"),
+    *("pytest", "hypothesis", "pyyaml", "rich"),
     "sqlalchemy[asyncio]",
 )
 HELPERS = (
@@ -81,7 +81,9 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             target.write_text(copied(path.read_text()))
         else:
             shutil.copy(path, target)
-    (directory / "tests" / "conftest.py").write_text((ROOT / "tests" / "wheel" / "copied_conftest.py").read_text())
+    (directory / "tests" / "conftest.py").write_text(
+        copied((ROOT / "tests" / "wheel" / "copied_conftest.py").read_text())
+    )
     (directory / "pytest.ini").write_text(CONFIGURATION)
     yield directory
     shutil.rmtree(directory)

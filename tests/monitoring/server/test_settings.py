@@ -130,7 +130,7 @@ def test_another_worker_is_refused(given: object) -> None:
 
 
 def test_another_logger_is_refused() -> None:
-    with pytest.raises(OptionsError, match=r"logger_class=.*: want a subclass of app\.monitoring\.server\.logger"):
+    with pytest.raises(OptionsError, match=rf"logger_class=.*: want a subclass of {GunicornLogger.__module__}\."):
         check_class("logger_class", "gunicorn.glogging.Logger", GunicornLogger)
 
 

@@ -221,13 +221,30 @@ def take_ports_and_directory(*, api: Sequence[Address], metrics: Address, direct
     except DirectoryError as error:
         raise StartError(str(error)) from error
     for address in api:
-        _listen("PORT", address).close()
-    _resources.listener = _listen("METRICS_PORT", metrics)
+        _opened("PORT", address, _bind).close()
+    _resources.listener = _opened("METRICS_PORT", metrics, listen)
 
 
-def _listen(name: str, address: Address) -> socket.socket:
+def _bind(host: str, port: int) -> socket.socket:
+    """Return a bound socket that does not listen: it takes no connection, which its close would reset.
+
+    Raise OSError if the address cannot be bound, or if another socket listens on it.
+    """
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
-        return listen(*address)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if bound.family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind((host, port))
+    except BaseException:
+        bound.close()
+        raise
+    return bound
+
+
+def _opened(name: str, address: Address, open_socket: Callable[[str, int], socket.socket]) -> socket.socket:
+    try:
+        return open_socket(*address)
     except OSError as error:
         if (error.errno or 0) < 0 or error.errno == errno.EADDRNOTAVAIL:  # the resolver's codes are negative
             host = name.replace("PORT", "HOST")

@@ -168,16 +168,15 @@ def test_a_taken_port_is_named(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(("name", "variable"), [("PORT", "HOST"), ("METRICS_PORT", "METRICS_HOST")])
 def test_a_host_that_is_no_address_is_named(name: str, variable: str) -> None:
     with pytest.raises(StartError, match=rf"^{variable}='no\.such\.invalid': want an address of this machine$"):
-        master._listen(name, ("no.such.invalid", 1))
+        master._opened(name, ("no.such.invalid", 1), listen)
 
 
-def test_an_error_without_a_number_is_said_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_without_a_number_is_said_in_its_own_words() -> None:
     def refuse(*_: object) -> socket.socket:
         raise OSError("no sockets today")
 
-    monkeypatch.setattr(master, "listen", refuse)
     with pytest.raises(StartError, match=r"PORT=1: no sockets today \(::1\): want a free port"):
-        master._listen("PORT", ("::1", 1))
+        master._opened("PORT", ("::1", 1), refuse)
 
 
 def test_a_second_master_on_one_port_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -185,6 +184,16 @@ def test_a_second_master_on_one_port_is_refused(monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(StartError, match="SIGUSR2 is not supported"):
         master.take_ports_and_directory(api=[("127.0.0.1", 1)], metrics=("127.0.0.1", 2), directory=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_check_of_a_port_refuses_one_that_is_taken_and_accepts_no_connection(host: str) -> None:
+    with master._bind(host, 0) as bound:
+        port = bound.getsockname()[1]
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((host, port))
+    with listen(host, port), pytest.raises(OSError, match="already in use"):
+        master._bind(host, port)
 
 
 def test_without_a_port_there_is_no_exporter(held: Any) -> None:

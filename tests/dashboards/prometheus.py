@@ -1,7 +1,5 @@
 """A real Prometheus on a free loopback port that scrapes one target every second."""
 
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 import yaml
 
 from loadtest.programs import free_port
+from tests.alerts.programs import require
 from tests.plain_http import plain
 from tests.process.service import wait_for
 
@@ -54,13 +52,7 @@ class Prometheus:
 
 def program() -> str:
     """Return the path of the prometheus command. Without one, skip the test, or fail it in CI."""
-    found = shutil.which("prometheus")
-    if found is None:
-        reason = "no prometheus on the PATH (Debian: apt-get install prometheus)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
+    return require("prometheus")
 
 
 @contextmanager

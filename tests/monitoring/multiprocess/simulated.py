@@ -11,12 +11,15 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client import values as library
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.samples import Exemplar
 
 from app.monitoring.metrics.catalogue import account, catalogue
+from app.monitoring.metrics.registry import registry
 from app.monitoring.multiprocess import values
 from app.monitoring.multiprocess.aggregate import Aggregate
 from app.monitoring.multiprocess.archive import Files
@@ -126,6 +129,22 @@ def scene() -> Iterator[Scene]:
         patch.setattr(values, "_process", values.Process())
         stack.callback(lambda: values.process().close())
         yield Scene(Path(path), stack)
+    for metric in _stored(REGISTRY, registry()):
+        metric._metric_init()
+
+
+def _stored(*registries: CollectorRegistry) -> Iterator[MetricWrapperBase]:
+    """Yield the metrics and series of this process whose values are in files: those that were first used in a scene."""
+    collectors = [one for registry in registries for one in registry._collector_to_names]
+    for metric in (one for one in collectors if isinstance(one, MetricWrapperBase)):
+        for series in metric._metrics.values() if metric._labelnames else (metric,):
+            if any(isinstance(value, values.SharedValue) for value in _values(series)):
+                yield series
+
+
+def _values(series: MetricWrapperBase) -> Iterator[object]:
+    for held in vars(series).values():
+        yield from held if isinstance(held, list) else (held,)
 
 
 def release(folder: Folder) -> None:

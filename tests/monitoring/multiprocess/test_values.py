@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client import values as library
 
+from app.monitoring.metrics.registry import registry
 from app.monitoring.multiprocess import presence, values
+from tests.monitoring.multiprocess import simulated
 from tests.monitoring.multiprocess.simulated import Scene, ended, exemplars, forked, series, text
 from tests.process.service import ROOT, wait_for
 
@@ -307,3 +309,23 @@ def test_the_library_itself_shows_what_this_process_has_counted(scene: Scene) ->
     Histogram("took", "Took.", registry=own).observe(0.5)
     assert own.get_sample_value("hits_total") == 2
     assert own.get_sample_value("took_count") == 1
+
+
+def test_metrics_that_are_first_used_in_a_directory_go_on_without_it() -> None:
+    one, by_place = Counter("one", "One."), Counter("places", "By place.", ("place",))
+    try:
+        with simulated.scene() as used:
+            in_scene = Histogram("used", "Used.", registry=registry())
+            place = by_place.labels("here")
+            for metric in (one, place):
+                metric.inc()
+            assert used.samples()[series("places_total", place="here")] == 1
+        for metric in (one, place):
+            metric.inc()
+        in_scene.observe(2)
+        assert [value._value.get() for value in (one, place)] == [2, 1]
+        assert registry().get_sample_value("used_sum") == 2
+    finally:
+        REGISTRY.unregister(one)
+        REGISTRY.unregister(by_place)
+        registry().unregister(in_scene)

@@ -43,7 +43,7 @@ wheel: $(READY) ## build the package of app/monitoring into build/wheel, under i
 	@ls $(WHEELS)/prefork_observability-*.whl
 
 test-wheel: $(READY) ## run all of the package's own tests on its wheel, in an environment with nothing of this repository
-	@WHEEL_TESTS=all $(BIN)/python -m pytest tests/wheel $(ARGS)
+	@WHEEL_TESTS=all $(BIN)/python -m pytest tests/wheel -o faulthandler_timeout=0 $(ARGS)
 
 soak: $(READY) ## a minute of killed, recycled and replaced workers under traffic: no total falls, none is lost
 	@CHAOS_SECONDS=60 $(BIN)/python -m pytest tests/process/test_chaos.py -s $(ARGS)

@@ -43,7 +43,7 @@ def raised(value: str) -> str:
         fail()
     except ValueError as error:
         text = "".join(traceback.format_exception(error))
-    return text
+    return text.replace(str(HERE), "/srv")  # the directory of the tests may contain the digits of a short secret
 
 
 # Each context, with the form of the value to search for if it was not redacted.

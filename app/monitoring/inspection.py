@@ -78,8 +78,11 @@ def _configured(configuration: str, reference: str) -> Situation | str:
     sys.path[:0] = [os.path.abspath(path) for path in (cfg.pythonpath or "").split(",") if path]  # noqa: PTH100
     if not Observability._under_gunicorn:  # noqa: SLF001
         return f"{configuration} does not call Observability.gunicorn()"
+    from .doctor.servers import UNUSED, refuse_unused  # noqa: PLC0415
     from .server.final_settings import final_options  # noqa: PLC0415
 
+    if cfg.on_starting is refuse_unused:
+        raise ConfigurationError(f"{configuration}: {UNUSED}")
     try:
         return Situation.of_options(*final_options(Observability.current().options, reference, cfg))
     except OptionsError as error:

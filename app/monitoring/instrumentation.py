@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from . import tracing
-from .doctor.examination import warn_unstarted
+from .doctor.examination import refuse_unused_settings, warn_unstarted
 from .doctor.lifespan import examine_at_start
 from .functions import Function
 from .metrics import event_loop, process
@@ -45,6 +45,8 @@ def instrument(app: App, options: Options, counting: Counting, spans: SpanOption
     """Add the request layer, proxy headers, /metrics and a worker's background tasks to `app`."""
     if not isinstance(app, Starlette):
         raise TypeError(f"instrument({type(app).__qualname__}): want a FastAPI or Starlette application")
+    if under_gunicorn:
+        refuse_unused_settings()
     prepare(options.namespace, options.max_series)
     # The library's options that cannot work here, and unknown ones, are refused by the Instrumentator with a reason.
     others: dict[str, Any] = {name: value for name, value in spans.items() if name not in SpanOptions.__annotations__}

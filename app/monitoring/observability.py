@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Unpack
 from .functions import Function, plain
 from .options import OptionArguments, Options, SpanOptions
 from .redaction import configure as configure_redaction
-from .server.refusal import one_line_under_gunicorn
+from .refusal import one_line_at_start
 from .traces.environment import exit_for_unknown_propagator
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Observability:
     """Set by the doctor's command, so that `.gunicorn()` leaves the directory of a running service alone."""
 
     def __init__(self, service: str | None = None, **options: Unpack[OptionArguments]) -> None:
-        with one_line_under_gunicorn():
+        with one_line_at_start():
             self.options = Options.read({"service": service, **options})
         self._functions: list[Function] = []
         Observability._current = self
@@ -94,7 +94,8 @@ class Observability:
         return self._make(Summary, name, documentation, labels)
 
     def _make(self, kind: type[Made], name: str, documentation: str, labels: Sequence[str], **more: Any) -> Made:
-        return kind(name, documentation, labels, namespace=self.options.namespace, registry=self.registry, **more)
+        with one_line_at_start():
+            return kind(name, documentation, labels, namespace=self.options.namespace, registry=self.registry, **more)
 
     def gunicorn(
         self,
@@ -113,7 +114,7 @@ class Observability:
         if a setting is unknown or would switch the package off: `preload_app`, or a `worker_class` or `logger_class`
         that is not made from the package's.
         """
-        with one_line_under_gunicorn():
+        with one_line_at_start():
             return self._gunicorn(app, preload, collectors, settings)
 
     def _gunicorn(
@@ -126,8 +127,10 @@ class Observability:
         Observability._under_gunicorn = True
         exit_for_unknown_propagator()
         # Afterwards: importing the registry decides by the variable where values live.
+        from .doctor.servers import refuse_unless_used  # noqa: PLC0415
         from .server.configuration import settings_of  # noqa: PLC0415
 
+        refuse_unless_used()
         return settings_of(self, app, preload, collectors, rest)
 
     def start_worker(self) -> "Observability":
@@ -139,17 +142,21 @@ class Observability:
         if a variable of OpenTelemetry cannot be honoured or the doctor refuses the surroundings.
         """
         if not Observability._under_gunicorn:
-            exit_for_unknown_propagator()
-            directory = self.options.metrics_directory
-            if directory is not None:
-                os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
-            from .server import standalone  # noqa: PLC0415
-
-            warnings = standalone.examine_surroundings(self.options)
-            standalone.make_directory(self.options)  # before the first metric, whose file is made in it
-            self.registry  # noqa: B018 -- its limit and its namespace hold from here on
-            standalone.start(self.options, warnings)
+            with one_line_at_start():
+                self._start_worker()
         return self
+
+    def _start_worker(self) -> None:
+        exit_for_unknown_propagator()
+        directory = self.options.metrics_directory
+        if directory is not None:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+        from .server import standalone  # noqa: PLC0415
+
+        warnings = standalone.examine_surroundings(self.options)
+        standalone.make_directory(self.options)  # before the first metric, whose file is made in it
+        self.registry  # noqa: B018 -- its limit and its namespace hold from here on
+        standalone.start(self.options, warnings)
 
     def instrument(
         self,
@@ -168,7 +175,8 @@ class Observability:
         and the like. `spans` are hooks and headers for `tracing="instrumentation"`, which needs FastAPI. Raise
         RuntimeError if the application has already started, TypeError if it is neither FastAPI nor Starlette.
         """
-        exit_for_unknown_propagator()
+        with one_line_at_start():
+            exit_for_unknown_propagator()
         from .instrumentation import Counting, instrument  # noqa: PLC0415
 
         if not Observability._under_gunicorn:  # whose master has set these rules for all its processes

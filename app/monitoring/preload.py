@@ -2,14 +2,21 @@
 
 import gc
 import importlib
+import sys
 
 
 def preload(*modules: str) -> None:
     """Import `modules` and freeze the garbage collector, so that their pages stay shared with the workers.
 
-    Modules only: an application, its connections and channels are created after the fork.
+    Modules only: an application, its connections and channels are created after the fork. Exit with one line if a
+    module does not exist.
     """
     for module in modules:
-        importlib.import_module(module)
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if not f"{module}.".startswith(f"{error.name}."):
+                raise  # of an import in the module
+            sys.exit(f"preload={module!r}: {error}: want modules that can be imported")
     gc.collect()
     gc.freeze()

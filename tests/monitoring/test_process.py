@@ -102,7 +102,7 @@ def test_series_that_found_no_room_are_counted_and_said_once(
             figures.collect(metrics)
             counted.append(own.get_sample_value("baliblissed_metrics_series_lost_total"))
     assert counted == [0, 2, 2, 5]
-    assert [(line["event"], line["worker"], line["series"]) for line in lines] == [
+    assert [(line["event"], line["slot"], line["series"]) for line in lines] == [
         ("series_lost", "3", 2),
         ("series_lost", "3", 3),
     ]

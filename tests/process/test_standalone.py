@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from app.monitoring.multiprocess import slots
+from app.monitoring.refusal import BOOT_ERROR
 from loadtest.programs import free_port
 from tests.plain_http import plain
 from tests.process.service import ROOT, gone, total, wait_for
@@ -211,7 +212,7 @@ def test_a_variable_of_opentelemetry_that_cannot_be_honoured_ends_uvicorn_with_o
         check=False,
         timeout=60,
     )
-    assert done.returncode == 1
+    assert done.returncode == BOOT_ERROR
     assert (done.stdout, done.stderr.count("\n")) == ("", 1)
     assert done.stderr.startswith(line)
 

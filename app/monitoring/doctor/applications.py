@@ -8,7 +8,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Match, Mount
 
-from ..requests.placement import is_any_observed
+from ..requests.placement import is_any_observed, is_observed
 from .declared import PACKAGE, Declared, collectors
 from .expositions import exposes, is_ours, module_of
 from .finding import Finding, listed
@@ -36,13 +36,18 @@ def second_instrumentators(app: Starlette) -> Iterator[Finding]:
                 )
 
 
-def uninstrumented() -> Iterator[Finding]:
-    """Find a process in which no application has the package's layer."""
-    if not is_any_observed():
+def uninstrumented(app: Starlette | None) -> Iterator[Finding]:
+    """Find an application that is served without the package's layer around it, or around one mounted in it.
+
+    `app` is None where the server's application is none of Starlette. Then any application may be the one inside it.
+    """
+    if not (is_any_observed() if app is None else any(is_observed(one) for _, one in _applications(app))):
         yield Finding(
             "not-instrumented",
             "warning",
-            "no application is instrumented",
+            "another application than the one that is served is instrumented"
+            if is_any_observed()
+            else "no application is instrumented",
             "requests are not counted, logged or traced, and the application does not serve /metrics",
             "Observability.current().instrument(app), where the application is made",
         )

@@ -12,6 +12,7 @@ from typing import ParamSpec
 import structlog
 from starlette.applications import Starlette
 
+from ..refusal import BOOT_ERROR, await_stop
 from . import applications, declared, directory, kinds, logs, notes, servers, surroundings, values, versions
 from .finding import ExaminationError, Finding
 from .situation import Situation
@@ -19,7 +20,6 @@ from .situation import Situation
 P = ParamSpec("P")
 MAX_WRAPPERS = 20
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("doctor")
-BOOT_ERROR = 3  # gunicorn ends the service when a worker ends with it, and starts another one after any other status
 
 
 def examine(app: object, situation: Situation | None = None) -> list[Finding]:
@@ -34,7 +34,7 @@ def examine(app: object, situation: Situation | None = None) -> list[Finding]:
 
 def examine_served(app: object, situation: Situation | None = None) -> list[Finding]:
     """Return what `examine` does, and a finding if `app`, which gunicorn is to serve, is not instrumented."""
-    return _sorted([*examine(app, situation), *_checked(applications.uninstrumented)])
+    return _sorted([*examine(app, situation), *_checked(applications.uninstrumented, unwrapped(app))])
 
 
 def examine_surroundings(situation: Situation | None = None) -> list[Finding]:
@@ -69,6 +69,18 @@ def enforce(findings: Sequence[Finding]) -> None:
 def warn_unstarted() -> None:
     """Log a warning, once, where this process is one of several workers and nothing of the package has set it up."""
     enforce(list(servers.unstarted_worker()))
+
+
+def refuse_unused_settings() -> None:
+    """End the service where gunicorn runs another worker class than the one that Observability.gunicorn() returned.
+
+    Call it in a worker, before it serves. Raise SystemExit there; do nothing outside of a worker.
+    """
+    findings = list(servers.unused_settings())
+    if findings and not write_refusal(ExaminationError(findings)):
+        await_stop()  # the master ends with a traceback if it reaps a second one
+    if findings:
+        raise SystemExit(BOOT_ERROR)
 
 
 def refuse_start(app: object, situation: Situation | None = None) -> None:

@@ -1,9 +1,40 @@
-"""Check of a worker that serves an application without the package's own start."""
+"""Checks of the server: whether it runs with the package's settings, or after the package's own start."""
 
+import sys
 from collections.abc import Iterator
 
 from ..callers import caller
+from ..refusal import READER
+from .declared import PACKAGE
 from .finding import Finding
+
+UNUSED = Finding(
+    "unused-settings",
+    "error",
+    "Observability.gunicorn() was called, and gunicorn does not run with the settings that it returned",
+    "each worker counts for itself, and there are no hooks, no exporter and no redacted logs",
+    'globals().update(Observability(...).gunicorn("module:app")) in gunicorn_conf.py',
+)
+
+
+def refuse_unused(server: object) -> None:  # noqa: ARG001 -- the signature is gunicorn's
+    """Refuse the start: the hook `on_starting` where the settings, which have another one, are not used."""
+    sys.exit(str(UNUSED))
+
+
+def refuse_unless_used() -> None:
+    """Have gunicorn refuse the start unless its configuration file, which it reads now, uses the settings."""
+    reader = caller(*READER)
+    if reader is not None:
+        reader.f_locals["self"].cfg.set("on_starting", refuse_unused)
+
+
+def unused_settings() -> Iterator[Finding]:
+    """Find a gunicorn worker of another class than the package's. Call it after Observability.gunicorn() only."""
+    spawning = caller("gunicorn.arbiter", "spawn_worker")
+    ours = getattr(sys.modules.get(f"{PACKAGE}.server.worker"), "Worker", ())
+    if spawning is not None and not isinstance(spawning.f_locals["worker"], ours):
+        yield UNUSED
 
 
 def unstarted_worker() -> Iterator[Finding]:

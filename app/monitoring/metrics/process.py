@@ -74,7 +74,7 @@ class ProcessMetrics:
         lost = values.process().refused
         if lost > self._counted.lost:
             # Log as well: a directory that was full from the start has no room for the counter either.
-            log.warning("series_lost", worker=self._worker, series=lost - self._counted.lost)
+            log.warning("series_lost", slot=self._worker, series=lost - self._counted.lost)
             metrics.series_lost.inc(lost - self._counted.lost)
         self._counted.lost = lost
 

@@ -51,6 +51,11 @@ def observe(
     return app
 
 
+def is_observed(app: Starlette) -> bool:
+    """Return True if the layer is around `app`."""
+    return app in _observed
+
+
 def is_any_observed() -> bool:
     """Return True if the layer is around an application of this process."""
     return bool(_observed)

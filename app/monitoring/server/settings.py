@@ -30,6 +30,7 @@ def merged(options: Options, app: str, given: Mapping[str, Any]) -> tuple[Option
     A `bind` of one address of TCP becomes `host` and `port`. Of several, the first address of TCP does, and the setting
     stays. Raise OptionsError if a value is wrong, or a setting is unknown or would switch the package off.
     """
+    _check_reference(app)
     _refuse_unknown(given)
     rest = dict(given)
     for setting, option in OPTIONS.items():
@@ -52,6 +53,17 @@ def merged(options: Options, app: str, given: Mapping[str, Any]) -> tuple[Option
         )
     _refuse_shared_port(options, addresses(rest.get("bind", [options.bind])))
     return options, rest
+
+
+def _check_reference(app: str) -> None:
+    """Raise OptionsError unless `app` names a module and an application in it.
+
+    gunicorn takes a module alone, too, and looks for `application` in it.
+    """
+    module, _, name = app.partition(":")
+    if not name or not all(part.isidentifier() for part in module.split(".")):
+        example = app.removesuffix(".py").replace("/", ".").rstrip(":") if not name else "shop.main"
+        raise OptionsError(f"app={app!r}: want module:app or module:create_app(), such as {example + ':app'!r}")
 
 
 def _refuse_unknown(given: Mapping[str, Any]) -> None:

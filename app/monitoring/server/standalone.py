@@ -16,12 +16,12 @@ from .. import logging, tracing
 from ..arguments import logging_arguments, tracing_arguments
 from ..companion import close_in_children
 from ..doctor import ExaminationError, Finding, enforce, examination, notes
-from ..doctor.examination import BOOT_ERROR, write_refusal
 from ..metrics import process
 from ..metrics.catalogue import catalogue
 from ..multiprocess import slots
 from ..multiprocess.directory import DirectoryError, claim, make
 from ..options import Options, OptionsError
+from ..refusal import end_start
 from ..traces.environment import check_options
 from . import manager
 from .uvicorn_command import configured_workers, situation
@@ -32,7 +32,7 @@ _slot_locks: list[IO[str]] = []
 
 
 def examine_surroundings(options: Options) -> list[Finding]:
-    """Return the warnings about the surroundings; with errors, write them and exit with the status of a failed boot.
+    """Return the warnings about the surroundings; with errors, write them and end the start.
 
     A worker that replaces another one returns none: what is wrong with the disk by then must not end the service. Call
     it before the directory is made: locks on a network file system may not be granted.
@@ -43,8 +43,7 @@ def examine_surroundings(options: Options) -> list[Finding]:
     findings = examination.examine_surroundings(situation(options))
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
-        write_refusal(ExaminationError(errors))
-        sys.exit(BOOT_ERROR)
+        end_start(str(ExaminationError(errors)))
     return findings
 
 

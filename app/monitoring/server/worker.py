@@ -24,6 +24,7 @@ from ..doctor import notes
 from ..doctor.examination import refuse_start
 from ..logging import adopt_server_loggers
 from ..logs.writer import flush
+from .loading import application_errors
 from .master import MAX_REQUESTS, STOPPED
 
 __all__ = ["Worker"]
@@ -147,7 +148,8 @@ class Worker(UvicornWorker):  # type: ignore[misc]
 
     def load_wsgi(self) -> None:
         """Load the application, and end the service where its numbers would be wrong."""
-        super().load_wsgi()
+        with application_errors(self.cfg.wsgi_app):
+            super().load_wsgi()
         refuse_start(self.wsgi)
 
     def _leave(self, *_: object) -> None:

@@ -94,6 +94,17 @@ def test_an_application_that_is_not_instrumented_is_warned_about_once(project: P
     assert (finding["code"], finding["level"]) == ("not-instrumented", "warning")
 
 
+def test_an_application_that_is_not_served_does_not_count_as_instrumented(project: Project) -> None:
+    other = "from app.monitoring import Observability\nother = Observability.current().instrument(FastAPI())\n"
+    with gunicorn(project, other, application=PLAIN) as process:
+        wait_for(lambda: serving(project) == WORKERS, "the workers")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    (finding,) = findings(project)
+    assert finding["code"] == "not-instrumented"
+    assert finding["what"] == "another application than the one that is served is instrumented"
+
+
 def test_the_master_refuses_a_start_with_one_line(project: Project) -> None:
     (project.path / "file").write_text("")
     directory = str(project.path / "file" / "metrics")

@@ -1,4 +1,4 @@
-"""A wrong option in gunicorn's configuration file is one line, and an OptionsError everywhere else."""
+"""An error of the service's configuration is one line under a server, and an exception everywhere else."""
 
 import os
 import subprocess
@@ -20,6 +20,16 @@ WITH_SETTINGS = "globals().update(Observability('shop').gunicorn('shop:app', %s)
         (WITH_OPTIONS % "port=0", {}, "port=0: want a number from 1 to 65535"),
         (WITH_OPTIONS % "prot=8100", {}, "prot=8100: no such option of Observability; the closest is port"),
         (WITH_SETTINGS % "backlogg=4", {}, "backlogg=4: no such setting of gunicorn; the closest is backlog"),
+        (
+            WITH_SETTINGS.replace("shop:app", "shop.main") % "",
+            {},
+            "app='shop.main': want module:app or module:create_app(), such as 'shop.main:app'",
+        ),
+        (
+            "Observability('shop').counter('logins', 'L', ['email'])",
+            {},
+            "app_logins: label 'email' has one value a user or request: put it into a log line",
+        ),
         (WITH_OPTIONS % "", {"PORT": "abc"}, "PORT='abc': want a number from 1 to 65535"),
         (
             WITH_SETTINGS % "worker_class='sync'",

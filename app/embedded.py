@@ -3,6 +3,9 @@
 A guardian process (`python -m app.embedded`) owns the servers and ends them when its owner is gone, however the
 owner ended: its standard input is then at its end, once workers that the owner has forked are gone too. If the guardian
 itself is killed, the kernel ends the servers (Linux). A server that ends by itself is started again.
+
+Not `app.monitoring.companion`, whose lifeline is closed in forked processes: workers that finish their requests after
+their master was killed would have no database.
 """
 
 import argparse

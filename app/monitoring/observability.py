@@ -30,7 +30,8 @@ class Observability:
     """Metrics, logs, traces and process life of one service.
 
     `options` are the fields of `Options`; the environment gives the others. Raise OptionsError if a value is wrong or
-    an option is unknown. In gunicorn's configuration file it is SystemExit with one line.
+    an option is unknown. In gunicorn's configuration file, and while Uvicorn imports the application, it is SystemExit
+    with one line.
     """
 
     options: Options
@@ -107,12 +108,13 @@ class Observability:
     ) -> dict[str, Any]:
         """Return the settings of gunicorn_conf.py: `globals().update(observability.gunicorn("shop.main:app"))`.
 
-        `app` is what gunicorn calls `wsgi_app`. `preload` names modules that the master imports once for all workers;
-        SIGHUP does not load their code again. `collectors` are `module:function`, which the exporter calls every few
-        seconds; by default those of the host. `settings` are gunicorn's own; a hook among them is called beside the
-        package's, and one with an option of the same meaning, such as `bind`, replaces the option. Raise OptionsError
-        if a setting is unknown or would switch the package off: `preload_app`, or a `worker_class` or `logger_class`
-        that is not made from the package's.
+        `app` is `module:app` or `module:create_app()`. `preload` names modules that the master imports once for all
+        workers; SIGHUP does not load their code again. `collectors` are `module:function`, which the exporter calls
+        every few seconds; by default those of the host. `settings` are gunicorn's own; a hook among them is called
+        beside the package's, and one with an option of the same meaning, such as `bind`, replaces the option. Raise
+        OptionsError if `app` has another form, or a setting is unknown or would switch the package off: `preload_app`,
+        or a `worker_class` or `logger_class` that is not made from the package's. gunicorn refuses the start if its
+        configuration file does not use the settings.
         """
         with one_line_at_start():
             return self._gunicorn(app, preload, collectors, settings)
@@ -139,7 +141,8 @@ class Observability:
         Call it before the first metric, in the module that `uvicorn --workers N` or `fastapi run --workers N` imports.
         PROMETHEUS_MULTIPROC_DIR must be set. Does nothing under gunicorn, whose hooks have done it, and nothing the
         second time. Raise OptionsError if the directory is not set or another service counts there; exit with one line
-        if a variable of OpenTelemetry cannot be honoured or the doctor refuses the surroundings.
+        if a variable of OpenTelemetry cannot be honoured or the doctor refuses the surroundings. While a server imports
+        the application, each of them is one line that ends all workers and their process manager.
         """
         if not Observability._under_gunicorn:
             with one_line_at_start():

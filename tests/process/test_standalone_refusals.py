@@ -23,7 +23,7 @@ app = observability.instrument(FastAPI())
 UNSET = "PROMETHEUS_MULTIPROC_DIR='': want a directory that the workers and the exporter share"
 UVICORN = ("uvicorn", "shop:app", "--no-proxy-headers")
 # Without the option Uvicorn replaces a worker whose import takes longer than 5 s.
-WORKERS = ("--workers", "3", "--timeout-worker-healthcheck", "60")
+WORKERS = ("--workers", "3", "--timeout-worker-healthcheck", "15")
 
 
 def ended(directory: Path, command: tuple[str, ...], source: str, **variables: str) -> tuple[int, list[str]]:

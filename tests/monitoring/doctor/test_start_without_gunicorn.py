@@ -103,7 +103,7 @@ def test_a_warning_is_logged_once_at_each_start(project: Project) -> None:
 @pytest.mark.parametrize("workers", [1, WORKERS])
 def test_surroundings_end_the_start_before_the_directory_is_made(project: Project, workers: int) -> None:
     # Uvicorn replaces a worker whose import takes longer.
-    patient = ("--timeout-worker-healthcheck", "60")
+    patient = ("--timeout-worker-healthcheck", "15")
     with uvicorn(project, "", workers, *patient, PROMETHEUS_MULTIPROC_DIR="/proc/metrics") as process:
         status = process.wait(30)
     assert status == (STARTUP_FAILURE if workers == 1 else 0)

@@ -33,6 +33,35 @@ def test_an_application_of_the_configuration_that_is_not_instrumented_is_found(p
     assert "Observability.current().instrument(app)" in project.run("doctor", "shop:app").only("not-instrumented")
 
 
+OTHER = f"""{PLAIN}
+from starlette.middleware.gzip import GZipMiddleware
+from app.monitoring import Observability
+
+other = Observability.current().instrument(FastAPI())
+"""
+
+
+@pytest.mark.parametrize(
+    ("served", "found"),
+    [
+        ("", ["not-instrumented"]),
+        ("app = GZipMiddleware(app)\n", ["not-instrumented"]),
+        ("app = GZipMiddleware(other)\n", []),
+        ("app.mount('/other', other)\n", []),
+        # The application inside a function cannot be found.
+        ("async def app(scope, receive, send): await other(scope, receive, send)\n", []),
+    ],
+    ids=["other", "other-inside", "inside", "mounted", "function"],
+)
+def test_the_application_that_is_served_has_to_be_the_instrumented_one(
+    project: Project, served: str, found: list[str]
+) -> None:
+    configured(project)
+    project.write("shop.py", OTHER + served)
+    lines = project.run("doctor", "shop:app").lines
+    assert (codes(lines) if lines != ["0 findings"] else []) == found
+
+
 @pytest.mark.parametrize(
     ("options", "settings", "found"),
     [
@@ -108,6 +137,7 @@ def test_without_gunicorn_the_environment_is_examined(project: Project) -> None:
     [
         (CONFIGURATION.format(options=", port=0", settings=""), "port=0: want a number from 1 to 65535"),
         (CONFIGURATION.format(options="", settings="") + "worker_class = 'sync'\n", "worker_class="),
+        (CONFIGURATION.format(options="", settings="").replace("globals().update", "dict"), "error unused-settings: "),
         ("1 / 0\n", "gunicorn has written the reason"),
         ("workers = 'two'\n", "gunicorn has written the reason"),
     ],

@@ -102,12 +102,13 @@ def test_a_warning_is_logged_once_at_each_start(project: Project) -> None:
 
 @pytest.mark.parametrize("workers", [1, WORKERS])
 def test_surroundings_end_the_start_before_the_directory_is_made(project: Project, workers: int) -> None:
-    # Uvicorn replaces a worker whose import takes longer.
-    patient = ("--timeout-worker-healthcheck", "15")
-    with uvicorn(project, "", workers, *patient, PROMETHEUS_MULTIPROC_DIR="/proc/metrics") as process:
+    with uvicorn(project, "", workers, PROMETHEUS_MULTIPROC_DIR="/proc/metrics") as process:
         status = process.wait(30)
     assert status == (STARTUP_FAILURE if workers == 1 else 0)
-    (refusal,) = [line for line in lines(project) if line.startswith("error ")]
+    refusals = [line for line in lines(project) if line.startswith("error ")]
+    # One that Uvicorn has started in place of a worker that took too long writes the line again.
+    assert 1 <= len(refusals) <= 1 + sum(line.endswith(" died") for line in lines(project))
+    (refusal,) = set(refusals)
     assert refusal.startswith("error directory-not-writable: PROMETHEUS_MULTIPROC_DIR='/proc/metrics' ")
     assert "Traceback" not in " ".join(lines(project))
     assert not (project.path / "lifespan").exists()

@@ -26,9 +26,9 @@ WITH_SETTINGS = "globals().update(Observability('shop').gunicorn('shop:app', %s)
             "app='shop.main': want module:app or module:create_app(), such as 'shop.main:app'",
         ),
         (
-            "Observability('shop').counter('logins', 'L', ['email'])",
+            "Observability('shop', namespace='shop').counter('logins', 'L', ['email'])",
             {},
-            "app_logins: label 'email' has one value a user or request: put it into a log line",
+            "shop_logins: label 'email' has one value a user or request: put it into a log line",
         ),
         (WITH_OPTIONS % "", {"PORT": "abc"}, "PORT='abc': want a number from 1 to 65535"),
         (

@@ -130,7 +130,7 @@ def scene() -> Iterator[Scene]:
         stack.callback(lambda: values.process().close())
         yield Scene(Path(path), stack)
     for metric in _stored(REGISTRY, registry()):
-        metric._metric_init()
+        metric._metric_init()  # type: ignore[no-untyped-call]
 
 
 def _stored(*registries: CollectorRegistry) -> Iterator[MetricWrapperBase]:

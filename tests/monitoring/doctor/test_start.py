@@ -13,8 +13,8 @@ import pytest
 from fastapi import FastAPI
 
 from app.monitoring.doctor import ExaminationError, Finding, Situation, enforce, examine
-from app.monitoring.doctor.examination import BOOT_ERROR
 from app.monitoring.multiprocess import values
+from app.monitoring.refusal import BOOT_ERROR
 from loadtest.programs import free_port
 from tests.monitoring.conftest import Configure
 from tests.monitoring.doctor.conftest import INSTRUMENTED, PLAIN, ROOT, Project

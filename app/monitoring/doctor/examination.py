@@ -74,7 +74,7 @@ def warn_unstarted() -> None:
 def refuse_unused_settings() -> None:
     """End the service where gunicorn runs another worker class than the one that Observability.gunicorn() returned.
 
-    Call it in a worker, before it serves. Raise SystemExit there; do nothing outside of a worker.
+    Call it in a worker, before it serves. Does nothing outside of a worker. Raise SystemExit if the class is another.
     """
     findings = list(servers.unused_settings())
     if findings and not write_refusal(ExaminationError(findings)):

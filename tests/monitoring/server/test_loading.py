@@ -54,7 +54,7 @@ def ended(directory: Path, configuration: str, source: str) -> "subprocess.Compl
 
 def exceptions(done: "subprocess.CompletedProcess[str]") -> list[str]:
     events = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    return [event["exception"] for event in events if "exception" in event]
+    return [event["exception"] for event in events if event["event"] == "Exception in worker process"]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from app.monitoring.metrics.registry import current_namespace, registry
 from app.monitoring.redaction import configure as configure_redaction
 from app.monitoring.redaction import redact_text
 from app.monitoring.server import configuration, master
+from app.monitoring.server.arbiter import SteadyArbiter
 from tests.monitoring.multiprocess import simulated
 from tests.monitoring.server.masters import master_with
 
@@ -105,6 +106,7 @@ def test_hooks_of_the_service_are_called_beside_the_packages(
     for name in (*steps, "after_exit", "stop_exporter"):
         monkeypatch.setattr(master, name, lambda *_, name=name, **__: calls.append(name))
     monkeypatch.setattr(configuration, "import_before_forks", lambda *_: calls.append("preload"))
+    monkeypatch.setattr(SteadyArbiter, "adopt", lambda *_: calls.append("adopt"))
     settings = observability.gunicorn(
         "shop.main:app",
         on_starting=lambda _server: calls.append("own start"),
@@ -119,7 +121,8 @@ def test_hooks_of_the_service_are_called_beside_the_packages(
     settings["child_exit"](server, None)
     settings["on_exit"](server)
     assert calls == [
-        *("take_ports_and_directory", "note_build", "own start", "start_exporter", "preload", "supervise_exporter"),
+        *("take_ports_and_directory", "note_build", "own start", "start_exporter", "preload", "adopt"),
+        "supervise_exporter",
         *("after_exit", "own child_exit"),
         *("own end", "stop_exporter"),
     ]

@@ -35,6 +35,7 @@ given = []
 for module, *names in (
     (master, "take_ports_and_directory", "note_build", "start_exporter", "supervise_exporter"),
     (configuration, "import_before_forks"),
+    (configuration.SteadyArbiter, "adopt"),
     (gunicorn_conf, "import_libraries"),
     (gunicorn_conf.embedded, "start_missing", "wait_until_ready"),
 ):
@@ -144,6 +145,7 @@ def test_a_start_takes_the_directory_first_and_starts_the_exporter_last() -> Non
         "wait_until_ready",
         "start_exporter",
         "import_before_forks",
+        "adopt",
         "supervise_exporter",
     ]
     given = {name: (by_place, by_name) for name, by_place, by_name in found}

@@ -8,7 +8,6 @@ import errno
 import functools
 import itertools
 import json
-import mmap
 import os
 import platform
 import socket
@@ -26,6 +25,7 @@ from ..logging import get_logger
 from ..metrics.catalogue import catalogue
 from ..multiprocess.directory import DirectoryError, claim, make
 from ..multiprocess.labels import MAX_SERIES_PER_METRIC
+from .arbiter import SteadyArbiter
 
 EXPORTER = f"{__package__.rpartition('.')[0]}.exporter"
 Params = ParamSpec("Params")
@@ -172,7 +172,8 @@ def note_build(version: str, environment: str) -> None:
 
 def before_fork(server: Any, worker: Any) -> None:
     """Assign the exit note and the first free slot to the worker, and count its start."""
-    worker.exit_note = mmap.mmap(-1, 1)
+    if isinstance(server, SteadyArbiter):
+        server.prepare(worker)
     taken = {other.slot for other in server.WORKERS.values()}
     worker.slot = next(slot for slot in itertools.count() if slot not in taken)
     catalogue().worker_boots.inc()
@@ -184,9 +185,11 @@ def before_fork(server: Any, worker: Any) -> None:
 def after_exit(server: Any, worker: Any) -> None:
     """Count the exit of a worker by reason. The exporter detects the exit itself and folds the worker's values."""
     note_live_workers(len(server.WORKERS), server.num_workers)
-    reason = "timeout" if worker.aborted else EXIT_REASONS.get(worker.exit_note[0], "killed")
-    worker.exit_note.close()
+    reason = "timeout" if worker.aborted else EXIT_REASONS.get(worker.notes.reason, "killed")
     catalogue().worker_exits.labels(reason).inc()
+    if isinstance(server, SteadyArbiter):
+        server.note_exit(worker)
+    worker.notes.close()
 
 
 def account_for_killed(server: Any, timeout: float = 2.0) -> None:

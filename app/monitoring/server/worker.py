@@ -13,19 +13,19 @@ import os
 import signal
 import sys
 import time
-from types import FrameType
 from typing import Any
 
 from gunicorn.arbiter import Arbiter
-from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
 from ..doctor import notes
 from ..doctor.examination import refuse_start
 from ..logging import adopt_server_loggers
 from ..logs.writer import flush
+from .link import MasterLink
 from .loading import application_errors
 from .master import MAX_REQUESTS, STOPPED
+from .serving import SteadyServer
 
 __all__ = ["Worker"]
 
@@ -78,21 +78,14 @@ def _ignore_stop_signals() -> None:
             signal.signal(number, handler)
 
 
-class _Server(Server):
-    """A server that ends on a signal and returns; uvicorn's raises the signal again and dies of it."""
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 -- the signature is uvicorn's
-        if self.should_exit and sig == signal.SIGINT:
-            self.force_exit = True
-        self.should_exit = True
-
-
 class Worker(UvicornWorker):  # type: ignore[misc]
     """A Uvicorn worker on uvloop and httptools."""
 
     CONFIG_KWARGS: dict[str, Any] = {  # noqa: RUF012 -- the base class declares it so
         "loop": "uvloop",
         "http": "httptools",
+        # The worker asks for a successor first.
+        "limit_max_requests": None,
         # The application applies X-Forwarded-For itself, after recording the socket's real peer.
         "proxy_headers": False,
         "server_header": False,
@@ -101,6 +94,8 @@ class Worker(UvicornWorker):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.link = MasterLink(self.ppid)
+        self.notes = self.link.notes
         # gunicorn 27 takes the file's time of creation, by another clock, for a heartbeat in the far future: without
         # this a worker that hangs while it boots would never be replaced.
         self.tmp.notify()
@@ -123,10 +118,15 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         try:
             super().init_process()
         except BaseException as error:
-            if not self._leaving and self._ends_service(error) and not notes.is_first_failure():
+            ends = not self.link.may_fail and self._ends_service(error)
+            if not self._leaving and ends and not notes.is_first_failure():
                 self._await_stop()
             if self._leaving:
                 sys.exit(0)
+            if self.link.may_fail and self._ends_service(error):
+                if not isinstance(error, SystemExit):
+                    self.log.exception("Exception in worker process")
+                sys.exit(1)  # the others go on
             raise
 
     def _ends_service(self, error: BaseException) -> bool:
@@ -177,7 +177,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         if self._leaving:
             return
         self.config.app = self.wsgi
-        server = _Server(config=self.config)
+        server = SteadyServer(self.config, self.link, self.max_requests)
         # Not loop.add_signal_handler: closing the loop restores the default action, which dumps core.
         signal.signal(signal.SIGQUIT, server.handle_exit)
         heartbeat = asyncio.create_task(self._heartbeat(server))
@@ -193,17 +193,19 @@ class Worker(UvicornWorker):  # type: ignore[misc]
             signal.signal(signal.SIGQUIT, self._leave)
         if not server.started and not server.should_exit:
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
-        self._note_exit(STOPPED if server.should_exit else MAX_REQUESTS)
+        self._note_exit(MAX_REQUESTS if self.link.ends_tired else STOPPED)
 
-    async def _heartbeat(self, server: Server) -> None:
+    async def _heartbeat(self, server: SteadyServer) -> None:
         """Notify the master while the event loop runs, also while draining. Stop on request or without a master."""
         while True:
             self.notify()
-            if self._leaving or os.getppid() != self.ppid:
+            if not self.alive:  # gunicorn's --reload
+                self.link.ask_for_successor()
+            if self._leaving:
+                server.handle_exit(signal.SIGTERM, None)
+            if os.getppid() != self.ppid:
                 server.should_exit = True
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
     def _note_exit(self, reason: int) -> None:
-        note = getattr(self, "exit_note", None)
-        if note is not None:
-            note[0] = reason
+        self.notes.reason = reason

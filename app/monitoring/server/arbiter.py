@@ -1,0 +1,206 @@
+"""gunicorn's master, changed in how it replaces workers: a successor serves before its predecessor is told to leave.
+
+gunicorn stops the old workers as soon as it has forked the new ones, long before these have imported the application,
+and it ends the whole service when a new worker cannot import it.
+"""
+
+import contextlib
+import io
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from gunicorn.arbiter import Arbiter
+
+from ..backoff import Backoff
+from ..companion import no_fork
+from ..logging import get_logger
+from ..metrics.catalogue import catalogue
+from .link import MasterLink
+from .notes import ServiceNotes
+
+# Workers above the configured number that may boot at one time to replace others.
+SURGE: Final = 1
+MIN_BOOT_DELAY, MAX_BOOT_DELAY = 1.0, 30.0
+
+
+class ReloadRefused(Exception):  # noqa: N818 -- reads as what happened
+    """A reload asks for what only a restart can do; the message is one line."""
+
+
+class SteadyArbiter(Arbiter):  # type: ignore[misc]
+    """The arbiter of a service. `adopt` turns gunicorn's own into one, since the gunicorn command makes that.
+
+    A worker is stale after a reload, and when it wants a successor. Two invariants: no worker is told to leave while
+    that would leave fewer than the configured number ready, and once a worker has served, neither a boot nor a reload
+    that fails ends the service.
+    """
+
+    WORKERS: dict[int, Any]
+    LISTENERS: list[Any]
+    num_workers: int
+    generation: int
+    service: ServiceNotes
+    _bound: Any
+    _leaving: dict[int, float]
+    _loading: bool
+    _boots: Backoff
+    _next_boot: float
+    _last_ready: int
+
+    @classmethod
+    def adopt(cls, arbiter: Arbiter) -> None:
+        """Make `arbiter` a SteadyArbiter, before its first worker."""
+        arbiter.__class__ = cls
+        vars(arbiter).update(
+            generation=0,
+            service=ServiceNotes(),
+            _bound=arbiter.address,
+            _leaving={},
+            _loading=False,
+            _next_boot=0.0,
+            _last_ready=0,
+        )
+        arbiter._boots = Backoff(MIN_BOOT_DELAY, MAX_BOOT_DELAY)  # noqa: SLF001 -- of this class now
+
+    def prepare(self, worker: Any) -> None:
+        """Give a worker, before its fork, what it shares with this process."""
+        worker.generation = self.generation
+        link: MasterLink = worker.link
+        link.service = self.service
+        self._boots.started()
+
+    def manage_workers(self) -> None:
+        """Start missing workers and successors, then tell those to leave that are replaced."""
+        if self._loading:
+            return
+        self._end_leaving()
+        workers = [worker for worker in self.WORKERS.values() if worker.pid not in self._leaving]
+        self._note_ready(workers)
+        stale = [worker for worker in workers if worker.notes.wants_successor or worker.generation != self.generation]
+        # Those that leave finish their requests: while as many do as serve, no more are replaced.
+        successors = min(len(stale), SURGE) if len(self._leaving) < self.num_workers else 0
+        missing = self.num_workers + successors - len(workers)
+        if missing > 0 and time.monotonic() >= self._next_boot:
+            self._start(missing)
+        self._retire(workers, stale)
+
+    def _note_ready(self, workers: list[Any]) -> None:
+        newest = max((worker.age for worker in workers if worker.notes.ready), default=0)
+        if newest > self._last_ready:
+            self._last_ready, self._next_boot = newest, 0.0
+            self._boots = Backoff(MIN_BOOT_DELAY, MAX_BOOT_DELAY)
+
+    def _start(self, number: int) -> None:
+        try:
+            for _ in range(number):
+                self.spawn_worker()
+        except (OSError, RuntimeError) as error:  # no process, descriptor or memory is left
+            if not self.service.served:
+                raise
+            catalogue().workers.labels("live").set(len(self.WORKERS))  # the pre_fork hook has counted one more
+            delay = self._boots.ended()
+            self._next_boot = time.monotonic() + delay
+            get_logger("gunicorn.turnover").error("worker_not_started", error=str(error), next_in_seconds=delay)
+
+    def _retire(self, workers: list[Any], stale: list[Any]) -> None:
+        """Tell surplus workers to leave: those that are stale first, then the oldest."""
+        surplus = len(workers) - self.num_workers
+        ready = sum(worker.notes.ready for worker in workers)
+        for worker in sorted(workers, key=lambda worker: (worker not in stale, worker.age)):
+            if surplus <= 0:
+                return
+            # One that is not ready and not stale boots to replace a stale one.
+            if ready > self.num_workers if worker.notes.ready else worker in stale or not stale:
+                surplus -= 1
+                ready -= worker.notes.ready
+                worker.notes.note_told()
+                self._leaving[worker.pid] = time.monotonic() + self.cfg.graceful_timeout
+                self.kill_worker(worker.pid, signal.SIGTERM)
+
+    def _end_leaving(self) -> None:
+        """Kill the workers that have not left within graceful_timeout."""
+        now = time.monotonic()
+        self._leaving = {pid: deadline for pid, deadline in self._leaving.items() if pid in self.WORKERS}
+        for pid, deadline in self._leaving.items():
+            if now > deadline:
+                self.kill_worker(pid, signal.SIGKILL)
+
+    def note_exit(self, worker: Any) -> None:
+        """Delay the next boot if a worker ended before it was ready; give up a reload whose first worker does."""
+        stopped = worker.notes.ready or worker.notes.told or worker.notes.reason
+        if stopped or not self.service.served or self.service.ending:
+            return
+        delay = self._boots.ended()
+        self._next_boot = time.monotonic() + delay
+        others = list(self.WORKERS.values())
+        current = [other for other in others if other.generation == self.generation]
+        reloading = worker.generation == self.generation and len(current) < len(others)
+        if reloading and not any(other.notes.ready for other in current):
+            for other in others:
+                other.generation = self.generation
+            get_logger("gunicorn.reload").error("reload_given_up", pid=worker.pid, serving=len(others))
+        else:
+            get_logger("gunicorn.reload").error("worker_failed_to_boot", pid=worker.pid, next_in_seconds=delay)
+
+    def reload(self) -> None:
+        """Read the configuration again and have all workers replaced. If it cannot be read, change nothing."""
+        kept, number, directory = dict(self.app.__dict__), self.num_workers, os.getcwd()  # noqa: PTH109
+        environment, printed = dict(os.environ), io.StringIO()
+        try:
+            with self._no_workers(), contextlib.redirect_stderr(printed):
+                super().reload()
+        except (SystemExit, Exception) as error:  # noqa: BLE001 -- whatever it raises, the service goes on
+            _restore(environment)
+            os.chdir(directory)
+            self.app.__dict__.clear()
+            self.app.__dict__.update(kept)
+            with self._no_workers():
+                self.setup(self.app)
+            self.num_workers = number
+            get_logger("gunicorn.reload").error("reload_refused", reason=_reason(error, printed.getvalue()))
+            return
+        sys.stderr.write(printed.getvalue())
+        self.generation += 1
+        self._next_boot = 0.0
+        self.manage_workers()
+
+    def setup(self, app: Any) -> None:
+        """Take the configuration of `app`; at a reload, raise ReloadRefused for another address."""
+        super().setup(app)
+        if self._loading and self.address != self._bound:
+            # The old workers have the old address open: gunicorn closes its own copy first, and then cannot bind.
+            raise ReloadRefused(f"bind={self.cfg.bind}: another address needs a restart")
+
+    @contextmanager
+    def _no_workers(self) -> Iterator[None]:
+        """Keep gunicorn's reload from its own way to replace workers: it starts all of them and stops the old ones."""
+        workers, self.WORKERS, self._loading = self.WORKERS, {}, True
+        try:
+            yield
+        finally:
+            self.WORKERS, self._loading = workers, False
+
+    def spawn_worker(self) -> Any:
+        """Start a worker."""
+        return None if self._loading else super().spawn_worker()
+
+
+def _reason(error: BaseException, printed: str) -> str:
+    """Return one line: gunicorn prints the reason, and exits with a number."""
+    lines = printed.strip().splitlines()
+    if lines and isinstance(error, SystemExit) and not isinstance(error.code, str):
+        return lines[-1].strip()
+    return str(error)
+
+
+def _restore(environment: dict[str, str]) -> None:
+    """Set the environment back. A thread may start a process meanwhile, so it is never empty."""
+    with no_fork():
+        for name in os.environ.keys() - environment.keys():
+            del os.environ[name]
+        os.environ.update(environment)

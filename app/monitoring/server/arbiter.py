@@ -20,6 +20,7 @@ from ..backoff import Backoff
 from ..companion import no_fork
 from ..logging import get_logger
 from ..metrics.catalogue import catalogue
+from .handover import Queue
 from .link import MasterLink
 from .notes import ServiceNotes
 
@@ -45,7 +46,8 @@ class SteadyArbiter(Arbiter):  # type: ignore[misc]
     num_workers: int
     generation: int
     service: ServiceNotes
-    _bound: Any
+    queue: Queue
+    _bound: tuple[Any, bool]
     _leaving: dict[int, float]
     _loading: bool
     _boots: Backoff
@@ -59,7 +61,8 @@ class SteadyArbiter(Arbiter):  # type: ignore[misc]
         vars(arbiter).update(
             generation=0,
             service=ServiceNotes(),
-            _bound=arbiter.address,
+            queue=Queue(),
+            _bound=(arbiter.address, arbiter.cfg.is_ssl),
             _leaving={},
             _loading=False,
             _next_boot=0.0,
@@ -71,7 +74,7 @@ class SteadyArbiter(Arbiter):  # type: ignore[misc]
         """Give a worker, before its fork, what it shares with this process."""
         worker.generation = self.generation
         link: MasterLink = worker.link
-        link.service = self.service
+        link.service, link.queue = self.service, self.queue
         self._boots.started()
 
     def manage_workers(self) -> None:
@@ -170,11 +173,16 @@ class SteadyArbiter(Arbiter):  # type: ignore[misc]
         self.manage_workers()
 
     def setup(self, app: Any) -> None:
-        """Take the configuration of `app`; at a reload, raise ReloadRefused for another address."""
+        """Take the configuration of `app`; at a reload, raise ReloadRefused for another address or TLS setting."""
         super().setup(app)
-        if self._loading and self.address != self._bound:
+        if not self._loading:
+            return
+        address, encrypted = self._bound
+        if self.address != address:
             # The old workers have the old address open: gunicorn closes its own copy first, and then cannot bind.
             raise ReloadRefused(f"bind={self.cfg.bind}: another address needs a restart")
+        if self.cfg.is_ssl != encrypted:  # connections of the old workers cannot be handed to the new ones
+            raise ReloadRefused(f"certfile={self.cfg.certfile}: to switch TLS on or off needs a restart")
 
     @contextmanager
     def _no_workers(self) -> Iterator[None]:

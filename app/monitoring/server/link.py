@@ -1,9 +1,10 @@
-"""The link between a worker and its master: what they tell each other."""
+"""The link between a worker and its master: what they tell each other, and the queue of connections."""
 
 import contextlib
 import os
 import signal
 
+from .handover import Queue
 from .notes import Notes, ServiceNotes
 
 
@@ -14,6 +15,7 @@ class MasterLink:
         self._master = master
         self.notes = Notes()
         self.service: ServiceNotes | None = None
+        self.queue: Queue | None = None
 
     @property
     def may_fail(self) -> bool:

@@ -22,6 +22,7 @@ from ..doctor import notes
 from ..doctor.examination import refuse_start
 from ..logging import adopt_server_loggers
 from ..logs.writer import flush
+from .handover import Protocol
 from .link import MasterLink
 from .loading import application_errors
 from .master import MAX_REQUESTS, STOPPED
@@ -83,7 +84,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]
 
     CONFIG_KWARGS: dict[str, Any] = {  # noqa: RUF012 -- the base class declares it so
         "loop": "uvloop",
-        "http": "httptools",
+        "http": Protocol,
         # The worker asks for a successor first.
         "limit_max_requests": None,
         # The application applies X-Forwarded-For itself, after recording the socket's real peer.

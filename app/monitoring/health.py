@@ -15,6 +15,9 @@ __all__ = ["CachedCheck", "Check", "CheckFailed", "Details", "run_checks", "time
 Details = Mapping[str, Any]
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("health")
 GRACE_SECONDS = 0.1
+STOPPING = {"status": "fail", "error": "the service stops"}
+# Not empty once the service stops.
+_stopping: list[bool] = []
 # Cancelled tasks that have not ended; referenced so that they are not garbage-collected meanwhile.
 _abandoned: set["asyncio.Task[Any]"] = set()
 
@@ -133,10 +136,16 @@ async def _answers(checks: Sequence[Check]) -> dict[str, dict[str, Any]]:
     return answers
 
 
+def note_stopping() -> None:
+    """Have every later `run_checks` of this process fail, so that load balancers send no more requests."""
+    _stopping.append(True)
+
+
 async def run_checks(checks: Sequence[Check], version: str) -> tuple[bool, dict[str, Any]]:
     """Run `checks` concurrently. Return whether every required one passed, and the response body.
 
-    Status is "ready", "degraded" (ready, but something that is not required failed) or "not_ready".
+    Status is "ready", "degraded" (ready, but something that is not required failed) or "not_ready". A service that
+    stops is not ready, whatever its checks return.
     """
     # Requests of probes have no spans, so their queries' spans would be roots of traces of their own.
     with suppress_instrumentation():
@@ -149,6 +158,8 @@ async def run_checks(checks: Sequence[Check], version: str) -> tuple[bool, dict[
         elif answer["status"] == "fail":
             answer["status"] = "warn"
             status = "degraded" if status == "ready" else status
+    if _stopping:
+        status, answers["process"] = "not_ready", dict(STOPPING)
     return status != "not_ready", {"status": status, "timestamp": timestamp(), "version": version, "checks": answers}
 
 

@@ -62,6 +62,7 @@ class OptionArguments(TypedDict, total=False):
     max_requests: int | None
     max_requests_jitter: int | None
     graceful_timeout: int | None
+    stop_delay: float | None
     worker_timeout: int | None
     keepalive: int | None
     forwarded_allow_ips: str | None
@@ -122,6 +123,9 @@ class Options:
     """Random extra requests, so that workers are not replaced together."""
     graceful_timeout: int = _of("GRACEFUL_TIMEOUT", 25, checks.number(1, 3600))
     """Seconds that a stopping worker has to finish."""
+    stop_delay: float = _of("STOP_DELAY", 0.5, checks.number(0, 600, float))
+    """Seconds in which a service that stops is not ready and still accepts requests, so that clients and load balancers
+    learn of the stop. At most 0.3 of the drain, which is 0.7 of `graceful_timeout`."""
     worker_timeout: int = _of("WORKER_TIMEOUT", 30, checks.number(1, 3600))
     """Seconds without a heartbeat after which a worker is killed; its boot counts as one."""
     keepalive: int = _of("KEEPALIVE", 75, checks.number(1, 3600))

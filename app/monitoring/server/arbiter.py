@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from gunicorn.arbiter import Arbiter
@@ -45,6 +46,8 @@ class SteadyArbiter(Arbiter):  # type: ignore[misc]
     LISTENERS: list[Any]
     num_workers: int
     generation: int
+    stop_delay: float
+    """Set whenever the configuration has been read."""
     service: ServiceNotes
     queue: Queue
     _bound: tuple[Any, bool]
@@ -74,7 +77,7 @@ class SteadyArbiter(Arbiter):  # type: ignore[misc]
         """Give a worker, before its fork, what it shares with this process."""
         worker.generation = self.generation
         link: MasterLink = worker.link
-        link.service, link.queue = self.service, self.queue
+        link.service, link.queue, link.stop_delay = self.service, self.queue, self.stop_delay
         self._boots.started()
 
     def manage_workers(self) -> None:
@@ -196,6 +199,38 @@ class SteadyArbiter(Arbiter):  # type: ignore[misc]
     def spawn_worker(self) -> Any:
         """Start a worker."""
         return None if self._loading else super().spawn_worker()
+
+    def handle_int(self) -> None:
+        """Stop gracefully. gunicorn would wait for the end in a way that a second SIGINT cannot cut short."""
+        raise StopIteration
+
+    def stop(self, graceful: bool = True) -> None:  # noqa: FBT001, FBT002 -- the signature is gunicorn's
+        """Stop all workers. The paths of Unix sockets go last: workers accept connections during stop_delay."""
+        self.service.note_ending()
+        listeners, self.LISTENERS = self.LISTENERS, []
+        owned = self.reexec_pid == self.master_pid == 0 and not self.systemd
+        paths = _paths(listeners) if owned else {}
+        for listener in listeners:
+            listener.close()
+        super().stop(graceful)
+        for path, identity in paths.items():
+            if _identity(path) == identity:  # not that of a service which has been started meanwhile
+                path.unlink(missing_ok=True)
+
+
+def _paths(listeners: list[Any]) -> dict[Path, tuple[int, ...]]:
+    """Return the paths of Unix sockets with their identities. Names in the abstract name space are bytes."""
+    names = [listener.getsockname() for listener in listeners]
+    return {Path(name): _identity(Path(name)) for name in names if isinstance(name, str)}
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    """Return what tells a file from a later one of the same path, which may get the same inode."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
 def _reason(error: BaseException, printed: str) -> str:

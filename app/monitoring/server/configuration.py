@@ -153,7 +153,8 @@ def _starting(
 def _configured(observability: Configured, app: str) -> Hook:
     def nworkers_changed(server: Any, new: int, old: int | None) -> None:  # noqa: ARG001 -- the signature is gunicorn's
         """Run in the master whenever it has read its configuration, also at SIGHUP, and before `preload_app` counts."""
-        _final(observability, app, server)
+        options, _ = _final(observability, app, server)
+        server.stop_delay = options.stop_delay
 
     return nworkers_changed
 

@@ -16,6 +16,7 @@ class MasterLink:
         self.notes = Notes()
         self.service: ServiceNotes | None = None
         self.queue: Queue | None = None
+        self.stop_delay = 0.0
 
     @property
     def may_fail(self) -> bool:

@@ -9,7 +9,8 @@ from typing import Any
 from uvicorn.config import Config
 from uvicorn.server import Server
 
-from .handover import Protocol, Receiver, State, give_all
+from ..health import note_stopping
+from .handover import Protocol, Receiver, State, accepted, give_all
 from .link import MasterLink
 
 # Share of the drain in which each response announces the close, and seconds between looks at what ends it.
@@ -33,6 +34,8 @@ class SteadyServer(Server):
         self._hands_over = self._asked = self._interrupted = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 -- the signature is uvicorn's
+        if sig == signal.SIGQUIT and self.should_exit and self._link.service_ends:
+            self.force_exit = True  # the master's answer to a second SIGINT
         if sig == signal.SIGINT:
             self.force_exit = self.force_exit or self._interrupted or (self.should_exit and self._link.service_ends)
             self._interrupted = True
@@ -82,6 +85,12 @@ class SteadyServer(Server):
         until = loop.time() + patience
         if self._hands_over and not self._link.service_ends:
             await self._hand_over(until - patience * CLOSING_SHARE)
+        if not self._hands_over or self._link.service_ends:
+            # The server closes its listeners with it: those of a worker that hands over are closed already.
+            listeners = [] if self._hands_over or not sockets else [one.dup() for one in sockets]
+            await self._linger(listeners, min(self._link.stop_delay, patience * CLOSING_SHARE))
+            for listener in listeners:
+                listener.close()
         self.server_state.close_after_responses()
         self.config.timeout_graceful_shutdown = max(0.1, until - loop.time())  # type: ignore[assignment]
         await super().shutdown(sockets)
@@ -105,7 +114,30 @@ class SteadyServer(Server):
         """Announce the close with each response, and leave idle connections open: a request may be on its way."""
         loop = asyncio.get_running_loop()
         self.server_state.close_after_responses()
+        # A connection does not count before its handshake has ended.
+        least = min(until, loop.time() + self._link.stop_delay)
         while loop.time() < until and not self._is_cut_short():
-            if not self.server_state.connections:
+            if not self.server_state.connections and loop.time() >= least:
                 return
             await asyncio.sleep(POLL)
+
+    async def _linger(self, listeners: list[socket.socket], seconds: float) -> None:
+        """Go on, not ready, with a `Connection: close` in each response; then accept what waits at `listeners`."""
+        loop = asyncio.get_running_loop()
+        note_stopping()
+        self.server_state.close_after_responses()
+        self._receive()
+        until = loop.time() + seconds
+        while loop.time() < until and not self.force_exit:  # noqa: ASYNC110 -- a signal handler sets it
+            await asyncio.sleep(POLL)
+        if self._receiver is None or self.force_exit:
+            return
+        if self._shares:
+            self._receiver.take(None)
+        for server in self.servers:
+            server.close()
+        for listener in listeners:
+            for connection in accepted(listener):
+                self._receiver.accept(connection)
+        await self._receiver.stop()
+        await asyncio.sleep(POLL)  # what these connections have sent already is read

@@ -8,7 +8,7 @@ from typing import Final
 import httpx
 
 plain: Final = httpx.Client(
-    verify=False,  # noqa: S501 -- no test speaks TLS
+    verify=False,  # noqa: S501 -- the certificates of tests are signed by themselves
     trust_env=False,
     timeout=10,
     limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),

@@ -42,9 +42,10 @@ class Service:
         environment: dict[str, str],
         stdout: int | None = None,
         configuration: Path = Path("gunicorn_conf.py"),
+        scheme: str = "http",
     ) -> None:
         self.port, self.metrics_port = free_port(), free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{scheme}://127.0.0.1:{self.port}"
         self.metrics_url = f"http://127.0.0.1:{self.metrics_port}/metrics"
         self.metrics_directory = directory / "metrics"
         self._log = directory / "output.log"
@@ -166,11 +167,12 @@ def service(
     directory: Path,
     stdout: int | None = None,
     configuration: Path = Path("gunicorn_conf.py"),
+    scheme: str = "http",
     /,
     **environment: str,
 ) -> Iterator[Service]:
     """Start a service and wait until it is ready; afterwards end whatever is left of it."""
-    started = Service(directory, environment, stdout, configuration)
+    started = Service(directory, environment, stdout, configuration, scheme)
     family: list[psutil.Process] = []
     try:
         started.wait_until_ready()

@@ -1,0 +1,121 @@
+"""Clients on keep-alive connections at a steady rate, which never send a request twice."""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+REQUEST = b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Opener = Callable[[], Awaitable[Streams]]
+
+
+def tcp(port: int) -> Opener:
+    """Open connections to a port of this machine."""
+    return lambda: asyncio.open_connection("127.0.0.1", port)
+
+
+def tls(port: int) -> Opener:
+    """Open TLS connections to a port of this machine, whoever has signed its certificate."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return lambda: asyncio.open_connection("127.0.0.1", port, ssl=context)
+
+
+def unix(path: Path) -> Opener:
+    """Open connections to a Unix socket."""
+    return lambda: asyncio.open_unix_connection(path)
+
+
+@dataclass
+class Seen:
+    """What the clients saw: seconds of each answer, and each request that was written and not answered."""
+
+    seconds: list[float] = field(default_factory=list)
+    statuses: dict[int, int] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+    closed: int = 0
+    """Connections that the server closed between two messages, or after an answer that said so."""
+    announced: int = 0
+    """Those of them that the answer before had announced."""
+
+    def quantile(self, share: float) -> float:
+        """The time within which `share` of the answers came."""
+        return sorted(self.seconds)[int(share * (len(self.seconds) - 1))]
+
+
+class _Client:
+    """One connection after another, one request at a time."""
+
+    def __init__(self, opener: Opener, path: str, seen: Seen) -> None:
+        self._open, self._request, self._seen = opener, REQUEST % path.encode(), seen
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def ask(self, due: float) -> None:
+        """Send a request and read its answer; its time counts from `due`, so a stall counts in full."""
+        loop = asyncio.get_running_loop()
+        if self._reader is None or self._reader.at_eof():
+            if self._writer is not None:
+                self._seen.closed += 1
+                await self.close()
+            try:
+                self._reader, self._writer = await self._open()
+            except OSError as error:
+                self._seen.failed.append(repr(error))
+                return
+        assert self._writer is not None
+        try:
+            self._writer.write(self._request)
+            status, closes = await _answer(self._reader)
+        except (OSError, asyncio.IncompleteReadError) as error:
+            self._seen.failed.append(repr(error))
+            await self.close()
+            return
+        self._seen.seconds.append(loop.time() - due)
+        self._seen.statuses[status] = self._seen.statuses.get(status, 0) + 1
+        if closes:
+            self._seen.closed += 1
+            self._seen.announced += 1
+            await self.close()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._writer is not None:
+            self._writer.close()
+            with contextlib.suppress(OSError):
+                await self._writer.wait_closed()
+        self._reader = self._writer = None
+
+
+async def _answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    lines = head.split(b"\r\n")
+    headers = dict(line.split(b": ", 1) for line in lines[1:] if line)
+    await reader.readexactly(int(headers.get(b"content-length", b"0")))
+    return int(lines[0].split()[1]), headers.get(b"connection") == b"close"
+
+
+@asynccontextmanager
+async def traffic(opener: Opener, path: str, *, connections: int = 50, rate: float = 300) -> AsyncIterator[Seen]:
+    """Ask `path` `rate` times a second over `connections` connections meanwhile."""
+    seen, over, interval = Seen(), asyncio.Event(), connections / rate
+
+    async def run(number: int) -> None:
+        client, loop = _Client(opener, path, seen), asyncio.get_running_loop()
+        due = loop.time() + interval * number / connections
+        while not over.is_set():
+            await asyncio.sleep(max(0.0, due - loop.time()))
+            await client.ask(due)
+            due += interval
+        await client.close()
+
+    async with asyncio.TaskGroup() as clients:
+        for number in range(connections):
+            clients.create_task(run(number))
+        yield seen
+        over.set()

@@ -1,0 +1,218 @@
+"""Reload and recycling under traffic: no request fails, no connection is closed, and never fewer workers serve."""
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from loadtest.programs import free_port
+from tests.process.service import Service, gone, service, wait_for
+from tests.process.turnover import APPLICATION, PID, Connection, booted, configured, reload, under_traffic
+
+
+@pytest.fixture
+def configuration(tmp_path: Path) -> Path:
+    return configured(tmp_path)
+
+
+@pytest.fixture
+def running(tmp_path: Path, configuration: Path) -> Iterator[Service]:
+    with service(tmp_path, None, configuration) as started:
+        booted(started)
+        yield started
+
+
+@pytest.fixture
+def connection(running: Service) -> Iterator[Connection]:
+    with contextlib.closing(Connection(running)) as opened:
+        yield opened
+
+
+def asked(running: Service) -> int:
+    """The process that answers on a new connection."""
+    return int(running.get("/pid").text)
+
+
+def test_reloads_under_traffic_fail_no_request_and_close_no_connection(running: Service) -> None:
+    seen = under_traffic(running, *[lambda: reload(running)] * 4)
+    assert seen.failed == []
+    assert seen.closed == 0
+    assert set(seen.statuses) == {200}
+    assert running.total("http_requests_total", handler="/pid") == seen.statuses[200]
+    assert running.total("shop_worker_exits_total", reason="stopped") == 8
+    assert running.stop() == 0
+
+
+def test_recycling_under_traffic_fails_no_request_and_closes_no_connection(tmp_path: Path, configuration: Path) -> None:
+    with service(tmp_path, None, configuration, MAX_REQUESTS="40") as running:
+
+        def recycled() -> None:
+            wait_for(lambda: running.total("shop_worker_exits_total", reason="max_requests") >= 6, "recycled workers")
+
+        seen = under_traffic(running, recycled)
+        assert seen.failed == []
+        assert seen.closed == 0
+        assert running.total("http_requests_total", handler="/pid") == seen.statuses[200]
+        recycled_ones = running.total("shop_worker_exits_total", reason="max_requests")
+        assert running.total("shop_worker_exits_total") == recycled_ones
+        assert running.stop() == 0
+
+
+def test_an_idle_connection_goes_to_a_worker_that_serves(running: Service, connection: Connection) -> None:
+    old = connection.ask()
+    reload(running)
+    new = connection.ask()
+    assert new != old
+    assert new in {worker.pid for worker in running.workers()}
+
+
+@pytest.mark.parametrize("how", ["reload", "SIGTERM"])
+def test_a_connection_outlives_the_only_worker(tmp_path: Path, configuration: Path, how: str) -> None:
+    with service(tmp_path, None, configuration, WEB_CONCURRENCY="1") as running:
+        with contextlib.closing(Connection(running)) as connection:
+            old = connection.ask()
+            if how == "reload":
+                reload(running)
+            else:
+                (worker,) = running.workers()
+                worker.terminate()
+                wait_for(lambda: gone([worker]), "its end")
+            assert connection.ask() != old
+        assert running.stop() == 0
+
+
+def test_a_request_in_progress_is_answered_by_its_worker_and_the_connection_goes_on(
+    running: Service, connection: Connection
+) -> None:
+    old = connection.ask()
+    connection.send(b"GET /pid?seconds=3 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    reload(running)
+    assert connection.answer() == old
+    assert connection.ask() != old
+
+
+def test_a_head_of_which_a_part_has_come_is_read_to_its_end(running: Service, connection: Connection) -> None:
+    old = connection.ask()
+    connection.send(PID[:20])
+    first = running.workers()
+    running.master.send_signal(signal.SIGHUP)
+    wait_for(lambda: len([worker for worker in first if not gone([worker])]) == 1, "the end of the other worker")
+    connection.send(PID[20:])
+    assert connection.answer() == old
+    wait_for(lambda: gone(first), "its end")
+    assert connection.ask() != old
+
+
+def test_requests_that_follow_each_other_at_once_move_on_after_the_first(
+    running: Service, connection: Connection
+) -> None:
+    slow = b"GET /pid?seconds=1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    connection.send(slow)
+    before = running.workers()
+    running.master.send_signal(signal.SIGHUP)
+    while not gone(before):
+        connection.answer()
+        connection.send(slow)
+    assert connection.answer() not in {worker.pid for worker in before}
+
+
+def test_two_requests_in_one_segment_are_both_answered_across_a_retirement(
+    running: Service, connection: Connection
+) -> None:
+    connection.send(b"GET /pid?seconds=2 HTTP/1.1\r\nHost: localhost\r\n\r\n" + PID)
+    reload(running)
+    first, second = connection.answer(), connection.answer()
+    assert first == second
+    assert connection.ask() != first
+
+
+def test_workers_that_are_told_by_others_serve_until_they_have_successors(running: Service) -> None:
+    before = running.workers()
+    opened = [Connection(running) for _ in range(100)]
+    try:
+        for worker in before:
+            worker.terminate()
+        assert all(connection.ask() for connection in opened)
+        wait_for(lambda: gone(before) and len(running.workers()) == 2, "successors")
+        assert {connection.ask() for connection in opened} <= {worker.pid for worker in running.workers()}
+        assert running.total("shop_worker_exits_total", reason="stopped") == 2
+    finally:
+        for connection in opened:
+            connection.close()
+
+
+def test_another_address_needs_a_restart(running: Service, configuration: Path) -> None:
+    before = running.workers()
+    configuration.write_text(configuration.read_text() + f"\nbind = ['127.0.0.1:{free_port()}']\n")
+    running.master.send_signal(signal.SIGHUP)
+    wait_for(lambda: "another address needs a restart" in running.output, "the line")
+    before[0].kill()
+    wait_for(lambda: gone(before[:1]) and len(running.workers()) == 2, "a successor")
+    assert running.answers("/health/ready")
+    assert running.stop() == 0
+
+
+def test_a_configuration_that_cannot_be_read_changes_nothing(running: Service, configuration: Path) -> None:
+    before, text = running.workers(), configuration.read_text()
+    configuration.write_text("not a line of Python\n")
+    running.master.send_signal(signal.SIGHUP)
+    wait_for(lambda: "reload_refused" in running.output, "the line")
+    (line,) = [line for line in running.output.splitlines() if "reload_refused" in line]
+    assert "SyntaxError" in line
+    assert running.workers() == before
+    before[0].kill()  # its successor boots with what the master has kept
+    wait_for(lambda: gone(before[:1]) and len(running.workers()) == 2, "a successor")
+    assert {worker.pid for worker in running.workers()} >= {asked(running) for _ in range(20)}
+    configuration.write_text(text)
+    reload(running)
+    assert running.stop() == 0
+
+
+def test_an_application_that_cannot_be_imported_leaves_the_old_workers(
+    running: Service, tmp_path: Path, connection: Connection
+) -> None:
+    before = running.workers()
+    (tmp_path / "turning.py").write_text("import no_such_module\n")
+    running.master.send_signal(signal.SIGHUP)
+    wait_for(lambda: "reload_given_up" in running.output, "the line")
+    wait_for(lambda: len(running.workers()) == len(before), "the end of the new worker")
+    assert running.workers() == before, running.output
+    assert connection.ask() in {worker.pid for worker in before}
+    (tmp_path / "turning.py").write_text(APPLICATION)
+    reload(running)
+    assert running.stop() == 0
+
+
+def test_a_service_that_stops_answers_what_comes_then_announces_the_close_and_is_not_ready(
+    tmp_path: Path, configuration: Path
+) -> None:
+    with service(tmp_path, None, configuration, STOP_DELAY="5") as running:
+        with contextlib.closing(Connection(running)) as connection:
+            connection.ask()
+            running.master.send_signal(signal.SIGTERM)
+            wait_for(lambda: running.answers("/health/ready", 503), "readiness to fail")
+            connection.send(PID)
+            head = connection.receive()
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert b"connection: close" in head.lower()
+        assert running.process.wait(30) == 0
+
+
+def test_each_request_written_to_an_open_connection_is_answered_when_the_service_stops(running: Service) -> None:
+    seen = under_traffic(running, lambda: running.process.send_signal(signal.SIGTERM), lambda: running.process.wait(30))
+    # Clients that come after the end find nobody.
+    assert {failure for failure in seen.failed if "ConnectionRefusedError" not in failure} == set()
+
+
+def test_a_connection_that_was_handed_over_is_closed_when_nothing_comes(tmp_path: Path, configuration: Path) -> None:
+    with service(tmp_path, None, configuration, KEEPALIVE="3") as running:
+        with contextlib.closing(Connection(running)) as connection:
+            connection.ask()
+            reload(running)
+            assert connection._socket.recv(1) == b""
+        assert not [
+            one for worker in running.workers() for one in psutil.Process(worker.pid).net_connections() if one.raddr
+        ]

@@ -15,7 +15,7 @@ __all__ = ["CachedCheck", "Check", "CheckFailed", "Details", "run_checks", "time
 Details = Mapping[str, Any]
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("health")
 GRACE_SECONDS = 0.1
-STOPPING = {"status": "fail", "error": "the service stops"}
+STOPPING = {"status": "fail", "error": "the service is stopping"}
 # Not empty once the service stops.
 _stopping: list[bool] = []
 # Cancelled tasks that have not ended; referenced so that they are not garbage-collected meanwhile.
@@ -136,7 +136,7 @@ async def _answers(checks: Sequence[Check]) -> dict[str, dict[str, Any]]:
     return answers
 
 
-def note_stopping() -> None:
+def set_stopping() -> None:
     """Have every later `run_checks` of this process fail, so that load balancers send no more requests."""
     _stopping.append(True)
 
@@ -145,7 +145,7 @@ async def run_checks(checks: Sequence[Check], version: str) -> tuple[bool, dict[
     """Run `checks` concurrently. Return whether every required one passed, and the response body.
 
     Status is "ready", "degraded" (ready, but something that is not required failed) or "not_ready". A service that
-    stops is not ready, whatever its checks return.
+    is stopping is not ready, whatever its checks return.
     """
     # Requests of probes have no spans, so their queries' spans would be roots of traces of their own.
     with suppress_instrumentation():

@@ -19,7 +19,7 @@ from app.monitoring.metrics.registry import current_namespace, registry
 from app.monitoring.redaction import configure as configure_redaction
 from app.monitoring.redaction import redact_text
 from app.monitoring.server import configuration, master
-from app.monitoring.server.arbiter import SteadyArbiter
+from app.monitoring.server.arbiter import RollingArbiter
 from tests.monitoring.multiprocess import simulated
 from tests.monitoring.server.masters import master_with
 
@@ -106,7 +106,7 @@ def test_hooks_of_the_service_are_called_beside_the_packages(
     for name in (*steps, "after_exit", "stop_exporter"):
         monkeypatch.setattr(master, name, lambda *_, name=name, **__: calls.append(name))
     monkeypatch.setattr(configuration, "import_before_forks", lambda *_: calls.append("preload"))
-    monkeypatch.setattr(SteadyArbiter, "adopt", lambda *_: calls.append("adopt"))
+    monkeypatch.setattr(RollingArbiter, "adopt", lambda *_: calls.append("adopt"))
     settings = observability.gunicorn(
         "shop.main:app",
         on_starting=lambda _server: calls.append("own start"),

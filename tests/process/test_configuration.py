@@ -35,7 +35,7 @@ given = []
 for module, *names in (
     (master, "take_ports_and_directory", "note_build", "start_exporter", "supervise_exporter"),
     (configuration, "import_before_forks"),
-    (configuration.SteadyArbiter, "adopt"),
+    (configuration.RollingArbiter, "adopt"),
     (gunicorn_conf, "import_libraries"),
     (gunicorn_conf.embedded, "start_missing", "wait_until_ready"),
 ):

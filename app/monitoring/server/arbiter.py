@@ -1,7 +1,7 @@
-"""gunicorn's master, changed in how it replaces workers: a successor serves before its predecessor is told to leave.
+"""gunicorn's master with rolling replacement: a successor serves before its predecessor is told to stop.
 
 gunicorn stops the old workers as soon as it has forked the new ones, long before these have imported the application,
-and it ends the whole service when a new worker cannot import it.
+and stops the whole service when a new worker cannot import it.
 """
 
 import contextlib
@@ -23,23 +23,23 @@ from ..logging import get_logger
 from ..metrics.catalogue import catalogue
 from .handover import Queue
 from .link import MasterLink
-from .notes import ServiceNotes
+from .shared_state import ServiceState
 
 # Workers above the configured number that may boot at one time to replace others.
-SURGE: Final = 1
-MIN_BOOT_DELAY, MAX_BOOT_DELAY = 1.0, 30.0
+MAX_SURGE: Final = 1
+MIN_BOOT_DELAY_SECONDS, MAX_BOOT_DELAY_SECONDS = 1.0, 30.0
 
 
-class ReloadRefused(Exception):  # noqa: N818 -- reads as what happened
-    """A reload asks for what only a restart can do; the message is one line."""
+class ReloadRefusedError(Exception):
+    """A reload needs a restart; the message is one line."""
 
 
-class SteadyArbiter(Arbiter):  # type: ignore[misc]
-    """The arbiter of a service. `adopt` turns gunicorn's own into one, since the gunicorn command makes that.
+class RollingArbiter(Arbiter):  # type: ignore[misc]
+    """The arbiter of a service. The gunicorn command creates gunicorn's own; `adopt` changes its class.
 
-    A worker is stale after a reload, and when it wants a successor. Two invariants: no worker is told to leave while
-    that would leave fewer than the configured number ready, and once a worker has served, neither a boot nor a reload
-    that fails ends the service.
+    A worker is stale after a reload, and when it wants a successor. Two invariants: no worker is told to stop if fewer
+    than the configured number would be ready without it, and once a worker has served, a failed boot or reload does
+    not stop the service.
     """
 
     WORKERS: dict[int, Any]
@@ -48,58 +48,58 @@ class SteadyArbiter(Arbiter):  # type: ignore[misc]
     generation: int
     stop_delay: float
     """Set whenever the configuration has been read."""
-    service: ServiceNotes
+    service: ServiceState
     queue: Queue
     _bound: tuple[Any, bool]
-    _leaving: dict[int, float]
-    _loading: bool
+    _retiring: dict[int, float]
+    _reloading: bool
     _boots: Backoff
     _next_boot: float
     _last_ready: int
 
     @classmethod
     def adopt(cls, arbiter: Arbiter) -> None:
-        """Make `arbiter` a SteadyArbiter, before its first worker."""
+        """Make `arbiter` a RollingArbiter, before its first worker."""
         arbiter.__class__ = cls
         vars(arbiter).update(
             generation=0,
-            service=ServiceNotes(),
+            service=ServiceState(),
             queue=Queue(),
             _bound=(arbiter.address, arbiter.cfg.is_ssl),
-            _leaving={},
-            _loading=False,
+            _retiring={},
+            _reloading=False,
             _next_boot=0.0,
             _last_ready=0,
         )
-        arbiter._boots = Backoff(MIN_BOOT_DELAY, MAX_BOOT_DELAY)  # noqa: SLF001 -- of this class now
+        arbiter._boots = Backoff(MIN_BOOT_DELAY_SECONDS, MAX_BOOT_DELAY_SECONDS)  # noqa: SLF001 -- of this class now
 
     def prepare(self, worker: Any) -> None:
-        """Give a worker, before its fork, what it shares with this process."""
+        """Complete the link of a worker before its fork."""
         worker.generation = self.generation
         link: MasterLink = worker.link
         link.service, link.queue, link.stop_delay = self.service, self.queue, self.stop_delay
         self._boots.started()
 
     def manage_workers(self) -> None:
-        """Start missing workers and successors, then tell those to leave that are replaced."""
-        if self._loading:
+        """Start missing workers and successors, then stop the workers that are replaced."""
+        if self._reloading:
             return
-        self._end_leaving()
-        workers = [worker for worker in self.WORKERS.values() if worker.pid not in self._leaving]
-        self._note_ready(workers)
-        stale = [worker for worker in workers if worker.notes.wants_successor or worker.generation != self.generation]
-        # Those that leave finish their requests: while as many do as serve, no more are replaced.
-        successors = min(len(stale), SURGE) if len(self._leaving) < self.num_workers else 0
+        self._kill_overdue()
+        workers = [worker for worker in self.WORKERS.values() if worker.pid not in self._retiring]
+        self._reset_backoff(workers)
+        stale = [worker for worker in workers if worker.state.wants_successor or worker.generation != self.generation]
+        # Retiring workers finish their requests. At most as many retire at one time as serve.
+        successors = min(len(stale), MAX_SURGE) if len(self._retiring) < self.num_workers else 0
         missing = self.num_workers + successors - len(workers)
         if missing > 0 and time.monotonic() >= self._next_boot:
             self._start(missing)
         self._retire(workers, stale)
 
-    def _note_ready(self, workers: list[Any]) -> None:
-        newest = max((worker.age for worker in workers if worker.notes.ready), default=0)
+    def _reset_backoff(self, workers: list[Any]) -> None:
+        newest = max((worker.age for worker in workers if worker.state.ready), default=0)
         if newest > self._last_ready:
             self._last_ready, self._next_boot = newest, 0.0
-            self._boots = Backoff(MIN_BOOT_DELAY, MAX_BOOT_DELAY)
+            self._boots = Backoff(MIN_BOOT_DELAY_SECONDS, MAX_BOOT_DELAY_SECONDS)
 
     def _start(self, number: int) -> None:
         try:
@@ -111,42 +111,42 @@ class SteadyArbiter(Arbiter):  # type: ignore[misc]
             catalogue().workers.labels("live").set(len(self.WORKERS))  # the pre_fork hook has counted one more
             delay = self._boots.ended()
             self._next_boot = time.monotonic() + delay
-            get_logger("gunicorn.turnover").error("worker_not_started", error=str(error), next_in_seconds=delay)
+            get_logger("gunicorn.workers").error("worker_not_started", error=str(error), next_in_seconds=delay)
 
     def _retire(self, workers: list[Any], stale: list[Any]) -> None:
-        """Tell surplus workers to leave: those that are stale first, then the oldest."""
+        """Tell surplus workers to stop: stale ones first, then the oldest."""
         surplus = len(workers) - self.num_workers
-        ready = sum(worker.notes.ready for worker in workers)
+        ready = sum(worker.state.ready for worker in workers)
         for worker in sorted(workers, key=lambda worker: (worker not in stale, worker.age)):
             if surplus <= 0:
                 return
-            # One that is not ready and not stale boots to replace a stale one.
-            if ready > self.num_workers if worker.notes.ready else worker in stale or not stale:
+            # A worker that is neither ready nor stale boots to replace a stale one.
+            if ready > self.num_workers if worker.state.ready else worker in stale or not stale:
                 surplus -= 1
-                ready -= worker.notes.ready
-                worker.notes.note_told()
-                self._leaving[worker.pid] = time.monotonic() + self.cfg.graceful_timeout
+                ready -= worker.state.ready
+                worker.state.set_retiring()
+                self._retiring[worker.pid] = time.monotonic() + self.cfg.graceful_timeout
                 self.kill_worker(worker.pid, signal.SIGTERM)
 
-    def _end_leaving(self) -> None:
-        """Kill the workers that have not left within graceful_timeout."""
+    def _kill_overdue(self) -> None:
+        """Kill the workers that have not ended within graceful_timeout."""
         now = time.monotonic()
-        self._leaving = {pid: deadline for pid, deadline in self._leaving.items() if pid in self.WORKERS}
-        for pid, deadline in self._leaving.items():
+        self._retiring = {pid: deadline for pid, deadline in self._retiring.items() if pid in self.WORKERS}
+        for pid, deadline in self._retiring.items():
             if now > deadline:
                 self.kill_worker(pid, signal.SIGKILL)
 
-    def note_exit(self, worker: Any) -> None:
+    def worker_exited(self, worker: Any) -> None:
         """Delay the next boot if a worker ended before it was ready; give up a reload whose first worker does."""
-        stopped = worker.notes.ready or worker.notes.told or worker.notes.reason
-        if stopped or not self.service.served or self.service.ending:
+        stopped = worker.state.ready or worker.state.retiring or worker.state.exit_reason
+        if stopped or not self.service.served or self.service.stopping:
             return
         delay = self._boots.ended()
         self._next_boot = time.monotonic() + delay
         others = list(self.WORKERS.values())
         current = [other for other in others if other.generation == self.generation]
         reloading = worker.generation == self.generation and len(current) < len(others)
-        if reloading and not any(other.notes.ready for other in current):
+        if reloading and not any(other.state.ready for other in current):
             for other in others:
                 other.generation = self.generation
             get_logger("gunicorn.reload").error("reload_given_up", pid=worker.pid, serving=len(others))
@@ -176,37 +176,37 @@ class SteadyArbiter(Arbiter):  # type: ignore[misc]
         self.manage_workers()
 
     def setup(self, app: Any) -> None:
-        """Take the configuration of `app`; at a reload, raise ReloadRefused for another address or TLS setting."""
+        """Take the configuration of `app`; at a reload, raise ReloadRefusedError for another address or TLS setting."""
         super().setup(app)
-        if not self._loading:
+        if not self._reloading:
             return
         address, encrypted = self._bound
         if self.address != address:
             # The old workers have the old address open: gunicorn closes its own copy first, and then cannot bind.
-            raise ReloadRefused(f"bind={self.cfg.bind}: another address needs a restart")
+            raise ReloadRefusedError(f"bind={self.cfg.bind}: another address needs a restart")
         if self.cfg.is_ssl != encrypted:  # connections of the old workers cannot be handed to the new ones
-            raise ReloadRefused(f"certfile={self.cfg.certfile}: to switch TLS on or off needs a restart")
+            raise ReloadRefusedError(f"certfile={self.cfg.certfile}: to switch TLS on or off needs a restart")
 
     @contextmanager
     def _no_workers(self) -> Iterator[None]:
-        """Keep gunicorn's reload from its own way to replace workers: it starts all of them and stops the old ones."""
-        workers, self.WORKERS, self._loading = self.WORKERS, {}, True
+        """Keep gunicorn's reload from replacing all workers at one time."""
+        workers, self.WORKERS, self._reloading = self.WORKERS, {}, True
         try:
             yield
         finally:
-            self.WORKERS, self._loading = workers, False
+            self.WORKERS, self._reloading = workers, False
 
     def spawn_worker(self) -> Any:
         """Start a worker."""
-        return None if self._loading else super().spawn_worker()
+        return None if self._reloading else super().spawn_worker()
 
     def handle_int(self) -> None:
-        """Stop gracefully. gunicorn would wait for the end in a way that a second SIGINT cannot cut short."""
+        """Stop gracefully. gunicorn's own handler waits in a loop that a second SIGINT cannot interrupt."""
         raise StopIteration
 
     def stop(self, graceful: bool = True) -> None:  # noqa: FBT001, FBT002 -- the signature is gunicorn's
         """Stop all workers. The paths of Unix sockets go last: workers accept connections during stop_delay."""
-        self.service.note_ending()
+        self.service.set_stopping()
         listeners, self.LISTENERS = self.LISTENERS, []
         owned = self.reexec_pid == self.master_pid == 0 and not self.systemd
         paths = _paths(listeners) if owned else {}
@@ -225,7 +225,7 @@ def _paths(listeners: list[Any]) -> dict[Path, tuple[int, ...]]:
 
 
 def _identity(path: Path) -> tuple[int, ...]:
-    """Return what tells a file from a later one of the same path, which may get the same inode."""
+    """Return the identity of a file; a later file of the same path may get the same inode."""
     try:
         found = path.stat()
     except OSError:
@@ -234,7 +234,7 @@ def _identity(path: Path) -> tuple[int, ...]:
 
 
 def _reason(error: BaseException, printed: str) -> str:
-    """Return one line: gunicorn prints the reason, and exits with a number."""
+    """Return the reason in one line. gunicorn prints it, and exits with a number."""
     lines = printed.strip().splitlines()
     if lines and isinstance(error, SystemExit) and not isinstance(error.code, str):
         return lines[-1].strip()
@@ -242,7 +242,7 @@ def _reason(error: BaseException, printed: str) -> str:
 
 
 def _restore(environment: dict[str, str]) -> None:
-    """Set the environment back. A thread may start a process meanwhile, so it is never empty."""
+    """Restore the environment. It is never empty, because a thread may start a process meanwhile."""
     with no_fork():
         for name in os.environ.keys() - environment.keys():
             del os.environ[name]

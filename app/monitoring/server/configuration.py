@@ -16,7 +16,7 @@ from ..options import Options, OptionsError
 from ..preload import preload as import_before_forks
 from ..traces.environment import check_options
 from . import master
-from .arbiter import SteadyArbiter
+from .arbiter import RollingArbiter
 from .settings import addresses, check_class
 
 Hook = Callable[..., object]
@@ -140,7 +140,7 @@ def _starting(
             # Before the modules that import functions of these libraries; each worker's provider gets their spans.
             tracing.instrument_libraries(options.instrument_libraries)
         import_before_forks(*PRELOADED, *preload)
-        SteadyArbiter.adopt(server)
+        RollingArbiter.adopt(server)
         try:
             master.supervise_exporter()
         except master.StartError as error:

@@ -1,59 +1,59 @@
-"""The link between a worker and its master: what they tell each other, and the queue of connections."""
+"""The link between a worker and its master: their shared state, and the queue of connections."""
 
 import contextlib
 import os
 import signal
 
 from .handover import Queue
-from .notes import Notes, ServiceNotes
+from .shared_state import ServiceState, WorkerState
 
 
 class MasterLink:
-    """What a worker knows of its master. SteadyArbiter completes it before the fork; another arbiter does not."""
+    """A worker's access to its master. RollingArbiter completes it before the fork; another arbiter does not."""
 
     def __init__(self, master: int) -> None:
         self._master = master
-        self.notes = Notes()
-        self.service: ServiceNotes | None = None
+        self.worker = WorkerState()
+        self.service: ServiceState | None = None
         self.queue: Queue | None = None
         self.stop_delay = 0.0
 
     @property
-    def may_fail(self) -> bool:
-        """Whether the others go on if this worker fails to boot."""
+    def boot_may_fail(self) -> bool:
+        """Whether the service goes on if this worker fails to boot."""
         return self.service is not None and self.service.served
 
     @property
-    def service_ends(self) -> bool:
-        """Whether the master has told all workers to leave or has died, or there is no SteadyArbiter."""
-        return self.service is None or self.service.ending or os.getppid() != self._master
+    def service_stopping(self) -> bool:
+        """Whether the master has told all workers to stop or has died, or there is no RollingArbiter."""
+        return self.service is None or self.service.stopping or os.getppid() != self._master
 
     @property
-    def told_to_leave(self) -> bool:
-        """Whether the master has told this worker to leave, or the service ends."""
-        return self.notes.told or self.service_ends
+    def stop_requested(self) -> bool:
+        """Whether the master has told this worker to stop, or the service stops."""
+        return self.worker.retiring or self.service_stopping
 
     @property
-    def ends_tired(self) -> bool:
+    def ends_for_max_requests(self) -> bool:
         """Whether a worker that ends does so because of MAX_REQUESTS."""
-        return self.notes.tired and (self.service is None or not self.service.ending)
+        return self.worker.max_requests_reached and (self.service is None or not self.service.stopping)
 
-    def note_ready(self) -> None:
+    def report_ready(self) -> None:
         """Tell the master that this worker serves."""
-        self.notes.note_ready()
+        self.worker.set_ready()
         if self.service is not None:
-            self.service.note_served()
+            self.service.set_served()
         self._wake_master()
 
-    def note_tired(self) -> None:
+    def report_max_requests(self) -> None:
         """Ask the master for a successor because of MAX_REQUESTS."""
-        if not self.notes.tired:
-            self.notes.note_tired()
+        if not self.worker.max_requests_reached:
+            self.worker.set_max_requests_reached()
             self._wake_master()
 
-    def ask_for_successor(self) -> None:
+    def request_successor(self) -> None:
         """Ask the master for a successor."""
-        self.notes.ask_for_successor()
+        self.worker.request_successor()
         self._wake_master()
 
     def _wake_master(self) -> None:

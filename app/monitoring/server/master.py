@@ -25,7 +25,7 @@ from ..logging import get_logger
 from ..metrics.catalogue import catalogue
 from ..multiprocess.directory import DirectoryError, claim, make
 from ..multiprocess.labels import MAX_SERIES_PER_METRIC
-from .arbiter import SteadyArbiter
+from .arbiter import RollingArbiter
 
 EXPORTER = f"{__package__.rpartition('.')[0]}.exporter"
 Params = ParamSpec("Params")
@@ -172,7 +172,7 @@ def note_build(version: str, environment: str) -> None:
 
 def before_fork(server: Any, worker: Any) -> None:
     """Assign the exit note and the first free slot to the worker, and count its start."""
-    if isinstance(server, SteadyArbiter):
+    if isinstance(server, RollingArbiter):
         server.prepare(worker)
     taken = {other.slot for other in server.WORKERS.values()}
     worker.slot = next(slot for slot in itertools.count() if slot not in taken)
@@ -185,11 +185,11 @@ def before_fork(server: Any, worker: Any) -> None:
 def after_exit(server: Any, worker: Any) -> None:
     """Count the exit of a worker by reason. The exporter detects the exit itself and folds the worker's values."""
     note_live_workers(len(server.WORKERS), server.num_workers)
-    reason = "timeout" if worker.aborted else EXIT_REASONS.get(worker.notes.reason, "killed")
+    reason = "timeout" if worker.aborted else EXIT_REASONS.get(worker.state.exit_reason, "killed")
     catalogue().worker_exits.labels(reason).inc()
-    if isinstance(server, SteadyArbiter):
-        server.note_exit(worker)
-    worker.notes.close()
+    if isinstance(server, RollingArbiter):
+        server.worker_exited(worker)
+    worker.state.close()
 
 
 def account_for_killed(server: Any, timeout: float = 2.0) -> None:

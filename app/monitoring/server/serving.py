@@ -1,70 +1,78 @@
-"""The server of a worker: how it starts, asks for a successor, hands its connections over, and ends."""
+"""The Uvicorn server of a worker: its start, its request for a successor, its handover of connections, its stop."""
 
 import asyncio
 import signal
 import socket
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 from uvicorn.config import Config
 from uvicorn.server import Server
 
-from ..health import note_stopping
-from .handover import Protocol, Receiver, State, accepted, give_all
+from ..health import set_stopping
+from .handover import Queue
 from .link import MasterLink
+from .protocol import Protocol, ServerState, is_transferable
+from .receiver import Receiver, accepted
 
-# Share of the drain in which each response announces the close, and seconds between looks at what ends it.
-CLOSING_SHARE, POLL = 0.3, 0.05
+# Share of the drain, at its end, in which each response announces the close.
+CLOSING_SHARE = 0.3
+POLL_SECONDS = 0.05
+# Seconds between attempts to hand connections over that are busy, or that found the queue full.
+HANDOVER_POLL_SECONDS = 0.02
+# Connections that are handed over before the event loop does something else.
+MAX_SENT_AT_ONCE = 64
 
 
-class SteadyServer(Server):
-    """A server that ends on a signal and returns; uvicorn's raises the signal again and dies of it.
+class WorkerServer(Server):
+    """A server that returns after a stop signal; Uvicorn's raises the signal again, which terminates the process.
 
-    A worker that leaves while the service goes on hands its connections over first. One that is told so by somebody
-    else than its master serves until it has a successor.
+    A worker that retires while the service goes on hands its connections over first. A SIGTERM that does not come from
+    the master makes it request a successor, and serve until the master has one.
     """
 
-    server_state: State
+    server_state: ServerState
 
     def __init__(self, config: Config, link: MasterLink, max_requests: int) -> None:
         super().__init__(config)
-        self.server_state = State()
+        self.server_state = ServerState()
         self._link, self._max_requests = link, max_requests
         self._receiver: Receiver | None = None
-        self._hands_over = self._asked = self._interrupted = False
+        self._retires = self._successor_requested = self._interrupted = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 -- the signature is uvicorn's
-        if sig == signal.SIGQUIT and self.should_exit and self._link.service_ends:
+        if sig == signal.SIGQUIT and self.should_exit and self._link.service_stopping:
             self.force_exit = True  # the master's answer to a second SIGINT
         if sig == signal.SIGINT:
-            self.force_exit = self.force_exit or self._interrupted or (self.should_exit and self._link.service_ends)
+            self.force_exit = self.force_exit or self._interrupted or (self.should_exit and self._link.service_stopping)
             self._interrupted = True
         if self.should_exit:
             return
-        if sig == signal.SIGTERM and self.started and not self._link.told_to_leave and not self._asked:
-            self._asked = True
-            self._link.ask_for_successor()
+        foreign = sig == signal.SIGTERM and self.started and not self._link.stop_requested
+        if foreign and not self._successor_requested:
+            self._successor_requested = True
+            self._link.request_successor()
             return
-        # SIGINT and SIGQUIT come from a terminal or from a master that ends.
-        self._hands_over = sig == signal.SIGTERM
+        # SIGINT and SIGQUIT come from a terminal or from a master that stops the service.
+        self._retires = sig == signal.SIGTERM
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, take connections that other workers hand over, and tell the master."""
+        """Start, receive the connections that other workers hand over, and tell the master."""
         await super().startup(sockets)
         if self._link.queue is not None:
             self._receiver = Receiver(self._link.queue, self._make_protocol, self.config.ssl)
             self._receive()
-        self._link.note_ready()
+        self._link.report_ready()
 
     @property
-    def _shares(self) -> bool:
-        """Whether connections can go from one worker to another."""
-        protocol = self.config.http_protocol_class
-        return not self.config.is_ssl and isinstance(protocol, type) and issubclass(protocol, Protocol)
+    def _transfers(self) -> bool:
+        """Whether connections can be handed from one worker to another."""
+        return is_transferable(self.config.http_protocol_class, encrypted=self.config.is_ssl)
 
     def _receive(self) -> None:
-        if self._receiver is not None and self._shares:
+        if self._receiver is not None and self._transfers:
             self._receiver.start()
 
     def _make_protocol(self) -> Any:
@@ -72,72 +80,90 @@ class SteadyServer(Server):
         return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     async def on_tick(self, counter: int) -> bool:
-        """Ask for a successor after MAX_REQUESTS, and serve until the master has one."""
-        tired = self.server_state.total_requests >= self._max_requests
-        if tired:
-            self._link.note_tired()
-        return await super().on_tick(counter) or (tired and self._link.service is None)
+        """Request a successor after MAX_REQUESTS, and serve until the master has one."""
+        reached = self.server_state.total_requests >= self._max_requests
+        if reached:
+            self._link.report_max_requests()
+        return await super().on_tick(counter) or (reached and self._link.service is None)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Hand connections over or let them run out, then end as uvicorn does within the time that is left."""
+        """Hand connections over or drain them, then stop as Uvicorn does within the time that is left."""
         loop = asyncio.get_running_loop()
-        patience = float(self.config.timeout_graceful_shutdown or 0)
-        until = loop.time() + patience
-        if self._hands_over and not self._link.service_ends:
-            await self._hand_over(until - patience * CLOSING_SHARE)
-        if not self._hands_over or self._link.service_ends:
-            # The server closes its listeners with it: those of a worker that hands over are closed already.
-            listeners = [] if self._hands_over or not sockets else [one.dup() for one in sockets]
-            await self._linger(listeners, min(self._link.stop_delay, patience * CLOSING_SHARE))
+        budget = float(self.config.timeout_graceful_shutdown or 0)
+        deadline = loop.time() + budget
+        if self._retires and not self._link.service_stopping:
+            await self._retire(deadline - budget * CLOSING_SHARE)
+        if not self._retires or self._link.service_stopping:
+            # The server closes its listeners with it: those of a worker that retires are closed already.
+            listeners = [] if self._retires or not sockets else [one.dup() for one in sockets]
+            await self._drain(listeners, min(self._link.stop_delay, budget * CLOSING_SHARE))
             for listener in listeners:
                 listener.close()
         self.server_state.close_after_responses()
-        self.config.timeout_graceful_shutdown = max(0.1, until - loop.time())  # type: ignore[assignment]
+        self.config.timeout_graceful_shutdown = max(0.1, deadline - loop.time())  # type: ignore[assignment]
         await super().shutdown(sockets)
 
-    async def _hand_over(self, until: float) -> None:
-        """Leave new connections and idle ones to the other workers, until none is left or the service ends too."""
+    async def _retire(self, deadline: float) -> None:
+        """Leave new and idle connections to the other workers, until none is left or the service stops too."""
         for server in self.servers:
             server.close()
         if self._receiver is None or self._link.queue is None:
             return
-        if not self._shares:
-            await self._run_out(until)
+        if not self._transfers:
+            await self._announce_close(deadline)
             return
         await self._receiver.stop()
-        await give_all(self.server_state, self._link.queue, until=until, ending=self._is_cut_short)
+        await hand_over_all(self.server_state, self._link.queue, deadline=deadline, stopping=self._is_cut_short)
 
     def _is_cut_short(self) -> bool:
-        return self._link.service_ends or self.force_exit
+        return self._link.service_stopping or self.force_exit
 
-    async def _run_out(self, until: float) -> None:
-        """Announce the close with each response, and leave idle connections open: a request may be on its way."""
+    async def _announce_close(self, deadline: float) -> None:
+        """Announce the close with each response; keep idle connections open, because a request may be under way."""
         loop = asyncio.get_running_loop()
         self.server_state.close_after_responses()
-        # A connection does not count before its handshake has ended.
-        least = min(until, loop.time() + self._link.stop_delay)
-        while loop.time() < until and not self._is_cut_short():
-            if not self.server_state.connections and loop.time() >= least:
+        # A connection does not count before its TLS handshake has ended.
+        earliest = min(deadline, loop.time() + self._link.stop_delay)
+        while loop.time() < deadline and not self._is_cut_short():
+            if not self.server_state.connections and loop.time() >= earliest:
                 return
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(POLL_SECONDS)
 
-    async def _linger(self, listeners: list[socket.socket], seconds: float) -> None:
-        """Go on, not ready, with a `Connection: close` in each response; then accept what waits at `listeners`."""
+    async def _drain(self, listeners: list[socket.socket], seconds: float) -> None:
+        """Serve for `seconds`, not ready, and announce each close; then accept what the backlog holds."""
         loop = asyncio.get_running_loop()
-        note_stopping()
+        set_stopping()
         self.server_state.close_after_responses()
         self._receive()
-        until = loop.time() + seconds
-        while loop.time() < until and not self.force_exit:  # noqa: ASYNC110 -- a signal handler sets it
-            await asyncio.sleep(POLL)
+        deadline = loop.time() + seconds
+        while loop.time() < deadline and not self.force_exit:  # noqa: ASYNC110 -- a signal handler sets it
+            await asyncio.sleep(POLL_SECONDS)
         if self._receiver is None or self.force_exit:
             return
-        if self._shares:
-            self._receiver.take(None)
+        if self._transfers:
+            self._receiver.receive(None)
         for server in self.servers:
             server.close()
         for listener in listeners:
             for connection in accepted(listener):
                 self._receiver.accept(connection)
         await self._receiver.stop()
-        await asyncio.sleep(POLL)  # what these connections have sent already is read
+        await asyncio.sleep(POLL_SECONDS)  # what these connections have sent already is read
+
+
+async def hand_over_all(state: ServerState, queue: Queue, *, deadline: float, stopping: Callable[[], bool]) -> None:
+    """Hand over each connection as soon as it is idle, until none is left, `stopping()`, or the loop's time `deadline`.
+
+    Websockets and other upgraded connections stay.
+    """
+    loop, state.queue = asyncio.get_running_loop(), queue
+    try:
+        while loop.time() < deadline and not stopping():
+            connections = [connection for connection in state.connections if isinstance(connection, Protocol)]
+            if not connections:
+                return
+            idle = [connection for connection in connections if connection.idle]
+            full = not all(connection.hand_over(queue) for connection in idle[:MAX_SENT_AT_ONCE])
+            await asyncio.sleep(HANDOVER_POLL_SECONDS if full or len(idle) <= MAX_SENT_AT_ONCE else 0)
+    finally:
+        state.queue = None

@@ -22,11 +22,11 @@ from ..doctor import notes
 from ..doctor.examination import refuse_start
 from ..logging import adopt_server_loggers
 from ..logs.writer import flush
-from .handover import Protocol
 from .link import MasterLink
 from .loading import application_errors
 from .master import MAX_REQUESTS, STOPPED
-from .serving import SteadyServer
+from .protocol import Protocol
+from .serving import WorkerServer
 
 __all__ = ["Worker"]
 
@@ -96,12 +96,12 @@ class Worker(UvicornWorker):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.link = MasterLink(self.ppid)
-        self.notes = self.link.notes
+        self.state = self.link.worker
         # gunicorn 27 takes the file's time of creation, by another clock, for a heartbeat in the far future: without
         # this a worker that hangs while it boots would never be replaced.
         self.tmp.notify()
         _Fork.of_worker = True
-        self._leaving = False
+        self._stopping = False
         self._serving = False
         adopt_server_loggers()
         self.config.timeout_graceful_shutdown = max(1, int(self.cfg.graceful_timeout * DRAIN_SHARE))
@@ -110,7 +110,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         """Handle stop signals while the worker boots and ends; uvicorn handles them only while it serves."""
         super().init_signals()
         for number in STOP_SIGNALS:
-            signal.signal(number, self._leave)
+            signal.signal(number, self._stop)
         atexit.register(_ignore_stop_signals)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
@@ -119,12 +119,12 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         try:
             super().init_process()
         except BaseException as error:
-            ends = not self.link.may_fail and self._ends_service(error)
-            if not self._leaving and ends and not notes.is_first_failure():
+            ends = not self.link.boot_may_fail and self._ends_service(error)
+            if not self._stopping and ends and not notes.is_first_failure():
                 self._await_stop()
-            if self._leaving:
+            if self._stopping:
                 sys.exit(0)
-            if self.link.may_fail and self._ends_service(error):
+            if self.link.boot_may_fail and self._ends_service(error):
                 if not isinstance(error, SystemExit):
                     self.log.exception("Exception in worker process")
                 sys.exit(1)  # the others go on
@@ -142,10 +142,10 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         Should it reap a second such worker meanwhile, it would end with a traceback.
         """
         deadline = time.monotonic() + notes.REFUSAL_SECONDS
-        while time.monotonic() < deadline and not self._leaving:
+        while time.monotonic() < deadline and not self._stopping:
             time.sleep(0.01)
-        if self._leaving:
-            self._note_exit(STOPPED)
+        if self._stopping:
+            self._set_exit_reason(STOPPED)
 
     def load_wsgi(self) -> None:
         """Load the application, and end the service where its numbers would be wrong."""
@@ -153,16 +153,16 @@ class Worker(UvicornWorker):  # type: ignore[misc]
             super().load_wsgi()
         refuse_start(self.wsgi)
 
-    def _leave(self, *_: object) -> None:
+    def _stop(self, *_: object) -> None:
         """Stop at the next opportunity: the end of the boot, or the heartbeat.
 
         An exception would be raised in the middle of an import, where extensions turn it into an error of their own.
         """
-        if not self._leaving and not self._serving:
-            self._note_exit(STOPPED)
+        if not self._stopping and not self._serving:
+            self._set_exit_reason(STOPPED)
             # Not threading.Thread: this handler may have interrupted code that holds the locks of `threading`.
             _thread.start_new_thread(self._exit_soon, ())
-        self._leaving = True
+        self._stopping = True
 
     def _exit_soon(self) -> None:
         """End the process if the boot takes too long. Nothing has been served that could be lost."""
@@ -175,10 +175,10 @@ class Worker(UvicornWorker):  # type: ignore[misc]
 
     async def _serve(self) -> None:
         self._serving = True
-        if self._leaving:
+        if self._stopping:
             return
         self.config.app = self.wsgi
-        server = SteadyServer(self.config, self.link, self.max_requests)
+        server = WorkerServer(self.config, self.link, self.max_requests)
         # Not loop.add_signal_handler: closing the loop restores the default action, which dumps core.
         signal.signal(signal.SIGQUIT, server.handle_exit)
         heartbeat = asyncio.create_task(self._heartbeat(server))
@@ -191,22 +191,22 @@ class Worker(UvicornWorker):  # type: ignore[misc]
                 raise
         finally:
             heartbeat.cancel()
-            signal.signal(signal.SIGQUIT, self._leave)
+            signal.signal(signal.SIGQUIT, self._stop)
         if not server.started and not server.should_exit:
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
-        self._note_exit(MAX_REQUESTS if self.link.ends_tired else STOPPED)
+        self._set_exit_reason(MAX_REQUESTS if self.link.ends_for_max_requests else STOPPED)
 
-    async def _heartbeat(self, server: SteadyServer) -> None:
+    async def _heartbeat(self, server: WorkerServer) -> None:
         """Notify the master while the event loop runs, also while draining. Stop on request or without a master."""
         while True:
             self.notify()
             if not self.alive:  # gunicorn's --reload
-                self.link.ask_for_successor()
-            if self._leaving:
+                self.link.request_successor()
+            if self._stopping:
                 server.handle_exit(signal.SIGTERM, None)
             if os.getppid() != self.ppid:
                 server.should_exit = True
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
-    def _note_exit(self, reason: int) -> None:
-        self.notes.reason = reason
+    def _set_exit_reason(self, reason: int) -> None:
+        self.state.exit_reason = reason

@@ -21,7 +21,7 @@ from app.monitoring.exporter import DEFAULT_LOGGING, listen
 from app.monitoring.metrics.registry import registry
 from app.monitoring.server import master
 from app.monitoring.server.master import StartError
-from app.monitoring.server.notes import Notes
+from app.monitoring.server.shared_state import WorkerState
 from loadtest.programs import free_port
 from tests.process.service import wait_for
 
@@ -100,41 +100,45 @@ def test_a_hook_does_not_hold_back_the_end_of_the_process() -> None:
     ],
 )
 def test_a_workers_end_is_counted_by_its_reason(shared: Path, note: int, *, aborted: bool, reason: str) -> None:
-    worker = SimpleNamespace(pid=4_000_000, aborted=aborted, notes=Notes())
+    worker = SimpleNamespace(pid=4_000_000, aborted=aborted, state=WorkerState())
     master.before_fork(server(1, 2), worker)
     assert counted("workers", state="live") == 2
-    worker.notes.reason = note
+    worker.state.exit_reason = note
     before = counted("worker_exits_total", reason=reason)
     master.after_exit(server(1, 2), worker)
     assert counted("worker_exits_total", reason=reason) == before + 1
     assert (counted("workers", state="live"), counted("workers", state="configured")) == (1, 2)
     with pytest.raises(ValueError, match="closed"):
-        _ = worker.notes.reason
+        _ = worker.state.exit_reason
 
 
 def test_a_worker_takes_the_first_free_slot(shared: Path) -> None:
     taken = {pid: SimpleNamespace(slot=slot) for pid, slot in ((11, 0), (12, 3), (13, 1))}
-    worker = SimpleNamespace(pid=14, aborted=False, notes=Notes())
+    worker = SimpleNamespace(pid=14, aborted=False, state=WorkerState())
     before = counted("worker_boots_total")
     master.before_fork(SimpleNamespace(WORKERS=taken, num_workers=4), worker)
-    worker.notes.close()
+    worker.state.close()
     assert worker.slot == 2
     assert counted("worker_boots_total") == before + 1
 
 
 def test_a_worker_shares_its_notes_with_the_master(shared: Path) -> None:
-    worker = SimpleNamespace(pid=os.getpid(), aborted=False, notes=Notes())
+    worker = SimpleNamespace(pid=os.getpid(), aborted=False, state=WorkerState())
     master.before_fork(server(0, 1), worker)
-    assert (worker.notes.reason, worker.notes.ready, worker.notes.tired) == (0, False, False)
+    assert (worker.state.exit_reason, worker.state.ready, worker.state.max_requests_reached) == (0, False, False)
     child = os.fork()
     if child == 0:
-        worker.notes.reason = master.STOPPED
-        worker.notes.note_ready()
-        worker.notes.note_tired()
+        worker.state.exit_reason = master.STOPPED
+        worker.state.set_ready()
+        worker.state.set_max_requests_reached()
         os._exit(0)
     os.waitpid(child, 0)
-    assert (worker.notes.reason, worker.notes.ready, worker.notes.tired) == (master.STOPPED, True, True)
-    worker.notes.close()
+    assert (worker.state.exit_reason, worker.state.ready, worker.state.max_requests_reached) == (
+        master.STOPPED,
+        True,
+        True,
+    )
+    worker.state.close()
 
 
 def test_ports_and_directory_are_taken_and_held(held: Any, tmp_path: Path) -> None:

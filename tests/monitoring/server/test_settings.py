@@ -10,7 +10,7 @@ from app.monitoring import Observability, Options, OptionsError, logging
 from app.monitoring.doctor import Finding, Situation
 from app.monitoring.metrics.registry import current_namespace, registry
 from app.monitoring.server import configuration, master
-from app.monitoring.server.arbiter import SteadyArbiter
+from app.monitoring.server.arbiter import RollingArbiter
 from app.monitoring.server.logger import GunicornLogger
 from app.monitoring.server.settings import addresses, check_class, merged
 from app.monitoring.server.worker import Worker
@@ -163,7 +163,7 @@ def test_settings_reach_gunicorn_the_application_and_the_doctor(
     for name in ("note_build", "start_exporter"):
         monkeypatch.setattr(master, name, lambda *_: None)
     monkeypatch.setattr(configuration, "import_before_forks", lambda *_: None)
-    monkeypatch.setattr(SteadyArbiter, "adopt", lambda *_: None)
+    monkeypatch.setattr(RollingArbiter, "adopt", lambda *_: None)
     monkeypatch.setattr(
         master,
         "take_ports_and_directory",

@@ -9,8 +9,8 @@ import psutil
 import pytest
 
 from loadtest.programs import free_port
+from tests.process.replacement import APPLICATION, PID, Connection, configured, reload, under_traffic, wait_for_workers
 from tests.process.service import Service, gone, service, wait_for
-from tests.process.turnover import APPLICATION, PID, Connection, booted, configured, reload, under_traffic
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def configuration(tmp_path: Path) -> Path:
 @pytest.fixture
 def running(tmp_path: Path, configuration: Path) -> Iterator[Service]:
     with service(tmp_path, None, configuration) as started:
-        booted(started)
+        wait_for_workers(started)
         yield started
 
 
@@ -37,11 +37,11 @@ def asked(running: Service) -> int:
 
 
 def test_reloads_under_traffic_fail_no_request_and_close_no_connection(running: Service) -> None:
-    seen = under_traffic(running, *[lambda: reload(running)] * 4)
-    assert seen.failed == []
-    assert seen.closed == 0
-    assert set(seen.statuses) == {200}
-    assert running.total("http_requests_total", handler="/pid") == seen.statuses[200]
+    results = under_traffic(running, *[lambda: reload(running)] * 4)
+    assert results.failed == []
+    assert results.closed == 0
+    assert set(results.statuses) == {200}
+    assert running.total("http_requests_total", handler="/pid") == results.statuses[200]
     assert running.total("shop_worker_exits_total", reason="stopped") == 8
     assert running.stop() == 0
 
@@ -52,10 +52,10 @@ def test_recycling_under_traffic_fails_no_request_and_closes_no_connection(tmp_p
         def recycled() -> None:
             wait_for(lambda: running.total("shop_worker_exits_total", reason="max_requests") >= 6, "recycled workers")
 
-        seen = under_traffic(running, recycled)
-        assert seen.failed == []
-        assert seen.closed == 0
-        assert running.total("http_requests_total", handler="/pid") == seen.statuses[200]
+        results = under_traffic(running, recycled)
+        assert results.failed == []
+        assert results.closed == 0
+        assert running.total("http_requests_total", handler="/pid") == results.statuses[200]
         recycled_ones = running.total("shop_worker_exits_total", reason="max_requests")
         assert running.total("shop_worker_exits_total") == recycled_ones
         assert running.stop() == 0
@@ -175,13 +175,13 @@ def test_an_application_that_cannot_be_imported_leaves_the_old_workers(
     running: Service, tmp_path: Path, connection: Connection
 ) -> None:
     before = running.workers()
-    (tmp_path / "turning.py").write_text("import no_such_module\n")
+    (tmp_path / "replaced_service.py").write_text("import no_such_module\n")
     running.master.send_signal(signal.SIGHUP)
     wait_for(lambda: "reload_given_up" in running.output, "the line")
     wait_for(lambda: len(running.workers()) == len(before), "the end of the new worker")
     assert running.workers() == before, running.output
     assert connection.ask() in {worker.pid for worker in before}
-    (tmp_path / "turning.py").write_text(APPLICATION)
+    (tmp_path / "replaced_service.py").write_text(APPLICATION)
     reload(running)
     assert running.stop() == 0
 
@@ -202,9 +202,11 @@ def test_a_service_that_stops_answers_what_comes_then_announces_the_close_and_is
 
 
 def test_each_request_written_to_an_open_connection_is_answered_when_the_service_stops(running: Service) -> None:
-    seen = under_traffic(running, lambda: running.process.send_signal(signal.SIGTERM), lambda: running.process.wait(30))
+    results = under_traffic(
+        running, lambda: running.process.send_signal(signal.SIGTERM), lambda: running.process.wait(30)
+    )
     # Clients that come after the end find nobody.
-    assert {failure for failure in seen.failed if "ConnectionRefusedError" not in failure} == set()
+    assert {failure for failure in results.failed if "ConnectionRefusedError" not in failure} == set()
 
 
 def test_a_connection_that_was_handed_over_is_closed_when_nothing_comes(tmp_path: Path, configuration: Path) -> None:

@@ -1,4 +1,4 @@
-"""Turnover of a service behind a Unix socket, with TLS, with many connections, and short of resources."""
+"""Workers are replaced behind a Unix socket, with TLS, with many connections, and short of resources."""
 
 import contextlib
 import os
@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.process.keep_alive import tls, unix
+from tests.process.replacement import PID, Connection, configured, reload, under_traffic, wait_for_workers
 from tests.process.service import Service, gone, service, wait_for
-from tests.process.steady import tls, unix
-from tests.process.turnover import PID, Connection, booted, configured, reload, under_traffic
 
 SLOW = b"GET /pid?seconds=3 HTTP/1.1\r\nHost: localhost\r\n\r\n"
 # More than the queue of connections holds at one time.
@@ -33,7 +33,7 @@ os.fork = failing
 @pytest.fixture
 def path(scratch: Path) -> Iterator[Path]:
     """The path of a Unix socket."""
-    file = scratch / "turnover.sock"
+    file = scratch / "replacement.sock"
     yield file
     file.unlink(missing_ok=True)
 
@@ -43,7 +43,7 @@ def behind(tmp_path: Path, path: Path) -> Iterator[Service]:
     """A service on a port and on a Unix socket."""
     configuration = configured(tmp_path, f'{{"bind": ["127.0.0.1:" + os.environ["PORT"], "unix:{path}"]}}')
     with service(tmp_path, None, configuration) as running:
-        booted(running)
+        wait_for_workers(running)
         yield running
 
 
@@ -51,7 +51,7 @@ def behind(tmp_path: Path, path: Path) -> Iterator[Service]:
 def encrypted(tmp_path: Path) -> Iterator[Service]:
     """A service with TLS."""
     with service(tmp_path, None, configured(tmp_path, certified(tmp_path)), "https") as running:
-        booted(running)
+        wait_for_workers(running)
         yield running
 
 
@@ -64,18 +64,18 @@ def certified(directory: Path) -> str:
 
 
 def test_reloads_behind_a_unix_socket_fail_no_request_and_close_no_connection(behind: Service, path: Path) -> None:
-    seen = under_traffic(behind, *[lambda: reload(behind)] * 2, opener=unix(path))
-    assert seen.failed == []
-    assert seen.closed == 0
-    assert set(seen.statuses) == {200}
-    assert behind.total("http_requests_total", handler="/pid") == seen.statuses[200]
+    results = under_traffic(behind, *[lambda: reload(behind)] * 2, opener=unix(path))
+    assert results.failed == []
+    assert results.closed == 0
+    assert set(results.statuses) == {200}
+    assert behind.total("http_requests_total", handler="/pid") == results.statuses[200]
 
 
 def test_a_service_behind_a_unix_socket_answers_each_request_when_it_stops(behind: Service, path: Path) -> None:
     stop = (lambda: behind.process.send_signal(signal.SIGTERM), lambda: behind.process.wait(30))
-    seen = under_traffic(behind, *stop, opener=unix(path))
+    results = under_traffic(behind, *stop, opener=unix(path))
     late = {"ConnectionRefusedError", "FileNotFoundError"}
-    assert [failure for failure in seen.failed if failure.partition("(")[0] not in late] == []
+    assert [failure for failure in results.failed if failure.partition("(")[0] not in late] == []
     assert not path.exists()
 
 
@@ -110,23 +110,23 @@ def test_the_path_of_another_service_is_left_alone(behind: Service, path: Path) 
 
 
 def test_reloads_with_tls_fail_no_request_and_announce_each_close(encrypted: Service) -> None:
-    seen = under_traffic(encrypted, *[lambda: reload(encrypted)] * 2, opener=tls(encrypted.port))
-    assert seen.failed == []
-    assert set(seen.statuses) == {200}
-    assert seen.closed == seen.announced > 0
+    results = under_traffic(encrypted, *[lambda: reload(encrypted)] * 2, opener=tls(encrypted.port))
+    assert results.failed == []
+    assert set(results.statuses) == {200}
+    assert results.closed == results.announced > 0
     assert encrypted.total("shop_worker_exits_total", reason="stopped") == 4
 
 
 def test_a_service_with_tls_answers_each_request_when_it_stops(encrypted: Service) -> None:
     stop = (lambda: encrypted.process.send_signal(signal.SIGTERM), lambda: encrypted.process.wait(30))
-    seen = under_traffic(encrypted, *stop, opener=tls(encrypted.port))
-    assert [failure for failure in seen.failed if "ConnectionRefusedError" not in failure] == []
+    results = under_traffic(encrypted, *stop, opener=tls(encrypted.port))
+    assert [failure for failure in results.failed if "ConnectionRefusedError" not in failure] == []
 
 
 def test_switching_tls_on_needs_a_restart(tmp_path: Path) -> None:
     configuration = configured(tmp_path)
     with service(tmp_path, None, configuration) as running:
-        booted(running)
+        wait_for_workers(running)
         before = running.workers()
         configured(tmp_path, certified(tmp_path))
         running.master.send_signal(signal.SIGHUP)
@@ -138,7 +138,7 @@ def test_switching_tls_on_needs_a_restart(tmp_path: Path) -> None:
 
 def test_many_idle_connections_are_handed_over_and_none_is_closed(tmp_path: Path) -> None:
     with service(tmp_path, None, configured(tmp_path)) as running, contextlib.ExitStack() as stack:
-        booted(running)
+        wait_for_workers(running)
         opened = [stack.enter_context(contextlib.closing(Connection(running))) for _ in range(MANY)]
         before = {connection.ask() for connection in opened}
         reload(running)
@@ -150,7 +150,7 @@ def test_many_idle_connections_are_handed_over_and_none_is_closed(tmp_path: Path
 def test_a_worker_serves_until_its_successor_can_be_forked(tmp_path: Path) -> None:
     file = tmp_path / "no-fork"
     with service(tmp_path, None, configured(tmp_path, more=NO_FORK.format(file=str(file)))) as running:
-        booted(running)
+        wait_for_workers(running)
         before = running.workers()
 
         def fail() -> None:
@@ -162,14 +162,14 @@ def test_a_worker_serves_until_its_successor_can_be_forked(tmp_path: Path) -> No
             file.unlink()
             wait_for(lambda: gone(before[:1]) and len(running.workers()) == 2, "its successor")
 
-        seen = under_traffic(running, fail)
-        assert (seen.failed, seen.closed) == ([], 0)
+        results = under_traffic(running, fail)
+        assert (results.failed, results.closed) == ([], 0)
         assert running.stop() == 0
 
 
 def test_a_worker_serves_until_its_master_has_descriptors_for_a_successor(tmp_path: Path) -> None:
     with service(tmp_path, None, configured(tmp_path)) as running:
-        booted(running)
+        wait_for_workers(running)
         before, limits = running.workers(), running.master.rlimit(psutil.RLIMIT_NOFILE)
         running.master.rlimit(psutil.RLIMIT_NOFILE, (running.master.num_fds(), limits[1]))
         before[0].terminate()
@@ -183,7 +183,7 @@ def test_a_worker_serves_until_its_master_has_descriptors_for_a_successor(tmp_pa
 
 def test_a_stop_meets_a_worker_that_hands_over(tmp_path: Path) -> None:
     with service(tmp_path, None, configured(tmp_path)) as running:
-        booted(running)
+        wait_for_workers(running)
         before = running.workers()
         with contextlib.closing(Connection(running)) as busy, contextlib.closing(Connection(running)) as idle:
             idle.ask()
@@ -202,7 +202,7 @@ def test_a_stop_meets_a_worker_that_hands_over(tmp_path: Path) -> None:
 
 def test_a_second_sigint_to_the_master_alone_ends_workers_in_the_middle_of_a_request(tmp_path: Path) -> None:
     with service(tmp_path, None, configured(tmp_path)) as running:
-        booted(running)
+        wait_for_workers(running)
         with contextlib.closing(Connection(running)) as connection:
             connection.ask()
             connection.send(b"GET /pid?seconds=15 HTTP/1.1\r\nHost: localhost\r\n\r\n")

@@ -32,7 +32,7 @@ def unix(path: Path) -> Opener:
 
 
 @dataclass
-class Seen:
+class Results:
     """What the clients saw: seconds of each answer, and each request that was written and not answered."""
 
     seconds: list[float] = field(default_factory=list)
@@ -51,8 +51,8 @@ class Seen:
 class _Client:
     """One connection after another, one request at a time."""
 
-    def __init__(self, opener: Opener, path: str, seen: Seen) -> None:
-        self._open, self._request, self._seen = opener, REQUEST % path.encode(), seen
+    def __init__(self, opener: Opener, path: str, results: Results) -> None:
+        self._open, self._request, self._seen = opener, REQUEST % path.encode(), results
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
@@ -101,12 +101,12 @@ async def _answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
 
 
 @asynccontextmanager
-async def traffic(opener: Opener, path: str, *, connections: int = 50, rate: float = 300) -> AsyncIterator[Seen]:
+async def traffic(opener: Opener, path: str, *, connections: int = 50, rate: float = 300) -> AsyncIterator[Results]:
     """Ask `path` `rate` times a second over `connections` connections meanwhile."""
-    seen, over, interval = Seen(), asyncio.Event(), connections / rate
+    results, over, interval = Results(), asyncio.Event(), connections / rate
 
     async def run(number: int) -> None:
-        client, loop = _Client(opener, path, seen), asyncio.get_running_loop()
+        client, loop = _Client(opener, path, results), asyncio.get_running_loop()
         due = loop.time() + interval * number / connections
         while not over.is_set():
             await asyncio.sleep(max(0.0, due - loop.time()))
@@ -117,5 +117,5 @@ async def traffic(opener: Opener, path: str, *, connections: int = 50, rate: flo
     async with asyncio.TaskGroup() as clients:
         for number in range(connections):
             clients.create_task(run(number))
-        yield seen
+        yield results
         over.set()

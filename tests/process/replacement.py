@@ -6,8 +6,8 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.process.keep_alive import Opener, Results, tcp, traffic
 from tests.process.service import Service, gone, wait_for
-from tests.process.steady import Opener, Seen, tcp, traffic
 
 APPLICATION = """
 import asyncio, os
@@ -34,20 +34,20 @@ CONFIGURATION = """
 import os, sys
 sys.path.insert(0, {directory!r})
 from app.monitoring import Observability
-globals().update(Observability("shop", namespace="shop").gunicorn("turning:app", **{settings}))
+globals().update(Observability("shop", namespace="shop").gunicorn("replaced_service:app", **{settings}))
 """
 PID = b"GET /pid HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def configured(directory: Path, settings: str = "{}", more: str = "") -> Path:
     """Write the application and its configuration, with gunicorn's `settings` and `more` lines; return the latter."""
-    (directory / "turning.py").write_text(APPLICATION)
-    file = directory / "turning_conf.py"
+    (directory / "replaced_service.py").write_text(APPLICATION)
+    file = directory / "service_conf.py"
     file.write_text(CONFIGURATION.format(directory=str(directory), settings=settings) + more)
     return file
 
 
-def booted(running: Service) -> None:
+def wait_for_workers(running: Service) -> None:
     """Wait for both workers: a reload replaces a worker that still boots at once."""
     wait_for(lambda: running.output.count("Application startup complete.") == 2, "both workers")
 
@@ -96,13 +96,13 @@ def reload(running: Service) -> None:
     wait_for(lambda: gone(before) and len(running.workers()) == len(before), "the workers of the reload")
 
 
-def under_traffic(running: Service, *steps: Callable[[], object], opener: Opener | None = None) -> Seen:
+def under_traffic(running: Service, *steps: Callable[[], object], opener: Opener | None = None) -> Results:
     """Take the steps one after the other while clients ask over connections of `opener`."""
 
-    async def run() -> Seen:
-        async with traffic(opener or tcp(running.port), "/pid", connections=20, rate=100) as seen:
+    async def run() -> Results:
+        async with traffic(opener or tcp(running.port), "/pid", connections=20, rate=100) as results:
             for step in steps:
                 await asyncio.to_thread(step)
-        return seen
+        return results
 
     return asyncio.run(run())

@@ -1,0 +1,84 @@
+"""Accept connections that other workers hand over, and those in the backlog of a listener that is closed."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+from ..logging import get_logger
+from .handover import Queue
+from .protocol import Protocol
+
+# Seconds until a process without free descriptors tries again.
+RETRY_SECONDS = 0.1
+# Seconds that the TLS handshake of a connection from the backlog may take.
+TLS_HANDSHAKE_SECONDS = 2.0
+# Connections that are received before the event loop does something else.
+MAX_RECEIVED_AT_ONCE = 16
+
+
+class Receiver:
+    """Accepts connections of the queue, and of the backlog of listeners, in this worker."""
+
+    def __init__(self, queue: Queue, make_protocol: Callable[[], Any], context: ssl.SSLContext | None) -> None:
+        self._queue, self._make_protocol = queue, make_protocol
+        self._tls = {} if context is None else {"ssl": context, "ssl_handshake_timeout": TLS_HANDSHAKE_SECONDS}
+        self._loop = asyncio.get_running_loop()
+        self._accepting: set[asyncio.Task[None]] = set()
+        self._stopped = False
+
+    def start(self) -> None:
+        """Receive connections from now on."""
+        self._stopped = False
+        self._loop.add_reader(self._queue.fileno(), self.receive)
+
+    def receive(self, limit: int | None = MAX_RECEIVED_AT_ONCE) -> None:
+        """Accept up to `limit` queued connections; None is all."""
+        try:
+            for connection in islice(self._queue.receive(), limit):
+                self.accept(connection)
+        except OSError:  # another worker may have a descriptor left
+            self._loop.remove_reader(self._queue.fileno())
+            self._loop.call_later(RETRY_SECONDS, self._retry)
+
+    def _retry(self) -> None:
+        if not self._stopped:
+            self.start()
+
+    def accept(self, connection: socket.socket) -> None:
+        """Serve a connection."""
+        task = self._loop.create_task(self._accept(connection))
+        self._accepting.add(task)
+        task.add_done_callback(self._accepting.discard)
+
+    async def _accept(self, connection: socket.socket) -> None:
+        options: dict[str, Any] = self._tls
+        try:
+            _, protocol = await self._loop.connect_accepted_socket(self._make_protocol, connection, **options)
+        except OSError as error:  # the client has left meanwhile, or its TLS handshake has failed
+            get_logger("gunicorn.handover").debug("connection_not_accepted", error=str(error))
+            connection.close()
+            return
+        if isinstance(protocol, Protocol):
+            protocol.start_keep_alive_timer()
+
+    async def stop(self) -> None:
+        """Receive nothing more, and wait for what was received."""
+        self._stopped = True
+        self._loop.remove_reader(self._queue.fileno())
+        if self._accepting:
+            await asyncio.wait(self._accepting)
+
+
+def accepted(listener: socket.socket) -> Iterator[socket.socket]:
+    """Yield the connections in the backlog of a listener."""
+    listener.setblocking(False)
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        connection.setblocking(False)
+        yield connection

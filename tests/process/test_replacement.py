@@ -1,6 +1,7 @@
 """Reload and recycling under traffic: no request fails, no connection is closed, and never fewer workers serve."""
 
 import contextlib
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,7 +51,7 @@ def test_recycling_under_traffic_fails_no_request_and_closes_no_connection(tmp_p
     with service(tmp_path, None, configuration, MAX_REQUESTS="40") as running:
 
         def recycled() -> None:
-            wait_for(lambda: running.total("shop_worker_exits_total", reason="max_requests") >= 6, "recycled workers")
+            wait_for(lambda: running.total("shop_worker_exits_total", reason="max_requests") >= 6, "recycled workers", 90)
 
         results = under_traffic(running, recycled)
         assert results.failed == []
@@ -144,6 +145,20 @@ def test_workers_that_are_told_by_others_serve_until_they_have_successors(runnin
             connection.close()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
+def test_a_worker_that_is_interrupted_alone_hands_its_connections_over(
+    running: Service, connection: Connection, number: signal.Signals
+) -> None:
+    old = connection.ask()
+    (worker,) = [worker for worker in running.workers() if worker.pid == old]
+    worker.send_signal(number)
+    while not gone([worker]):
+        assert running.answers("/health/ready")
+    assert connection.ask() != old
+    wait_for(lambda: len(running.workers()) == 2, "its successor")
+    assert running.stop() == 0
+
+
 def test_another_address_needs_a_restart(running: Service, configuration: Path) -> None:
     before = running.workers()
     configuration.write_text(configuration.read_text() + f"\nbind = ['127.0.0.1:{free_port()}']\n")
@@ -155,13 +170,20 @@ def test_another_address_needs_a_restart(running: Service, configuration: Path) 
     assert running.stop() == 0
 
 
-def test_a_configuration_that_cannot_be_read_changes_nothing(running: Service, configuration: Path) -> None:
+@pytest.mark.parametrize(
+    ("line_of_it", "reason"),
+    [("not a line of Python", "SyntaxError"), ("raise RuntimeError('too early')", "RuntimeError: too early")],
+)
+def test_a_configuration_that_cannot_be_read_changes_nothing(
+    running: Service, configuration: Path, line_of_it: str, reason: str
+) -> None:
     before, text = running.workers(), configuration.read_text()
-    configuration.write_text("not a line of Python\n")
+    configuration.write_text(text.replace('"shop"', '"other"', 1) + line_of_it + "\n")
     running.master.send_signal(signal.SIGHUP)
     wait_for(lambda: "reload_refused" in running.output, "the line")
     (line,) = [line for line in running.output.splitlines() if "reload_refused" in line]
-    assert "SyntaxError" in line
+    assert reason in line
+    assert json.loads(line)["service"] == "shop"
     assert running.workers() == before
     before[0].kill()  # its successor boots with what the master has kept
     wait_for(lambda: gone(before[:1]) and len(running.workers()) == 2, "a successor")

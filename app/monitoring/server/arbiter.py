@@ -13,17 +13,22 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gunicorn.arbiter import Arbiter
 
+from ..arguments import logging_arguments
 from ..backoff import Backoff
 from ..companion import no_fork
+from ..logging import configure as configure_logging
 from ..logging import get_logger
 from ..metrics.catalogue import catalogue
 from .handover import Queue
 from .link import MasterLink
 from .shared_state import ServiceState
+
+if TYPE_CHECKING:
+    from ..observability import Observability
 
 # Workers above the configured number that may boot at one time to replace others.
 MAX_SURGE: Final = 1
@@ -155,6 +160,9 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
 
     def reload(self) -> None:
         """Read the configuration again and have all workers replaced. If it cannot be read, change nothing."""
+        from ..observability import Observability  # noqa: PLC0415 -- it imports this module's package
+
+        observability = Observability.current()
         kept, number, directory = dict(self.app.__dict__), self.num_workers, os.getcwd()  # noqa: PTH109
         environment, printed = dict(os.environ), io.StringIO()
         try:
@@ -168,6 +176,7 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
             with self._no_workers():
                 self.setup(self.app)
             self.num_workers = number
+            _use_again(observability)
             get_logger("gunicorn.reload").error("reload_refused", reason=_reason(error, printed.getvalue()))
             return
         sys.stderr.write(printed.getvalue())
@@ -239,6 +248,12 @@ def _reason(error: BaseException, printed: str) -> str:
     if lines and isinstance(error, SystemExit) and not isinstance(error.code, str):
         return lines[-1].strip()
     return str(error)
+
+
+def _use_again(observability: "Observability") -> None:
+    """Make `observability` the current one again, with its logging, after a file that made another was refused."""
+    type(observability)._current = observability  # noqa: SLF001 -- of this package
+    configure_logging(**logging_arguments(observability.options))
 
 
 def _restore(environment: dict[str, str]) -> None:

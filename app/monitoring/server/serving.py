@@ -19,6 +19,8 @@ from .receiver import Receiver, accepted
 # Share of the drain, at its end, in which each response announces the close.
 CLOSING_SHARE = 0.3
 POLL_SECONDS = 0.05
+# Seconds between the SIGINT of a terminal to a worker and the master's note that the service stops.
+SIGNAL_SECONDS = 0.5
 # Seconds between attempts to hand connections over that are busy, or that found the queue full.
 HANDOVER_POLL_SECONDS = 0.02
 # Connections that are handed over before the event loop does something else.
@@ -39,7 +41,7 @@ class WorkerServer(Server):
         self.server_state = ServerState()
         self._link, self._max_requests = link, max_requests
         self._receiver: Receiver | None = None
-        self._retires = self._successor_requested = self._interrupted = False
+        self._successor_requested = self._interrupted = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 -- the signature is uvicorn's
         if sig == signal.SIGQUIT and self.should_exit and self._link.service_stopping:
@@ -54,8 +56,6 @@ class WorkerServer(Server):
             self._successor_requested = True
             self._link.request_successor()
             return
-        # SIGINT and SIGQUIT come from a terminal or from a master that stops the service.
-        self._retires = sig == signal.SIGTERM
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -91,17 +91,28 @@ class WorkerServer(Server):
         loop = asyncio.get_running_loop()
         budget = float(self.config.timeout_graceful_shutdown or 0)
         deadline = loop.time() + budget
-        if self._retires and not self._link.service_stopping:
+        retires = not await self._service_stops()
+        if retires:
             await self._retire(deadline - budget * CLOSING_SHARE)
-        if not self._retires or self._link.service_stopping:
+        if self._link.service_stopping:
             # The server closes its listeners with it: those of a worker that retires are closed already.
-            listeners = [] if self._retires or not sockets else [one.dup() for one in sockets]
+            listeners = [] if retires or not sockets else [one.dup() for one in sockets]
             await self._drain(listeners, min(self._link.stop_delay, budget * CLOSING_SHARE))
             for listener in listeners:
                 listener.close()
         self.server_state.close_after_responses()
         self.config.timeout_graceful_shutdown = max(0.1, deadline - loop.time())  # type: ignore[assignment]
         await super().shutdown(sockets)
+
+    async def _service_stops(self) -> bool:
+        """Return whether the whole service stops, once that is known.
+
+        Ctrl-C sends SIGINT to the workers and to the master, which may be slower.
+        """
+        deadline = asyncio.get_running_loop().time() + (SIGNAL_SECONDS if self._interrupted else 0.0)
+        while not self._link.stop_requested and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(POLL_SECONDS)
+        return self._link.service_stopping
 
     async def _retire(self, deadline: float) -> None:
         """Leave new and idle connections to the other workers, until none is left or the service stops too."""

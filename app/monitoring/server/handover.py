@@ -59,3 +59,8 @@ class Queue:
                 connection = socket.socket(fileno=descriptor)
                 connection.setblocking(False)
                 yield connection
+
+    def close(self) -> None:
+        """Close both sockets, in a process that is not a worker."""
+        self._receiving.close()
+        self._sending.close()

@@ -22,6 +22,7 @@ from ..doctor import notes
 from ..doctor.examination import refuse_start
 from ..logging import adopt_server_loggers
 from ..logs.writer import flush
+from .forked import STOP_SIGNALS, isolate_children
 from .link import MasterLink
 from .loading import application_errors
 from .master import MAX_REQUESTS, STOPPED
@@ -35,7 +36,6 @@ HEARTBEAT_SECONDS = 1.0
 DRAIN_SHARE = 0.7
 # Seconds that a worker has to end its boot after a stop signal.
 MAX_BOOT_WAIT_SECONDS = 2.0
-STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 
 
 class _Fork:
@@ -46,23 +46,25 @@ class _Fork:
     post_fork hook starts keep the signals blocked, and so do subprocesses that such a thread starts.
     """
 
-    of_worker = False
+    worker: "Worker | None" = None
     mask: set[int] = set()  # noqa: RUF012 -- there is one fork at a time
 
     @classmethod
     def before(cls) -> None:
-        if cls.of_worker:
+        if cls.worker:
             cls.mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
     @classmethod
     def after_in_parent(cls) -> None:
-        if cls.of_worker:
-            cls.of_worker = False
+        if cls.worker:
+            cls.worker = None
             signal.pthread_sigmask(signal.SIG_SETMASK, cls.mask)
 
     @classmethod
     def after_in_child(cls) -> None:
-        cls.of_worker = False
+        if cls.worker:
+            cls.worker.isolate_children()
+            cls.worker = None
 
 
 os.register_at_fork(before=_Fork.before, after_in_parent=_Fork.after_in_parent, after_in_child=_Fork.after_in_child)
@@ -100,11 +102,15 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         # gunicorn 27 takes the file's time of creation, by another clock, for a heartbeat in the far future: without
         # this a worker that hangs while it boots would never be replaced.
         self.tmp.notify()
-        _Fork.of_worker = True
+        _Fork.worker = self
         self._stopping = False
         self._serving = False
         adopt_server_loggers()
         self.config.timeout_graceful_shutdown = max(1, int(self.cfg.graceful_timeout * DRAIN_SHARE))
+
+    def isolate_children(self) -> None:
+        """Isolate the processes that this worker forks; see `forked`."""
+        isolate_children(self.sockets, [] if self.link.queue is None else [self.link.queue])
 
     def init_signals(self) -> None:
         """Handle stop signals while the worker boots and ends; uvicorn handles them only while it serves."""

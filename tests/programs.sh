@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Prometheus' own programs, which read the rules, run the dashboards' queries and serve the load test: promtool, amtool,
-# prometheus, alertmanager. What is on PATH is left at that; else Debian's packages are unpacked into the directory that
-# is given, so that nothing is installed and no service is started.
+# prometheus, alertmanager; and nginx, which stands in front of the service's Unix socket. What is on PATH is left at
+# that; else Debian's packages are unpacked into the directory that is given, so that nothing is installed and no service
+# is started.
 set -euo pipefail
 into=$1 PACKAGES="prometheus prometheus-alertmanager"
 
@@ -10,14 +11,20 @@ on_path() {
   command -v alertmanager >/dev/null || command -v prometheus-alertmanager >/dev/null
 }
 
+fetch() { apt-get download -qq -o APT::Sandbox::User=root "$@"; }
+
+# Names of packages.
 unpack() {
   mkdir -p "$into"
   cd "$into"
-  # shellcheck disable=SC2086 # two words
-  fetch() { apt-get download -qq -o APT::Sandbox::User=root $PACKAGES; }
-  fetch 2>/dev/null || { apt-get update -qq && fetch; }
+  fetch "$@" 2>/dev/null || { apt-get update -qq && fetch "$@"; }
   for package in *.deb; do dpkg-deb -x "$package" .; done
 }
+
+has_nginx() { command -v nginx >/dev/null || [ -e "$into/usr/bin/nginx" ]; }
+
+# Debian has it where the commands of root are.
+unpack_nginx() { (unpack nginx && ln -s ../sbin/nginx usr/bin/nginx); }
 
 # Debian's Alertmanager reads its template below /usr/share. It gets a view of the files in which the unpacked one is
 # there; no other process sees it.
@@ -34,12 +41,16 @@ install_alertmanager() {
   [ "$(id -u)" = 0 ] && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus-alertmanager >/dev/null
 }
 
-on_path && exit 0
-[ -e "$into/complete" ] && exit 0
+has_all() { on_path || [ -e "$into/complete" ]; }
+
+has_all && has_nginx && exit 0
 if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
-  echo "prometheus and alertmanager are not on PATH, and there is no apt: what needs them is skipped or refused" >&2
+  echo "prometheus, alertmanager or nginx is not on PATH, and there is no apt: what needs them is skipped or refused" >&2
   exit 0
 fi
-unpack || { echo "Debian's prometheus packages could not be had" >&2; exit 0; }
+has_nginx || unpack_nginx || echo "Debian's nginx could not be had: the tests behind it are skipped or refused" >&2
+has_all && exit 0
+# shellcheck disable=SC2086 # two words
+unpack $PACKAGES || { echo "Debian's prometheus packages could not be had" >&2; exit 0; }
 wrap || install_alertmanager || echo "no namespace for Alertmanager's files and no root to install it: no load test here" >&2
 touch complete

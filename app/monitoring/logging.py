@@ -19,6 +19,7 @@ import orjson
 import structlog
 from structlog.types import EventDict, Processor
 
+from . import standard_streams
 from .companion import no_fork
 from .logs import chain as log_chain
 from .logs.console import Console
@@ -167,6 +168,8 @@ def configure(
     """
     if redaction_packs is not None:
         configure_redaction(redaction_packs, redacted_keys)
+    if "stdout" in standard_streams.open_closed():
+        sys.stderr.write("standard output is closed: log lines are discarded\n")
     output = stream or sys.stdout
     levels = parse_levels(level)
     json = renderer == "json"

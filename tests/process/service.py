@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class Service:
         stdout: int | None = None,
         configuration: Path = Path("gunicorn_conf.py"),
         scheme: str = "http",
+        launcher: Sequence[str] = (),
     ) -> None:
         self.port, self.metrics_port = free_port(), free_port()
         self.url = f"{scheme}://127.0.0.1:{self.port}"
@@ -62,7 +63,7 @@ class Service:
         }
         with self._log.open("wb") as output:
             self.process = subprocess.Popen(
-                [Path(sys.executable).with_name("gunicorn"), "-c", configuration],
+                [*launcher, Path(sys.executable).with_name("gunicorn"), "-c", configuration],
                 cwd=ROOT,
                 env=self.environment,
                 stdout=output if stdout is None else stdout,
@@ -168,11 +169,15 @@ def service(
     stdout: int | None = None,
     configuration: Path = Path("gunicorn_conf.py"),
     scheme: str = "http",
+    launcher: Sequence[str] = (),
     /,
     **environment: str,
 ) -> Iterator[Service]:
-    """Start a service and wait until it is ready; afterwards end whatever is left of it."""
-    started = Service(directory, environment, stdout, configuration, scheme)
+    """Start a service and wait until it is ready; afterwards end whatever is left of it.
+
+    `launcher` is a command that executes gunicorn's, which follows it.
+    """
+    started = Service(directory, environment, stdout, configuration, scheme, launcher)
     family: list[psutil.Process] = []
     try:
         started.wait_until_ready()

@@ -4,6 +4,7 @@ They are two because a worker is also started to replace one that has ended: wha
 not end the service, and what is wrong with the configuration is logged once and not by each worker.
 """
 
+import contextlib
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -100,8 +101,9 @@ def write_refusal(error: ExaminationError) -> bool:
     """Write the errors to standard error, and return True, unless another worker of this start has done so."""
     if not notes.is_first_refusal():
         return False
-    sys.stderr.write(f"{error}\n")
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # its reader has gone
+        sys.stderr.write(f"{error}\n")
+        sys.stderr.flush()
     return True
 
 

@@ -179,7 +179,8 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
             _use_again(observability)
             get_logger("gunicorn.reload").error("reload_refused", reason=_reason(error, printed.getvalue()))
             return
-        sys.stderr.write(printed.getvalue())
+        with contextlib.suppress(OSError):  # its reader has gone
+            sys.stderr.write(printed.getvalue())
         self.generation += 1
         self._next_boot = 0.0
         self.manage_workers()
@@ -217,7 +218,8 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
         """Stop all workers. The paths of Unix sockets go last: workers accept connections during stop_delay."""
         self.service.set_stopping()
         listeners, self.LISTENERS = self.LISTENERS, []
-        owned = self.reexec_pid == self.master_pid == 0 and not self.systemd
+        inherited = self.systemd or any(isinstance(address, int) for address in self.address)
+        owned = self.reexec_pid == self.master_pid == 0 and not inherited
         paths = _paths(listeners) if owned else {}
         for listener in listeners:
             listener.close()

@@ -17,9 +17,11 @@ from ..preload import preload as import_before_forks
 from ..traces.environment import check_options
 from . import master
 from .arbiter import RollingArbiter
+from .inherited import InheritedSocketError, inherited_addresses
 from .settings import addresses, check_class
 
 Hook = Callable[..., object]
+_START_ERRORS = (master.StartError, tracing.TracingConfigurationError, ExaminationError, InheritedSocketError)
 PACKAGE = __package__.rpartition(".")[0]
 HOST_COLLECTOR = f"{PACKAGE}.host:collect"
 # Modules that every worker needs: imported once, by the master. The package's own are among them, so that workers never
@@ -122,13 +124,14 @@ def _starting(
             check_options(options)
             _check_collectors(collectors)
             # Before the directory is claimed: locks on a network file system may not be granted.
-            enforce(examine_surroundings(Situation.of_options(options, bound)))
+            inherited = inherited_addresses(server.cfg.address)
+            enforce(examine_surroundings(Situation.of_options(options, inherited or bound)))
             master.take_ports_and_directory(
-                api=addresses(bound),
+                api=[] if inherited else addresses(bound),
                 metrics=(options.metrics_host, options.metrics_port),
                 directory=options.directory,
             )
-        except (master.StartError, tracing.TracingConfigurationError, ExaminationError) as error:
+        except _START_ERRORS as error:
             sys.exit(str(error))
         master.note_build(options.version, options.environment)
         if theirs is not None:

@@ -1,0 +1,39 @@
+"""Standard streams that were closed when the process started: `gunicorn >&-`.
+
+The next files that are opened would get their descriptors, and log lines would go into a client's connection.
+"""
+
+import os
+import sys
+from typing import IO, Final
+
+_STREAMS: Final = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
+
+
+def open_closed() -> list[str]:
+    """Open /dev/null in place of each closed stream. Return the names of those."""
+    closed = []
+    for number, (name, mode) in enumerate(_STREAMS):
+        if getattr(sys, name) is None:  # Python has found it closed
+            setattr(sys, name, _null(number, mode))
+            closed.append(name)
+    return closed
+
+
+def _null(number: int, mode: str) -> IO[str]:
+    null = os.open(os.devnull, os.O_RDWR)
+    if null != number and _is_closed(number):
+        os.dup2(null, number)
+        os.close(null)
+        null = number
+    # If another file has the descriptor by now, it keeps it.
+    os.set_inheritable(null, null == number)
+    return open(null, mode, encoding="utf-8", closefd=False)
+
+
+def _is_closed(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return True
+    return False

@@ -55,8 +55,14 @@ class CompanionError(Exception):
 class Companion:
     """A running helper process. Its standard input is its end of the lifeline."""
 
-    def __init__(self, module: str, *arguments: str, pass_fds: Sequence[int] = ()) -> None:
-        """Start `python -m module arguments...` with this process's import path and environment."""
+    def __init__(
+        self, module: str, *arguments: str, pass_fds: Sequence[int] = (), user: tuple[int, int] | None = None
+    ) -> None:
+        """Start `python -m module arguments...` with this process's import path and environment.
+
+        With `user`, ids of a user and a group, it runs as that user without the groups of this process. It takes root.
+        """
+        uid, gid = user or (None, None)
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # noqa: PTH109
         with _spawning:
             self._lifeline, far_end = socket.socketpair()
@@ -69,6 +75,9 @@ class Companion:
                     env={**os.environ, "PYTHONPATH": path},
                     pass_fds=list(pass_fds),
                     start_new_session=True,
+                    user=uid,
+                    group=gid,
+                    extra_groups=None if user is None else [],
                 )
 
     @property

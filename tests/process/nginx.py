@@ -12,7 +12,7 @@ CONFIGURATION = """
 daemon off;
 {user}
 pid {directory}/nginx.pid;
-error_log stderr;
+error_log {directory}/nginx.log;
 events {{}}
 http {{
   access_log off;
@@ -46,7 +46,7 @@ def nginx(directory: Path, port: int, socket: Path) -> Iterator[None]:
     program, file = require("nginx"), directory / "nginx.conf"
     user = "user root;" if os.geteuid() == 0 else ""
     file.write_text(CONFIGURATION.format(directory=directory, socket=socket, port=port, user=user))
-    process = subprocess.Popen([program, "-e", "stderr", "-p", directory, "-c", file])
+    process = subprocess.Popen([program, "-e", directory / "nginx.log", "-p", directory, "-c", file])
     try:
         yield
     finally:

@@ -51,7 +51,7 @@ def test_each_client_behind_nginx_has_a_limit_of_its_own(directory: Path, addres
         # nginx replaces the header, so that no client can choose its address.
         assert statuses(running, "127.0.0.2", 1, **{"X-Forwarded-For": "10.1.2.3"}) == [429]
         assert running.stop() == 0
-        assert '"client_ip":"127.0.0.0"' in running.output
+        assert '"client_ip":"127.0.0.0/24"' in running.output
         assert "untrusted-proxies" not in running.output
         assert not (directory / "service.sock").exists()
 

@@ -100,6 +100,7 @@ def _lives(path: Path, identity: str) -> bool:
 def _write(path: Path, text: str) -> None:
     """Replace a file atomically."""
     aside = path.with_name(f"{path.name}.new")
+    aside.unlink(missing_ok=True)
     aside.write_text(text)
     aside.rename(path)
 

@@ -17,6 +17,8 @@ import os
 import struct
 from pathlib import Path
 
+from .ownership import give_to_owner
+
 HEADER = 8
 VALUE_PAYLOAD = 16
 INITIAL_SIZE = 1 << 14
@@ -42,6 +44,7 @@ class MappedFile:
         self._used = HEADER
         self._file = path.open("x+b")
         try:
+            give_to_owner(self._file.fileno(), path.parent)
             self._map(INITIAL_SIZE)
         except BaseException:
             self._file.close()

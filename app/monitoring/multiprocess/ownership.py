@@ -31,6 +31,12 @@ def planted_entry(path: Path) -> Path | None:
     return None
 
 
+def give_to_owner(descriptor: int, directory: Path) -> None:
+    """Give a new file of root's to the owner of `directory`: gunicorn's master is root where its workers are not."""
+    if os.geteuid() == 0 and (owner := directory.stat()).st_uid != 0:
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
 def open_directory(path: Path) -> Path | None:
     """Return `path` if other users may write in it, or the directory above it in which they may replace it."""
     resolved = path.resolve()

@@ -11,6 +11,8 @@ import secrets
 from pathlib import Path
 from typing import IO
 
+from .ownership import give_to_owner
+
 SUFFIX = ".presence"
 
 
@@ -34,6 +36,7 @@ def announce(directory: Path, identity: str) -> IO[str]:
     hidden, visible = directory / f".{identity}", directory / f"{identity}{SUFFIX}"
     lock = hidden.open("x")
     try:
+        give_to_owner(lock.fileno(), directory)
         fcntl.flock(lock, fcntl.LOCK_EX)
         hidden.rename(visible)
     except BaseException:

@@ -56,6 +56,7 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
     service: ServiceState
     queue: Queue
     _bound: tuple[Any, bool]
+    _user: tuple[int, int]
     _retiring: dict[int, float]
     _reloading: bool
     _boots: Backoff
@@ -71,6 +72,7 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
             service=ServiceState(),
             queue=Queue(),
             _bound=(arbiter.address, arbiter.cfg.is_ssl),
+            _user=(arbiter.cfg.uid, arbiter.cfg.gid),
             _retiring={},
             _reloading=False,
             _next_boot=0.0,
@@ -186,7 +188,7 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
         self.manage_workers()
 
     def setup(self, app: Any) -> None:
-        """Take the configuration of `app`; at a reload, raise ReloadRefusedError for another address or TLS setting."""
+        """Take the configuration of `app`; at a reload, raise ReloadRefusedError for another address, TLS or user."""
         super().setup(app)
         if not self._reloading:
             return
@@ -196,6 +198,8 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
             raise ReloadRefusedError(f"bind={self.cfg.bind}: another address needs a restart")
         if self.cfg.is_ssl != encrypted:  # connections of the old workers cannot be handed to the new ones
             raise ReloadRefusedError(f"certfile={self.cfg.certfile}: to switch TLS on or off needs a restart")
+        if (self.cfg.uid, self.cfg.gid) != self._user:  # the metrics directory is of the old one
+            raise ReloadRefusedError(f"user={self.cfg.uid}, group={self.cfg.gid}: another user needs a restart")
 
     @contextmanager
     def _no_workers(self) -> Iterator[None]:

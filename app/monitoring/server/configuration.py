@@ -12,6 +12,7 @@ from ..doctor import ExaminationError, Situation, enforce
 from ..doctor.examination import examine_surroundings
 from ..metrics import process
 from ..metrics.registry import prepare
+from ..multiprocess.directory import DirectoryError
 from ..options import Options, OptionsError
 from ..preload import preload as import_before_forks
 from ..traces.environment import check_options
@@ -19,9 +20,17 @@ from . import master
 from .arbiter import RollingArbiter
 from .inherited import InheritedSocketError, inherited_addresses
 from .settings import addresses, check_class
+from .user import WorkerUserError, acting_as, worker_user
 
 Hook = Callable[..., object]
-_START_ERRORS = (master.StartError, tracing.TracingConfigurationError, ExaminationError, InheritedSocketError)
+_START_ERRORS = (
+    master.StartError,
+    tracing.TracingConfigurationError,
+    ExaminationError,
+    InheritedSocketError,
+    WorkerUserError,
+    DirectoryError,
+)
 PACKAGE = __package__.rpartition(".")[0]
 HOST_COLLECTOR = f"{PACKAGE}.host:collect"
 # Modules that every worker needs: imported once, by the master. The package's own are among them, so that workers never
@@ -123,22 +132,17 @@ def _starting(
         try:
             check_options(options)
             _check_collectors(collectors)
-            # Before the directory is claimed: locks on a network file system may not be granted.
-            inherited = inherited_addresses(server.cfg.address)
-            enforce(examine_surroundings(Situation.of_options(options, inherited or bound)))
-            master.take_ports_and_directory(
-                api=[] if inherited else addresses(bound),
-                metrics=(options.metrics_host, options.metrics_port),
-                directory=options.directory,
-            )
+            _claim(options, bound, server.cfg)
         except _START_ERRORS as error:
             sys.exit(str(error))
         master.note_build(options.version, options.environment)
         if theirs is not None:
             theirs(server)
-        master.start_exporter(
-            collectors, logging_arguments(options), options.max_series
-        )  # it imports while this process does
+        try:
+            # It imports while this process does.
+            master.start_exporter(collectors, logging_arguments(options), options.max_series)
+        except master.StartError as error:
+            sys.exit(str(error))
         if preload and options.traced:
             # Before the modules that import functions of these libraries; each worker's provider gets their spans.
             tracing.instrument_libraries(options.instrument_libraries)
@@ -151,6 +155,22 @@ def _starting(
             sys.exit(str(error))
 
     return on_starting
+
+
+def _claim(options: Options, bound: Sequence[str], cfg: Any) -> None:
+    """Examine the surroundings, and claim ports and directory. Raise one of _START_ERRORS."""
+    inherited, user = inherited_addresses(cfg.address), worker_user(cfg)
+    if user is not None:
+        user.make_directory(options.directory)
+    # Before the directory is claimed: locks on a network file system may not be granted.
+    with acting_as(user):
+        enforce(examine_surroundings(Situation.of_options(options, inherited or bound)))
+    master.take_ports_and_directory(
+        api=[] if inherited else addresses(bound),
+        metrics=(options.metrics_host, options.metrics_port),
+        directory=options.directory,
+        user=user,
+    )
 
 
 def _configured(observability: Configured, app: str) -> Hook:

@@ -26,6 +26,7 @@ from ..metrics.catalogue import catalogue
 from ..multiprocess.directory import DirectoryError, claim, make
 from ..multiprocess.labels import MAX_SERIES_PER_METRIC
 from .arbiter import RollingArbiter
+from .user import WorkerUser, acting_as
 
 EXPORTER = f"{__package__.rpartition('.')[0]}.exporter"
 Params = ParamSpec("Params")
@@ -42,6 +43,7 @@ class _Resources:
 
     lock: IO[str] | None = None
     directory: Path | None = None
+    user: WorkerUser | None = None
     listener: socket.socket | None = None
     exporter: "ExporterSupervisor | None" = None
 
@@ -86,7 +88,9 @@ class ExporterSupervisor:
         log: Mapping[str, Any],
         max_series: int,
         backoff: Backoff | None = None,
+        user: WorkerUser | None = None,
     ) -> None:
+        self._user = user
         self._backoff = backoff or Backoff(MIN_RESTART_DELAY, MAX_RESTART_DELAY)
         self._listener = close_in_children(listener)
         self._arguments = ["--fd", str(listener.fileno()), "--end-with-stdin", "--logging", json.dumps(log)]
@@ -117,7 +121,8 @@ class ExporterSupervisor:
 
     def _start(self) -> Companion:
         self._backoff.started()
-        return Companion(EXPORTER, *self._arguments, pass_fds=[self._listener.fileno()])
+        ids = None if self._user is None else (self._user.uid, self._user.gid)
+        return Companion(EXPORTER, *self._arguments, pass_fds=[self._listener.fileno()], user=ids)
 
     def _keep_alive(self) -> None:
         while not self._stopping.is_set():
@@ -178,7 +183,7 @@ def before_fork(server: Any, worker: Any) -> None:
     worker.slot = next(slot for slot in itertools.count() if slot not in taken)
     catalogue().worker_boots.inc()
     if _resources.directory is not None:
-        make(_resources.directory)  # without it no worker boots
+        make_directory(_resources.directory, _resources.user)  # without it no worker boots
     note_live_workers(len(server.WORKERS) + 1, server.num_workers)
 
 
@@ -210,8 +215,18 @@ def account_for_killed(server: Any, timeout: float = 2.0) -> None:
         time.sleep(0.01)
 
 
-def take_ports_and_directory(*, api: Sequence[Address], metrics: Address, directory: Path) -> None:
-    """Claim the metrics directory, check that the API's ports are free, and bind the metrics port.
+def make_directory(directory: Path, user: WorkerUser | None = None) -> None:
+    """Make the metrics directory, where workers of `user` can write. Raise DirectoryError if that is impossible."""
+    if user is None:
+        make(directory)
+    else:
+        user.make_directory(directory)
+
+
+def take_ports_and_directory(
+    *, api: Sequence[Address], metrics: Address, directory: Path, user: WorkerUser | None = None
+) -> None:
+    """Claim the metrics directory for `user`, check that the API's ports are free, and bind the metrics port.
 
     Raise StartError if one of them cannot be had, or if gunicorn was started by SIGUSR2.
     """
@@ -219,8 +234,9 @@ def take_ports_and_directory(*, api: Sequence[Address], metrics: Address, direct
         # Two masters would share one directory and one metrics port.
         raise StartError("SIGUSR2 is not supported: start a second service, or send SIGHUP to replace the workers")
     try:
-        _resources.lock = close_in_children(claim(directory))
-        _resources.directory = directory
+        with acting_as(user):
+            _resources.lock = close_in_children(claim(directory))
+        _resources.directory, _resources.user = directory, user
     except DirectoryError as error:
         raise StartError(str(error)) from error
     for address in api:
@@ -262,7 +278,14 @@ def start_exporter(collectors: Sequence[str], log: Mapping[str, Any], max_series
     `log` is the arguments of `logging.configure`; `max_series` limits each metric over all processes.
     """
     if _resources.listener is not None:
-        _resources.exporter = ExporterSupervisor(_resources.listener, collectors, log, max_series)
+        try:
+            _resources.exporter = ExporterSupervisor(
+                _resources.listener, collectors, log, max_series, user=_resources.user
+            )
+        except PermissionError as error:
+            raise StartError(
+                f"the exporter cannot start as user {_resources.user}: {error}: want an interpreter for all users"
+            ) from error
 
 
 def supervise_exporter() -> None:

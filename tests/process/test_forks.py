@@ -51,7 +51,7 @@ def kind(stream):
 
 def run(program: str) -> list[str]:
     """Return the lines that a program prints."""
-    command = [sys.executable, "-c", SET_UP + program]
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", SET_UP + program]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2], check=False
     )

@@ -16,7 +16,7 @@ from app.assistant.upstream import Upstream, UpstreamRejected
 from app.cache.cache import Cache
 from app.cache.connection import RedisGate
 from app.database.migrate import migrate_when_reachable
-from app.database.pool import COMMAND_TIMEOUT, CONNECT_TIMEOUT, Database
+from app.database.pool import Database
 from app.metrics import metrics as agency_metrics
 from app.middleware.middleware import add_layers
 from app.observability import build_observability
@@ -25,8 +25,8 @@ from app.tasks import end_tasks
 
 DATABASE_FALLBACK = "postgresql:///"
 REDIS_FALLBACK = "redis://localhost:6379/0"
-# Seconds that a worker waits for its first attempt to migrate: as long as connecting and one command may take.
-MAX_SETUP_WAIT = CONNECT_TIMEOUT + COMMAND_TIMEOUT
+# Seconds that a worker waits for its first attempt to migrate: for connecting, and a lock that another worker holds.
+MAX_SETUP_WAIT = 5.0
 
 
 def _build_services(settings: Settings) -> Services:

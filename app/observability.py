@@ -24,6 +24,7 @@ def build_observability(settings: Settings) -> Observability:
         graceful_timeout=settings.graceful_timeout,
         worker_timeout=settings.worker_timeout,
         keepalive=settings.keepalive,
+        max_in_flight=settings.requests_in_flight,
         forwarded_allow_ips=settings.forwarded_allow_ips,
         metrics_directory=settings.metrics_directory,
         max_series=settings.max_series_per_metric,

@@ -21,6 +21,8 @@ from redis.asyncio.connection import parse_url as parse_redis_url
 
 from app.monitoring.logging import parse_levels
 
+# A request holds a connection for a part of its time: with four for each, none of them is idle while requests wait.
+REQUESTS_A_CONNECTION = 4
 ROOT = Path(__file__).resolve().parent.parent
 Network = IPv4Network | IPv6Network
 SECRET_VARIABLES = frozenset({"DATABASE_URL", "REDIS_URL", "AI_API_KEY", "ADMIN_API_KEY"})
@@ -71,6 +73,12 @@ class Settings(BaseSettings):
     )
     data_directory: Path = Field(ROOT / ".data", description="data of the embedded servers; default .data")
     database_pool_size: int = Field(10, ge=1, le=200, description="connections a worker may hold")
+    max_in_flight: int | None = Field(
+        None,
+        ge=0,
+        le=1_000_000,
+        description="requests a worker handles at a time; unset is 4 for each DATABASE_POOL_SIZE, 0 is no bound",
+    )
     redis_url: SecretStr | None = Field(
         None,
         description="redis://, rediss:// or unix://; unset starts an embedded server, except in production",
@@ -203,6 +211,13 @@ class Settings(BaseSettings):
         if "prometheus_multiproc_dir" in self.model_fields_set:
             return self.prometheus_multiproc_dir
         return self.prometheus_multiproc_dir.with_name(f"{self.prometheus_multiproc_dir.name}-{self.port}")
+
+    @property
+    def requests_in_flight(self) -> int:
+        """The bound of requests in flight in a worker, with the default resolved."""
+        if self.max_in_flight is not None:
+            return self.max_in_flight
+        return REQUESTS_A_CONNECTION * self.database_pool_size
 
     @property
     def traces_exporter(self) -> Literal["otlp", "console", "none"]:

@@ -2,14 +2,26 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field, StringConstraints
 
 from app.api.dependencies import ServicesDep, Storable
 from app.api.limits import limited
 from app.assistant.planner import Wishes
+from app.monitoring.overload import release_slot
 
-router = APIRouter(prefix="/api/v1/assistant", tags=["assistant"], dependencies=[Depends(limited("assistant"))])
+
+async def _wait_without_slot(request: Request, services: ServicesDep) -> None:
+    """Release the request's slot: while it waits for the AI upstream, up to AI_TIMEOUT, others are served."""
+    if services.concierge.upstream is not None:
+        release_slot(request.scope)
+
+
+router = APIRouter(
+    prefix="/api/v1/assistant",
+    tags=["assistant"],
+    dependencies=[Depends(limited("assistant")), Depends(_wait_without_slot)],
+)
 
 Source = Literal["upstream", "offline"]
 Interest = Annotated[

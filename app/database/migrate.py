@@ -50,7 +50,8 @@ async def migrate(database: Database, directory: Path = MIGRATIONS, seed: Path =
                 applied.append(name)
         name, checksum, content = _read([seed])[0]
         if known.get(name) != checksum:
-            await connection.executemany(UPSERT, [_row(item) for item in orjson.loads(content)])
+            rows = [_row(item) for item in orjson.loads(content)]
+            await connection.executemany(UPSERT, rows, timeout=MIGRATION_TIMEOUT)
             await _record(connection, name, checksum)
             applied.append(name)
     return applied

@@ -13,8 +13,12 @@ from app.monitoring.logging import get_logger
 
 log = get_logger("database")
 
-ACQUIRE_TIMEOUT = 2.0
-COMMAND_TIMEOUT = 3.0
+# With QUEUE_TIMEOUT (0.5 s) these two make 2 s, the latency objective of monitoring/slo.yaml: whatever is accepted is
+# answered within it, or has taken several slow statements.
+ACQUIRE_TIMEOUT = 0.5
+"""Seconds that a request waits for one of the pool's connections."""
+COMMAND_TIMEOUT = 1.0
+# Not a part of the wait: where connecting takes longer than ACQUIRE_TIMEOUT there would never be a connection.
 CONNECT_TIMEOUT = 2.0
 MIN_RETRY_DELAY, MAX_RETRY_DELAY = 0.1, 5.0
 
@@ -52,6 +56,7 @@ class Database:
     def __init__(self, url: str, *, size: int = 10) -> None:
         self._url = url
         self._size = size
+        self._free = asyncio.Semaphore(size)
         self._pool: asyncpg.Pool | None = None
         self.migrated = False
         """True once the migrations have set up the schema."""
@@ -74,11 +79,24 @@ class Database:
         if self._pool is None:
             raise DatabaseUnavailable("the pool is not open")
         try:
-            async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT) as connection:
+            async with self._turn(), self._pool.acquire(timeout=CONNECT_TIMEOUT) as connection:
                 yield connection
         except AWAY as error:
             log.warning("database_unavailable", error=f"{type(error).__name__}: {error}")
             raise DatabaseUnavailable(type(error).__name__) from error
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait for a connection that nobody uses, in the order of arrival."""
+        if self._free.locked():
+            async with asyncio.timeout(ACQUIRE_TIMEOUT):
+                await self._free.acquire()
+        else:
+            await self._free.acquire()
+        try:
+            yield
+        finally:
+            self._free.release()
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"]:

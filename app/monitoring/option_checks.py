@@ -89,6 +89,18 @@ def name(value: object) -> str:
     return value
 
 
+def paths(value: object) -> tuple[str, ...]:
+    """Check paths of URLs: a text with commas between, or an iterable of texts. A slash at the end is dropped."""
+    given = split(value) if isinstance(value, str) else value
+    if not isinstance(given, Iterable) or isinstance(given, bytes):
+        raise UnwantedError("want paths such as /health, with commas between or as a tuple")
+    found = tuple(given)
+    for path in found:
+        if not isinstance(path, str) or not re.fullmatch("/[^/?#].*", path):
+            raise UnwantedError(f"{path!r}: want a path such as /health")
+    return tuple(path.rstrip("/") for path in found)
+
+
 def metric_prefix(value: object) -> str:
     """Check the first word of metric names."""
     if not isinstance(value, str) or not re.fullmatch("[a-zA-Z_][a-zA-Z0-9_]*", value):

@@ -65,6 +65,10 @@ class OptionArguments(TypedDict, total=False):
     stop_delay: float | None
     worker_timeout: int | None
     keepalive: int | None
+    max_in_flight: int | None
+    max_queued_requests: int | None
+    queue_timeout: float | None
+    exempt_paths: Iterable[str] | None
     forwarded_allow_ips: str | None
     metrics_directory: Path | str | None
     max_series: int | None
@@ -130,6 +134,17 @@ class Options:
     """Seconds without a heartbeat after which a worker is killed; its boot counts as one."""
     keepalive: int = _of("KEEPALIVE", 75, checks.number(1, 3600))
     """Must exceed the idle time-out of the load balancer in front."""
+    max_in_flight: int = _of("MAX_IN_FLIGHT", 0, checks.number(0, 1e6))
+    """Requests that a worker handles at a time; 0 is no bound. Those that come meanwhile wait in a queue. Works under
+    gunicorn, in front of whose workers it is decided; websockets, streams of events and `exempt_paths` do not count."""
+    max_queued_requests: int = _of("MAX_QUEUED_REQUESTS", 50, checks.number(0, 1e6))
+    """Requests that may wait in a worker for one of `max_in_flight` to end; what comes beyond is answered 503 at
+    once."""
+    queue_timeout: float = _of("QUEUE_TIMEOUT", 0.5, checks.number(0.01, 600, float))
+    """Seconds that a request may wait before it is answered 503. At most 0.3 of the drain, like `stop_delay`."""
+    exempt_paths: tuple[str, ...] = _of("EXEMPT_PATHS", ("/health", "/metrics"), checks.paths, _names)
+    """Paths of probes and scrapes, which are served under overload; those below them too. The variable has commas
+    between, or `none`."""
     forwarded_allow_ips: str = _of("FORWARDED_ALLOW_IPS", "127.0.0.1", checks.text)
     """Proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted: addresses with commas between, or `*`."""
     metrics_directory: Path | None = _of("PROMETHEUS_MULTIPROC_DIR", None, checks.directory)  # noqa: RUF009 -- makes a field

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from http import HTTPMethod, HTTPStatus
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Summary
 from prometheus_client.samples import Exemplar
@@ -126,6 +126,9 @@ class HttpMetrics:
     `instrumentations` for each counted request.
     """
 
+    current: ClassVar["HttpMetrics | None"] = None
+    """The recorder that was made last in this process."""
+
     def __init__(
         self,
         registry: CollectorRegistry,
@@ -135,6 +138,7 @@ class HttpMetrics:
         group_status_codes: bool = False,
         instrumentations: Sequence[Callable[[Info], None]] = (),
     ) -> None:
+        HttpMetrics.current = self
         self.instrumentations = instrumentations
         self._excluded = [re.compile(pattern) for pattern in excluded]
         self._ignore_untemplated = ignore_untemplated
@@ -170,6 +174,14 @@ class HttpMetrics:
             now = time.time()
             series.requests.set_exemplar(Exemplar(exemplar, 1.0, now))
             series.bucket(seconds).set_exemplar(Exemplar(exemplar, seconds, now))
+
+    def record_unrouted(self, method: str, status: int) -> None:
+        """Count a request that was answered before its route was known, in the total only.
+
+        Thousands of rejections that take no time would hide slow responses in the durations.
+        """
+        if self.counts(NO_ROUTE):
+            self._total.labels(method, self.label(status), NO_ROUTE).inc()
 
     def counts(self, handler: str) -> bool:
         """Return True if requests of `handler` are counted."""

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..metrics.http import METHODS, NO_ROUTE, UNKNOWN_METHOD, HttpMetrics, handler_of, known_method
+from ..overload import release_slot
 from ..redaction import sanitised_address
 from ..traces.lazy_tracer import LazyTracer, MakeTracer
 from ..traces.request_span import RequestTracer
@@ -34,6 +35,7 @@ from .entry import (
     quoted,
     size,
 )
+from .slot import WAITED
 
 
 def problem(request_id: str) -> Response:
@@ -116,7 +118,8 @@ class _Exchange(Entry):
     )
 
     def __init__(self, layer: ObservingMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
-        self._started = time.perf_counter()
+        # The time in the queue belongs to the duration.
+        self._started = time.perf_counter() - scope.get(WAITED, 0.0)
         self._layer = layer
         self._scope, self._receive, self._send = scope, receive, send
         self._app = scope.get("router") or scope.get("app")
@@ -175,6 +178,8 @@ class _Exchange(Entry):
         for name, value in headers[1:]:
             if name == b"content-length":
                 self._sent = size(value)
+            elif name == b"content-type" and value.startswith(b"text/event-stream"):
+                release_slot(self._scope)  # it lasts, and mostly waits
             elif name == b"x-request-id":
                 headers = headers[:1] + [pair for pair in headers if pair[0] != name]
         message["headers"] = headers

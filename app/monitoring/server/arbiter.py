@@ -23,6 +23,7 @@ from ..companion import no_fork
 from ..logging import configure as configure_logging
 from ..logging import get_logger
 from ..metrics.catalogue import catalogue
+from .admission import Limits
 from .handover import Queue
 from .link import MasterLink
 from .shared_state import ServiceState
@@ -52,6 +53,7 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
     num_workers: int
     generation: int
     stop_delay: float
+    admission: Limits | None
     """Set whenever the configuration has been read."""
     service: ServiceState
     queue: Queue
@@ -85,6 +87,7 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
         worker.generation = self.generation
         link: MasterLink = worker.link
         link.service, link.queue, link.stop_delay = self.service, self.queue, self.stop_delay
+        link.admission = self.admission
         self._boots.started()
 
     def manage_workers(self) -> None:

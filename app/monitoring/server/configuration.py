@@ -17,6 +17,7 @@ from ..options import Options, OptionsError
 from ..preload import preload as import_before_forks
 from ..traces.environment import check_options
 from . import master
+from .admission import Limits
 from .arbiter import RollingArbiter
 from .inherited import InheritedSocketError, inherited_addresses
 from .settings import addresses, check_class
@@ -177,7 +178,7 @@ def _configured(observability: Configured, app: str) -> Hook:
     def nworkers_changed(server: Any, new: int, old: int | None) -> None:  # noqa: ARG001 -- the signature is gunicorn's
         """Run in the master whenever it has read its configuration, also at SIGHUP, and before `preload_app` counts."""
         options, _ = _final(observability, app, server)
-        server.stop_delay = options.stop_delay
+        server.stop_delay, server.admission = options.stop_delay, Limits.of(options)
 
     return nworkers_changed
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 
+from .admission import Limits
 from .handover import Queue
 from .shared_state import ServiceState, WorkerState
 
@@ -17,6 +18,7 @@ class MasterLink:
         self.service: ServiceState | None = None
         self.queue: Queue | None = None
         self.stop_delay = 0.0
+        self.admission: Limits | None = None
 
     @property
     def boot_may_fail(self) -> bool:

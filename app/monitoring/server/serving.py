@@ -11,6 +11,7 @@ from uvicorn.config import Config
 from uvicorn.server import Server
 
 from ..health import set_stopping
+from .admission import Admission
 from .handover import Queue
 from .link import MasterLink
 from .protocol import Protocol, ServerState, is_transferable
@@ -21,6 +22,8 @@ CLOSING_SHARE = 0.3
 POLL_SECONDS = 0.05
 # Seconds between the SIGINT of a terminal to a worker and the master's note that the service stops.
 SIGNAL_SECONDS = 0.5
+# Uvicorn's own.
+TICKS_A_SECOND = 10
 # Seconds between attempts to hand connections over that are busy, or that found the queue full.
 HANDOVER_POLL_SECONDS = 0.02
 # Connections that are handed over before the event loop does something else.
@@ -60,6 +63,11 @@ class WorkerServer(Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, receive the connections that other workers hand over, and tell the master."""
+        if self._link.admission is not None and self._admits:
+            drain = float(self.config.timeout_graceful_shutdown or 0)
+            self.server_state.admission = Admission(
+                self._link.admission, self.server_state.tasks, drain * CLOSING_SHARE
+            )
         await super().startup(sockets)
         if self._link.queue is not None:
             self._receiver = Receiver(self._link.queue, self._make_protocol, self.config.ssl)
@@ -71,6 +79,12 @@ class WorkerServer(Server):
         """Whether connections can be handed from one worker to another."""
         return is_transferable(self.config.http_protocol_class, encrypted=self.config.is_ssl)
 
+    @property
+    def _admits(self) -> bool:
+        """Whether requests in flight can be bounded."""
+        protocol: Any = self.config.http_protocol_class
+        return isinstance(protocol, type) and issubclass(protocol, Protocol)
+
     def _receive(self) -> None:
         if self._receiver is not None and self._transfers:
             self._receiver.start()
@@ -81,6 +95,9 @@ class WorkerServer(Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Request a successor after MAX_REQUESTS, and serve until the master has one."""
+        admission = self.server_state.admission
+        if admission is not None and counter % TICKS_A_SECOND == 0:
+            admission.publish()
         reached = self.server_state.total_requests >= self._max_requests
         if reached:
             self._link.report_max_requests()
@@ -103,6 +120,8 @@ class WorkerServer(Server):
         self.server_state.close_after_responses()
         self.config.timeout_graceful_shutdown = max(0.1, deadline - loop.time())  # type: ignore[assignment]
         await super().shutdown(sockets)
+        if self.server_state.admission is not None:
+            self.server_state.admission.publish()
 
     async def _service_stops(self) -> bool:
         """Return whether the whole service stops, once that is known.

@@ -29,6 +29,7 @@ from opentelemetry.util.http import ExcludeList
 from opentelemetry.util.types import AttributeValue
 from starlette.types import Scope
 
+from ..requests.slot import WAITED
 from .http_attributes import HOST, SERVER_ERROR, request_attributes, result_attributes, span_name
 from .lazy_span import NOT_SAMPLED, SAMPLED, LazySpan
 from .sampling import Ids, RequestIds, RequestSampler, forced
@@ -132,6 +133,8 @@ class RequestTracer:
     ) -> RequestSpan:
         span = RequestSpan(trace_id, span_id, flags, state, self._start)
         span.parent, span.scope, span.started = parent, scope, time.time_ns()
+        if WAITED in scope:
+            span.started -= round(scope[WAITED] * 1e9)
         span.error = span.reason = None
         if flags is not NOT_SAMPLED and flags & TraceFlags.SAMPLED and not self._may_wait():
             span.become(self._start(span))  # sampler, ID generator or processors act at the start

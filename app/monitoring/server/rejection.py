@@ -1,0 +1,77 @@
+"""The response to a request that is shed: 503 with Retry-After and a problem (RFC 9457), built once and sent often."""
+
+from collections.abc import Sequence
+from itertools import cycle
+
+import orjson
+
+SERVICE_UNAVAILABLE = 503
+# In turn, so that clients that are rejected together do not come back together.
+RETRY_AFTER_SECONDS = (1, 2, 3)
+# Seconds that a connection is not read after the second rejection in a row, the third and so on: a client that repeats
+# its request at once costs no more than this.
+PAUSES_SECONDS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.5)
+# Seconds in which the rest of a body is discarded before the connection is closed: closing it earlier would reset it,
+# and the client might not see the response.
+LINGER_SECONDS = 1.0
+# A longer body is not waited for: its connection is closed.
+MAX_DISCARDED_BYTES = 64 * 1024
+_BODY = orjson.dumps(
+    {
+        "type": "about:blank",
+        "title": "Service Unavailable",
+        "status": SERVICE_UNAVAILABLE,
+        "detail": "The service is overloaded. Nothing was done; try again later.",
+    }
+)
+
+
+class Rejections:
+    """The bytes of the response, until the server's default headers (the date) change."""
+
+    def __init__(self) -> None:
+        self._headers: Sequence[tuple[bytes, bytes]] | None = None
+        self._made: dict[tuple[bool, bool, int], bytes] = {}
+        self._seconds = cycle(RETRY_AFTER_SECONDS)
+
+    def response(self, headers: Sequence[tuple[bytes, bytes]], *, head: bool, keep_alive: bool) -> bytes:
+        """Return a response with the server's default headers, without the body if the request was a HEAD."""
+        if headers is not self._headers:
+            self._headers = headers
+            self._made.clear()
+        key = (head, keep_alive, next(self._seconds))
+        found = self._made.get(key)
+        if found is None:
+            found = self._made[key] = _response(headers, *key)
+        return found
+
+
+def _response(headers: Sequence[tuple[bytes, bytes]], head: bool, keep_alive: bool, seconds: int) -> bytes:  # noqa: FBT001
+    lines = [b"HTTP/1.1 503 Service Unavailable"]
+    lines += [name + b": " + value for name, value in headers]
+    lines += [
+        b"content-type: application/problem+json",
+        b"content-length: %d" % len(_BODY),
+        b"retry-after: %d" % seconds,
+    ]
+    if not keep_alive:
+        lines.append(b"connection: close")
+    return b"\r\n".join([*lines, b"", b"" if head else _BODY])
+
+
+def pause_after(rejected: int) -> float:
+    """Return the seconds for which a connection is not read after `rejected` rejections in a row."""
+    return PAUSES_SECONDS[min(rejected, len(PAUSES_SECONDS)) - 1]
+
+
+def is_discarded(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Return whether the body of a rejected request is read and discarded, so that the connection stays open.
+
+    After `Expect: 100-continue` a client may send the body or not, so what follows on the connection is not known.
+    """
+    for name, value in headers:
+        if name in {b"transfer-encoding", b"expect"}:
+            return False
+        if name == b"content-length":
+            return int(value) <= MAX_DISCARDED_BYTES
+    return True

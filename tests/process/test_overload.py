@@ -1,0 +1,267 @@
+"""Requests beyond MAX_IN_FLIGHT wait in a short queue or are answered 503, and nothing is lost by it."""
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.process.overloaded import MAX_IN_FLIGHT, Overloaded, overloaded
+from tests.process.raw import request
+from tests.process.service import gone, wait_for
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Overloaded]:
+    with overloaded(tmp_path) as started:
+        yield started
+
+
+def test_requests_beyond_the_bound_wait_and_are_served_in_their_order(running: Overloaded) -> None:
+    held, waiting = running.fill()
+    assert running.state()["started"] == ["a", "b"]
+    for first, second, third in (("a", "c", "b"), ("b", "d", "c"), ("c", "e", "d")):
+        running.release(first)
+        wait_for(lambda: second in running.state()["running"], "the next request")  # noqa: B023 -- called at once
+        assert running.state()["running"] == sorted([second, third])
+    running.release("d", "e")
+    assert [client.status() for client in held + waiting] == [200] * 5
+    assert running.state()["most"] == MAX_IN_FLIGHT
+
+
+def test_a_request_beyond_the_queue_is_rejected_at_once_on_a_connection_that_goes_on(running: Overloaded) -> None:
+    running.fill()
+    client = running.client()
+    status, headers, body = client.get("/quick").answer()
+    assert status == 503
+    assert 1 <= int(headers["retry-after"]) <= 3
+    assert headers["content-type"] == "application/problem+json"
+    assert "date" in headers
+    assert "connection" not in headers
+    problem = json.loads(body)
+    assert (problem["status"], problem["title"]) == (503, "Service Unavailable")
+    running.release("a", "b", "c", "d", "e")
+    wait_for(lambda: not running.state()["running"], "the end of the others")
+    assert client.get("/quick").answer()[2] == b'"quick"'
+
+
+def test_rejections_follow_http(running: Overloaded) -> None:
+    running.fill()
+    client = running.client()
+    client.send(request("HEAD", "/quick"))
+    status, headers, _ = client.answer(body=False)
+    assert status == 503
+    assert int(headers["content-length"]) > 0
+    client.send(b"GET /quick HTTP/1.0\r\n\r\n")  # its answer follows the head above: HEAD had no body
+    status, headers, _ = client.answer()
+    assert (status, headers["connection"]) == (503, "close")
+    assert client.closed()
+
+
+def test_a_request_that_waits_too_long_is_rejected(tmp_path: Path) -> None:
+    with overloaded(tmp_path, QUEUE_TIMEOUT="0.3") as running:
+        held = running.hold("a", "b")
+        waiting = [running.client().get(f"/hold/{name}") for name in "cde"]
+        assert [client.status() for client in waiting] == [503] * 3
+        assert running.shed("queue_timeout") == 3
+        running.release("a", "b")
+        assert [client.status() for client in held] == [200] * 2
+        assert running.state()["started"] == ["a", "b"]
+        assert waiting[0].get("/quick").status() == 200
+
+
+def test_probes_and_scrapes_are_served_under_overload(running: Overloaded) -> None:
+    running.fill()
+    assert running.service.get("/health/ready").status_code == 200
+    assert running.service.get("/metrics").status_code == 200
+    assert running.service.get("/healthy").status_code == 503
+    assert running.service.get("/quick?x=/health/ready").status_code == 503
+
+
+def test_a_flood_of_probes_is_bounded_too(running: Overloaded) -> None:
+    running.fill()
+    probes = [running.client().get(f"/health/hold/{number}") for number in range(31)]
+    wait_for(lambda: len(running.state()["running"]) == MAX_IN_FLIGHT + 31, "the probes")
+    probes.append(running.client().get("/health/hold/31"))
+    assert running.client().get("/health/hold/32").status() == 503
+    for client in probes:
+        client.close()
+
+
+def test_what_was_shed_is_counted_and_logged_once(running: Overloaded) -> None:
+    running.fill()
+    counted = running.service.total("http_requests_total")
+    timed = running.service.total("http_request_duration_seconds_count")
+    for client in [running.client() for _ in range(40)]:
+        assert client.get("/quick").status() == 503
+    assert running.service.total("http_requests_total", status="503", handler="none", method="GET") == 40
+    assert running.service.total("http_requests_total") == counted + 40
+    assert running.service.total("http_request_duration_seconds_count") == timed
+    assert running.shed("queue_full") == 40
+    lines = wait_for(lambda: _lines(running, "requests_shed"), "the line")
+    (line,) = lines
+    assert line["level"] == "warning"
+    assert line["queue_timeout"] == 0
+    assert (line["in_flight"], line["queued"]) == (2, 3)
+    assert not [line for line in _lines(running, "request") if line["status"] == 503]
+
+
+def _lines(running: Overloaded, event: str) -> list[dict[str, object]]:
+    lines = [json.loads(line) for line in running.service.output.splitlines() if line.startswith("{")]
+    return [line for line in lines if line["event"] == event]
+
+
+def test_the_time_in_the_queue_belongs_to_the_duration(running: Overloaded) -> None:
+    running.hold("a", "b")
+    (waiting,) = running.queue("c")
+    seen = time.monotonic()
+    running.release("c")
+    released = time.monotonic()
+    running.release("a")
+    assert waiting.status() == 200
+    (line,) = wait_for(
+        lambda: [line for line in _lines(running, "request") if line["route"] == "/hold/{name}"][1:], "its line"
+    )
+    assert line["duration_ms"] >= (released - seen) * 1000
+
+
+def test_a_queued_request_whose_client_has_left_is_never_run(running: Overloaded) -> None:
+    running.hold("a", "b")
+    gone_client, other = running.queue("c", "d")
+    gone_client.close()
+    wait_for(lambda: running.queued() == 1, "the queue without it")
+    running.release("a", "b", "d")
+    assert other.status() == 200
+    assert running.state()["started"] == ["a", "b", "d"]
+
+
+def test_a_running_request_whose_client_has_left_keeps_its_slot_to_its_end(running: Overloaded) -> None:
+    first, _ = running.hold("a", "b")
+    (waiting,) = running.queue("c")
+    first.close()
+    running.release("c")
+    wait_for(lambda: running.service.total("shop_requests_in_flight") == MAX_IN_FLIGHT, "the gauge")
+    assert running.state()["started"] == ["a", "b"]
+    running.release("a")
+    assert waiting.status() == 200
+    assert "a" in running.state()["ended"]
+
+
+def test_a_background_task_keeps_the_slot(running: Overloaded) -> None:
+    assert [running.client().get(f"/background/{name}").status() for name in "ab"] == [200, 200]
+    (waiting,) = running.queue("c")
+    running.release("a", "c")
+    assert waiting.status() == 200
+
+
+@pytest.mark.parametrize("path", ["/stream/{}", "/long/{}"], ids=["event stream", "released"])
+def test_long_requests_do_not_count(running: Overloaded, path: str) -> None:
+    clients = [running.client().get(path.format(number)) for number in range(MAX_IN_FLIGHT + 1)]
+    wait_for(lambda: len(running.state()["running"]) == len(clients), "all of them")
+    assert running.service.get("/quick").status_code == 200
+
+
+def test_websockets_do_not_count(running: Overloaded) -> None:
+    key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+    headers = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", key)
+    sockets = [running.client().get(f"/socket/{number}", *headers) for number in range(MAX_IN_FLIGHT + 1)]
+    assert [client.status() for client in sockets] == [101] * len(sockets)
+    assert running.service.get("/quick").status_code == 200
+    running.release("0")
+    _, queued = running.fill()
+    later = running.client()
+    assert later.get("/quick").status() == 503
+    assert later.get("/socket/9", *headers).status() == 101
+    assert len(queued) == 3
+
+
+def test_pipelined_requests_are_answered_in_order_whatever_happens_to_each(running: Overloaded) -> None:
+    (first, _), _ = running.fill()
+    many = 500
+    first.send(request("GET", "/quick") * many)
+    running.release("a")
+    assert first.answer()[2] == b'"a"'
+    assert [first.status() for _ in range(many)] == [503] * many
+    running.release("b", "c", "d", "e")
+    wait_for(lambda: not running.state()["running"], "the end of the others")
+    assert first.get("/quick").answer()[2] == b'"quick"'
+
+
+def test_a_queued_pipeline_is_served_in_order(running: Overloaded) -> None:
+    held = running.hold("a", "b")
+    client = running.client().send(request("GET", "/hold/c") + request("GET", "/quick") + request("GET", "/hold/d"))
+    wait_for(lambda: running.queued() == 1, "one queued request")
+    running.release("c", "d", "a")
+    assert [client.answer()[2] for _ in range(3)] == [b'"c"', b'"quick"', b'"d"']
+    assert held[0].status() == 200
+
+
+@pytest.mark.parametrize("size", [10, 64 * 1024])
+def test_the_body_of_a_rejected_request_is_discarded(running: Overloaded, size: int) -> None:
+    running.fill()
+    client = running.client().send(request("POST", "/hold/x", body=b"x" * size))
+    assert client.status() == 503
+    assert client.get("/health/ready").answer()[2] == b'"ready"'
+
+
+@pytest.mark.parametrize(
+    "head", ["Content-Length: 1000000", "Transfer-Encoding: chunked", "Expect: 100-continue\r\nContent-Length: 5"]
+)
+def test_a_connection_whose_body_is_not_waited_for_is_closed(running: Overloaded, head: str) -> None:
+    running.fill()
+    client = running.client().send(f"POST /hold/x HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n".encode())
+    status, headers, _ = client.answer()
+    assert (status, headers["connection"]) == (503, "close")
+    assert client.closed()
+
+
+def test_a_queued_body_arrives_whole(running: Overloaded) -> None:
+    running.hold("a", "b")
+    client = running.client().send(request("POST", "/hold/c", body=b"x" * 300_000))
+    wait_for(lambda: running.queued() == 1, "the queued request")
+    running.release("c", "a")
+    assert client.answer()[2] == b"300000"
+
+
+def test_a_full_queue_is_served_before_a_worker_ends(running: Overloaded) -> None:
+    held, waiting = running.fill()
+    running.service.process.send_signal(signal.SIGTERM)
+    wait_for(lambda: _closes(running), "the drain")
+    running.release("a", "b", "c", "d", "e")
+    answers = [client.answer() for client in held + waiting]
+    assert [status for status, _, _ in answers] == [200] * 5
+    assert {headers["connection"] for _, headers, _ in answers} == {"close"}
+    assert running.service.process.wait(30) == 0
+
+
+def _closes(running: Overloaded) -> bool:
+    return "close" in running.service.get("/health/state").headers.get("connection", "")
+
+
+def test_a_queue_that_is_not_served_is_answered_before_a_worker_ends(tmp_path: Path) -> None:
+    with overloaded(tmp_path, GRACEFUL_TIMEOUT="5") as running:  # its queue waits at most 0.3 of 3 s
+        held, waiting = running.hold("a", "b"), [running.client().get(f"/hold/{name}") for name in "cde"]
+        running.service.process.send_signal(signal.SIGTERM)
+        assert [client.status() for client in waiting] == [503] * 3
+        assert {client.closed() for client in waiting} == {True}
+        assert running.service.process.wait(30) == 0
+        assert len(held) == MAX_IN_FLIGHT
+
+
+def test_a_worker_that_is_replaced_serves_its_queue_and_hands_the_connections_over(running: Overloaded) -> None:
+    running_ones = [running.client().get("/pid?seconds=3") for _ in range(MAX_IN_FLIGHT)]
+    wait_for(lambda: running.service.total("shop_requests_in_flight") == MAX_IN_FLIGHT, "the running requests")
+    queued = [running.client().get("/pid") for _ in range(3)]
+    rejected = running.client()
+    assert [rejected.get("/pid").status() for _ in range(3)] == [503] * 3  # so it is not read for a while
+    (old,) = running.service.workers()
+    running.service.master.send_signal(signal.SIGHUP)
+    answers = [client.answer() for client in running_ones + queued]
+    assert {(status, int(body)) for status, _, body in answers} == {(200, old.pid)}
+    assert not any("connection" in headers for _, headers, _ in answers)
+    wait_for(lambda: gone([old]), "its end")
+    (new,) = running.service.workers()
+    for client in [*running_ones, *queued, rejected]:
+        assert int(client.get("/pid").answer()[2]) == new.pid

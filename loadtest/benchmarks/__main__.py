@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Callable
 
-from loadtest.benchmarks import log_lines, overhead, redaction, scrape, write
+from loadtest.benchmarks import log_lines, overhead, overload, redaction, scrape, write
 from loadtest.benchmarks.command import Depth, options
 
 BENCHMARKS: dict[str, Callable[[Depth], int]] = {
     "scrape": scrape.main,
     "write": write.main,
     "overhead": overhead.main,
+    "overload": overload.main,
     "redaction": redaction.main,
     "log_lines": log_lines.main,
 }

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+import yaml
 
 from app.database import pool as module
 from app.database.pool import Database, DatabaseUnavailable
 from app.embedded import EmbeddedServers
+from app.monitoring import Options
+from app.settings import ROOT
 
 
 @pytest.fixture
@@ -205,3 +208,23 @@ async def test_a_pool_recovers_by_itself_when_the_server_is_back(scratch: Path) 
     finally:
         await database.close()
         servers.stop()
+
+
+def test_waiting_for_slot_connection_and_statement_stays_inside_the_objective() -> None:
+    objective = yaml.safe_load((ROOT / "monitoring" / "slo.yaml").read_text())["alerts"]["HighLatencyP99"]
+    waits = Options().queue_timeout + module.ACQUIRE_TIMEOUT + module.COMMAND_TIMEOUT
+    assert waits <= objective["threshold_seconds"]
+
+
+async def test_requests_wait_for_a_connection_in_the_order_of_arrival(small: Database) -> None:
+    order: list[int] = []
+
+    async def use(number: int) -> None:
+        async with small.connection():
+            order.append(number)
+
+    async with small.connection():
+        tasks = [asyncio.create_task(use(number)) for number in range(5)]
+        await asyncio.sleep(0)
+    await asyncio.gather(*tasks)
+    assert order == list(range(5))

@@ -82,6 +82,13 @@ async def held_probe(name: str):
     await hold(name)
     return name
 
+@app.get("/health/stream")
+async def while_connected():
+    async def parts():
+        yield "begun"
+        await asyncio.Event().wait()
+    return StreamingResponse(parts())
+
 @app.get("/health/release/{name}")
 async def release(name: str):
     events[name].set()

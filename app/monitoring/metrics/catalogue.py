@@ -107,9 +107,7 @@ def build_catalogue(registry: CollectorRegistry) -> Catalogue:
         worker_lag=gauge("worker_event_loop_lag_seconds", "The largest lag in the last seconds.", "worker"),
         requests_in_flight=gauge("requests_in_flight", "Requests that hold a slot of MAX_IN_FLIGHT.", "worker"),
         requests_queued=gauge("requests_queued", "Requests that wait for a slot.", "worker"),
-        requests_shed=counter(
-            "requests_shed_total", "Requests that were answered 503 because of overload, by reason.", "reason"
-        ),
+        requests_shed=counter("requests_shed_total", "Requests answered 503 under overload, by reason.", "reason"),
         hook_errors=counter("hook_errors_total", "Errors caught in a gunicorn hook.", "hook"),
         log_lines_dropped=counter("log_lines_dropped_total", "Log lines that were not written, by reason.", "reason"),
         exporter_restarts=counter("exporter_restarts_total", "Times the metrics exporter had to be started again."),

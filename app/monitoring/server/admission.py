@@ -124,6 +124,9 @@ class Admission:
         self._expire()
         while self._queue and self.in_flight < self._max_in_flight:
             connection, waiting = self._queue.popitem(last=False)
+            if connection.is_left():
+                connection.transport.abort()
+                continue
             waiting.cycle.scope[WAITED] = self._loop.time() - waiting.since
             self.in_flight += 1
             self._start(connection, waiting.cycle, waiting.app, Slot(self, exempt=False))

@@ -1,5 +1,6 @@
 """HTTP/1.1 connections of a worker, which can be handed to another worker between two messages."""
 
+import select
 from typing import Any
 
 from uvicorn import server
@@ -8,6 +9,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from .admission import Admission
 from .handover import Queue
 from .rejection import LINGER_SECONDS, Rejections, is_discarded, pause_after
+
+# POLLHUP and POLLERR are reported anyway; the close by a client that has read everything is Linux's alone.
+CLOSED = getattr(select, "POLLRDHUP", 0)
 
 
 class ServerState(server.ServerState):
@@ -66,6 +70,13 @@ class Protocol(HttpToolsProtocol):
         if self.server_state.admission is not None:
             self.server_state.admission.drop(self)
         super().connection_lost(exc)
+
+    def is_left(self) -> bool:
+        """Return whether the client has closed the connection, also if that has not been read yet."""
+        socket = self.transport.get_extra_info("socket")
+        poll = select.poll()
+        poll.register(socket.fileno(), CLOSED)
+        return bool(poll.poll(0))
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """Start a request, if it is admitted."""

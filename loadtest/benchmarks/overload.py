@@ -1,0 +1,143 @@
+"""Goodput, latency and probes of the real service at 3 and 10 times its capacity, with and without MAX_IN_FLIGHT.
+
+    python -m loadtest.benchmarks overload      build/bench/overload.json
+
+The service with PostgreSQL and Redis runs on one core, clients and probes on another. Its capacity is what a closed
+loop of few connections gets. Then clients send at 3 and at 10 times that rate in an open loop, and in a closed loop of
+1,500 connections that send again at once; they leave without waiting for their responses. Goodput is the rate of
+responses in time, within the latency objective of 2 s, over the capacity.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from loadtest.benchmarks.command import BenchmarkError, Depth, Figures, progress, run, table
+from loadtest.benchmarks.overload_service import Service, cores, service, start
+
+SECONDS = {Depth.QUICK: 6.0, Depth.DEFAULT: 30.0, Depth.FULL: 60.0}
+WORKERS = 2
+CAPACITY_CONNECTIONS, CONNECTIONS = 16, 1500
+FACTORS = (3, 10)
+VARIANTS = {"no bound": {"MAX_IN_FLIGHT": "0"}, "bounded": {}}
+LONGEST_SECONDS = 60.0
+MIN_GOODPUT, MAX_P99_MS, MAX_PROBE_MS = 0.8, 2000.0, 1000.0
+SETTLED_SECONDS = 3.0
+
+
+def _load(running: Service, seconds: float, connections: int, rate: float = 0.0) -> Figures:
+    """Return the figures of clients that send for `seconds`."""
+    arguments = ["--port", str(running.port), "--seconds", str(seconds), "--connections", str(connections)]
+    process = start("overload_clients", [*arguments, "--rate", str(rate)])
+    output, _ = process.communicate(timeout=seconds + LONGEST_SECONDS)
+    if process.returncode:
+        raise BenchmarkError(f"the clients ended with status {process.returncode}")
+    figures: Figures = json.loads(output)
+    return figures
+
+
+def _stage(running: Service, name: str, capacity: float, *load: float) -> Figures:
+    """Return the figures of one stage, with those of the probes meanwhile and of the service afterwards."""
+    seconds, connections, rate = load
+    probes = start("overload_probes", ["--port", str(running.port)])
+    try:
+        figures = _load(running, seconds, int(connections), rate)
+        idle = running.seconds_until_idle()
+    finally:
+        probes.terminate()
+        output, _ = probes.communicate(timeout=LONGEST_SECONDS)
+    figures |= {
+        "stage": name,
+        "goodput": round(figures["in_time_per_second"] / capacity, 3),
+        "probes": json.loads(output),
+        "idle_after_seconds": idle,
+        "in_flight_afterwards": running.metric("baliblissed_requests_in_flight"),
+    }
+    return figures
+
+
+def _variant(name: str, changes: dict[str, str], depth: Depth, directory: Path) -> Figures:
+    seconds = SECONDS[depth]
+    with service(directory, WORKERS, changes) as running:
+        _load(running, 3.0, CAPACITY_CONNECTIONS)  # statements are prepared, caches filled
+        progress(f"overload, {name}: capacity")
+        alone = _load(running, max(5.0, seconds / 3), CAPACITY_CONNECTIONS)
+        capacity = alone["accepted_per_second"]
+        stages = []
+        for factor in FACTORS:
+            progress(f"overload, {name}: {factor} times {capacity} requests a second")
+            stages.append(_stage(running, f"{factor}x", capacity, seconds, CONNECTIONS, factor * capacity))
+        progress(f"overload, {name}: {CONNECTIONS} connections")
+        stages.append(_stage(running, f"{CONNECTIONS} connections", capacity, seconds, CONNECTIONS, 0.0))
+        return {"variant": name, "capacity": alone, "stages": stages}
+
+
+def _verdicts(variant: Figures) -> list[Figures]:
+    found = []
+    for stage in variant["stages"]:
+        slowest = max(stage["probes"][path]["max"] for path in stage["probes"])
+        found += [
+            _verdict(
+                f"goodput at {stage['stage']}", f">= {MIN_GOODPUT}", stage["goodput"], stage["goodput"] >= MIN_GOODPUT
+            ),
+            _verdict(
+                f"accepted P99 at {stage['stage']}, ms",
+                f"<= {MAX_P99_MS:g}",
+                stage["accepted_ms"]["p99"],
+                (stage["accepted_ms"]["p99"] or MAX_P99_MS + 1) <= MAX_P99_MS,
+            ),
+            _verdict(
+                f"slowest probe at {stage['stage']}, ms", f"<= {MAX_PROBE_MS:g}", slowest, slowest <= MAX_PROBE_MS
+            ),
+        ]
+    return found
+
+
+def _verdict(budget: str, want: str, found: Any, met: bool) -> Figures:  # noqa: FBT001
+    return {"budget": budget, "want": want, "found": found, "met": met}
+
+
+def measure(depth: Depth) -> Figures:
+    """Measure each variant with a service of its own."""
+    ours, others = cores()
+    with tempfile.TemporaryDirectory(prefix="overload-") as path:
+        variants = [
+            _variant(name, changes, depth, Path(path) / name.replace(" ", "-")) for name, changes in VARIANTS.items()
+        ]
+    return {
+        "workers": WORKERS,
+        "cores": {"service, PostgreSQL and Redis": sorted(ours), "clients and probes": sorted(others)},
+        "variants": variants,
+        "budgets": _verdicts(variants[-1]),
+    }
+
+
+def text(figures: Figures) -> str:
+    """Format the tables."""
+    rows = [
+        ["", "offered/s", "accepted/s", "in time", "P50, ms", "P99", "503", "live max", "ready max", "idle after, s"]
+    ]
+    for variant in figures["variants"]:
+        alone = variant["capacity"]
+        rows.append([f"{variant['variant']}, capacity", *_row(alone, 1.0), "", "", ""])
+        for stage in variant["stages"]:
+            probes = [f"{one['max']:.0f}" + "!" * bool(one["failed"]) for one in stage["probes"].values()]
+            idle = "never" if stage["idle_after_seconds"] is None else f"{stage['idle_after_seconds']:.1f}"
+            rows.append([f"{variant['variant']}, {stage['stage']}", *_row(stage, stage["goodput"]), *probes, idle])
+    lines = [
+        f"{one['budget']}: {one['found']}, want {one['want']}: {'met' if one['met'] else 'MISSED'}"
+        for one in figures["budgets"]
+    ]
+    return "\n".join([table(rows), "An exclamation mark: probes failed.", *lines])
+
+
+def _row(load: Figures, goodput: float) -> list[str]:
+    times = [f"{load['accepted_ms'][name] or 0:.0f}" for name in ("p50", "p99")]
+    rates = [f"{load[name]:,.0f}" for name in ("offered_per_second", "accepted_per_second")]
+    return [*rates, f"{goodput:.0%}", *times, f"{load['counts'].get('503', 0):,}"]
+
+
+def main(depth: Depth) -> int:
+    """Run the benchmark; return the exit status."""
+    return run("overload", measure, text, depth)

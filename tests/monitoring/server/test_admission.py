@@ -1,0 +1,77 @@
+"""The limits of admission from the options, and the response to a request that is shed."""
+
+import pytest
+
+from app.monitoring import Options
+from app.monitoring.overload import release_slot
+from app.monitoring.server.admission import Limits
+from app.monitoring.server.rejection import MAX_DISCARDED_BYTES, Rejections, is_discarded, pause_after
+
+DATE = [(b"date", b"Sat, 28 Nov 2026 18:00:00 GMT")]
+
+
+def test_without_an_option_there_is_no_bound() -> None:
+    assert Limits.of(Options()) is None
+
+
+def test_limits_are_those_of_the_options() -> None:
+    options = Options(max_in_flight=3, max_queued_requests=0, queue_timeout=0.25, exempt_paths=("/live/",))
+    assert Limits.of(options) == Limits(3, 0, 0.25, ("/live",))
+
+
+@pytest.mark.parametrize(("text", "paths"), [("/live, /scrape/", ("/live", "/scrape")), ("none", ())])
+def test_exempt_paths_are_read_from_the_environment(text: str, paths: tuple[str, ...]) -> None:
+    assert Options.read({}, {"EXEMPT_PATHS": text}).exempt_paths == paths
+
+
+def test_the_head_of_a_rejection_has_the_length_of_the_body_it_lacks() -> None:
+    rejections = Rejections()
+    head = rejections.response(DATE, head=True, keep_alive=True)
+    whole = rejections.response(DATE, head=False, keep_alive=True)
+    assert head.endswith(b"\r\n\r\n")
+    body = whole.partition(b"\r\n\r\n")[2]
+    assert b"\r\ncontent-length: %d\r\n" % len(body) in head
+    assert b"\r\ncontent-length: %d\r\n" % len(body) in whole
+
+
+def test_rejections_ask_for_several_delays_in_turn() -> None:
+    rejections = Rejections()
+    made = [rejections.response(DATE, head=False, keep_alive=True) for _ in range(6)]
+    assert made[:3] == made[3:]
+    assert [b"\r\nretry-after: %d\r\n" % (number + 1) in one for number, one in enumerate(made[:3])] == [True] * 3
+
+
+def test_a_rejection_has_the_date_of_its_time() -> None:
+    rejections = Rejections()
+    later = [(b"date", b"Sat, 28 Nov 2026 18:00:01 GMT")]
+    for headers in (DATE, later, DATE):
+        for _ in range(3):
+            made = rejections.response(headers, head=False, keep_alive=False)
+            assert b"\r\ndate: " + headers[0][1] + b"\r\n" in made
+            assert b"\r\nconnection: close\r\n" in made
+
+
+def test_pauses_grow_to_a_maximum() -> None:
+    pauses = [pause_after(number) for number in range(1, 20)]
+    assert pauses[:2] == [0.0, 0.05]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("headers", "discarded"),
+    [
+        ([], True),
+        ([(b"content-length", b"0")], True),
+        ([(b"content-length", str(MAX_DISCARDED_BYTES).encode())], True),
+        ([(b"content-length", str(MAX_DISCARDED_BYTES + 1).encode())], False),
+        ([(b"transfer-encoding", b"chunked")], False),
+        ([(b"expect", b"100-continue"), (b"content-length", b"3")], False),
+    ],
+)
+def test_short_bodies_of_a_known_length_are_discarded(headers: list[tuple[bytes, bytes]], *, discarded: bool) -> None:
+    assert is_discarded(headers) is discarded
+
+
+def test_a_slot_need_not_be_there_to_be_released() -> None:
+    release_slot({"type": "http"})

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.process.keep_alive import Opener, Results, tcp, traffic
+from loadtest.keep_alive import Opener, Results, tcp, traffic
 from tests.process.service import Service, gone, wait_for
 
 APPLICATION = """

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.process.keep_alive import tls, unix
+from loadtest.keep_alive import tls, unix
 from tests.process.replacement import PID, Connection, configured, reload, under_traffic, wait_for_workers
 from tests.process.service import Service, gone, service, wait_for
 

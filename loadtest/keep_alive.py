@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -9,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 REQUEST = b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n"
+ANSWER_SECONDS = 30.0
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Opener = Callable[[], Awaitable[Streams]]
@@ -38,14 +41,27 @@ class Results:
     seconds: list[float] = field(default_factory=list)
     statuses: dict[int, int] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
+    """The exceptions as `repr`. ConnectionRefusedError is that of a request that was not written."""
     closed: int = 0
     """Connections that the server closed between two messages, or after an answer that said so."""
     announced: int = 0
     """Those of them that the answer before had announced."""
+    longest_gap: float = 0.0
+    """The longest time between two answers, in seconds."""
+    last: float | None = None
+    """The event loop's time of the last answer."""
 
     def quantile(self, share: float) -> float:
         """The time within which `share` of the answers came."""
         return sorted(self.seconds)[int(share * (len(self.seconds) - 1))]
+
+    def answered(self, status: int, due: float, now: float) -> None:
+        """Count an answer to a request that was due at `due`."""
+        self.seconds.append(now - due)
+        self.statuses[status] = self.statuses.get(status, 0) + 1
+        if self.last is not None:
+            self.longest_gap = max(self.longest_gap, now - self.last)
+        self.last = now
 
 
 class _Client:
@@ -58,26 +74,20 @@ class _Client:
 
     async def ask(self, due: float) -> None:
         """Send a request and read its answer; its time counts from `due`, so a stall counts in full."""
-        loop = asyncio.get_running_loop()
-        if self._reader is None or self._reader.at_eof():
-            if self._writer is not None:
-                self._seen.closed += 1
-                await self.close()
-            try:
-                self._reader, self._writer = await self._open()
-            except OSError as error:
-                self._seen.failed.append(repr(error))
-                return
-        assert self._writer is not None
+        if self._writer is not None and _is_closed(self._writer):
+            self._seen.closed += 1
+            await self.close()
         try:
+            if self._reader is None or self._writer is None:
+                self._reader, self._writer = await self._open()
             self._writer.write(self._request)
-            status, closes = await _answer(self._reader)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                status, closes = await _answer(self._reader)
         except (OSError, asyncio.IncompleteReadError) as error:
             self._seen.failed.append(repr(error))
             await self.close()
             return
-        self._seen.seconds.append(loop.time() - due)
-        self._seen.statuses[status] = self._seen.statuses.get(status, 0) + 1
+        self._seen.answered(status, due, asyncio.get_running_loop().time())
         if closes:
             self._seen.closed += 1
             self._seen.announced += 1
@@ -90,6 +100,17 @@ class _Client:
             with contextlib.suppress(OSError):
                 await self._writer.wait_closed()
         self._reader = self._writer = None
+
+
+def _is_closed(writer: asyncio.StreamWriter) -> bool:
+    """Return whether the server has closed or reset the connection. The kernel knows it before the event loop does."""
+    try:
+        with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as copy:
+            return copy.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 async def _answer(reader: asyncio.StreamReader) -> tuple[int, bool]:

@@ -31,6 +31,21 @@ for name, reference in INSTRUMENTED.items():
 """
 
 
+LAZY = """
+import sys
+from app.monitoring import tracing
+tracing.instrument_libraries(eval(sys.argv[1]))
+print([name for name in ("asyncpg", "httpx", "redis", "sqlalchemy") if name in sys.modules])
+exec(sys.argv[2])
+from importlib import import_module
+from app.monitoring.traces.libraries import INSTRUMENTED
+for name, reference in INSTRUMENTED.items():
+    module, _, kind = reference.partition(":")
+    if module in sys.modules and getattr(sys.modules[module], kind)().is_instrumented_by_opentelemetry:
+        print(name)
+"""
+
+
 @pytest.fixture
 def url(database_url: str) -> str:
     return database_url.replace("postgresql://", "postgresql+asyncpg://")
@@ -138,3 +153,40 @@ def test_libraries_are_instrumented_as_chosen(chosen: str, disabled: str, expect
     command = [sys.executable, "-c", CHOSEN, chosen]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split() == expected
+
+
+@pytest.mark.parametrize(
+    ("chosen", "statement", "expected"),
+    [
+        ("None", "pass", []),
+        ("None", "import redis.asyncio", ["redis"]),
+        ("None", "from sqlalchemy.ext.asyncio import create_async_engine", ["sqlalchemy"]),
+        ("None", "import asyncpg, httpx", ["asyncpg", "httpx"]),
+        # The instrumentation imports the library before it is complete itself.
+        ("None", "from opentelemetry.instrumentation.redis import RedisInstrumentor", ["redis"]),
+        ("('httpx',)", "import redis, httpx", ["httpx"]),
+    ],
+)
+def test_a_library_is_instrumented_as_soon_as_it_is_imported_and_not_before(
+    chosen: str, statement: str, expected: list[str]
+) -> None:
+    command = [sys.executable, "-W", "error", "-c", LAZY, chosen, statement]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines() == ["[]", *expected]
+
+
+def test_a_function_that_the_application_imports_by_name_is_the_instrumented_one() -> None:
+    statement = (
+        "from sqlalchemy.ext.asyncio import create_async_engine; print(hasattr(create_async_engine, '__wrapped__'))"
+    )
+    command = [sys.executable, "-c", LAZY, "None", statement]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines() == ["[]", "True", "sqlalchemy"]
+
+
+def test_an_instrumentation_that_fails_is_logged_and_the_import_succeeds() -> None:
+    statement = "import opentelemetry.instrumentation.redis as i; i.RedisInstrumentor.instrument = lambda self: 1 / 0"
+    command = [sys.executable, "-c", f"{statement}; sys = __import__('sys'); del sys.modules['redis']\n{LAZY}", "None"]
+    done = subprocess.run([*command, "import redis"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    assert "library_not_instrumented" in done.stdout
+    assert "ZeroDivisionError" in done.stdout

@@ -8,6 +8,7 @@ import inspect
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
@@ -17,6 +18,13 @@ from ..metrics.registry import registry as bounded_registry
 
 PACKAGE = __package__.rpartition(".")[0]
 _SKIPPED = sys.stdlib_module_names | {"prometheus_client"}
+_Named = list[tuple[str, object]]
+# The modules that the master has searched before it forks, and the objects that it has found in them. A worker which
+# reads them again would copy the pages of all their objects.
+_searched: dict[str, tuple[object, _Named]] = {}
+# Classes, and whether `find` searches for their objects. There are thousands of objects, and issubclass is slow for
+# some abstract classes.
+_kinds: "WeakKeyDictionary[type, bool]" = WeakKeyDictionary()
 
 
 @dataclass
@@ -61,9 +69,7 @@ def find() -> Declared:
     """Find the metrics of the default and the bounded registry, and those in global names of modules."""
     found = Declared([REGISTRY, bounded_registry()])
     metrics: dict[int, MetricWrapperBase] = {}
-    for module, name, value in module_globals():
-        if not issubclass(type(value), MetricWrapperBase | CollectorRegistry):
-            continue
+    for module, name, value in _searched_globals():
         found.places.setdefault(id(value), []).append((module, name))
         if isinstance(value, MetricWrapperBase):
             metrics[id(value)] = value
@@ -77,18 +83,48 @@ def find() -> Declared:
     return found
 
 
+def search_imported() -> None:
+    """Search the modules that are imported now; `find` does not search them again. Call it in the master."""
+    for name, module in _modules():
+        _searched[name] = module, _search(module)
+
+
+def _searched_globals() -> Iterator[tuple[str, str, object]]:
+    """Yield module, name and value of the metrics and registries among the global names of imported modules."""
+    for module_name, module in _modules():
+        known, found = _searched.get(module_name, (None, []))
+        yield from ((module_name, name, value) for name, value in (found if known is module else _search(module)))
+
+
 def module_globals() -> Iterator[tuple[str, str, object]]:
     """Yield module, name and value of the global names of imported modules, those of the package left out."""
-    for module_name, module in list(sys.modules.items()):
-        if module_name.partition(".")[0] in _SKIPPED or f"{module_name}.".startswith(f"{PACKAGE}."):
-            continue
-        # Past the module's own __getattribute__: a lazy module is imported by any access.
-        try:
-            names = object.__getattribute__(module, "__dict__")
-        except AttributeError:  # not every entry of sys.modules is a module
-            continue
-        for name, value in list(names.items()):
-            yield module_name, name, value
+    for module_name, module in _modules():
+        yield from ((module_name, name, value) for name, value in _names(module))
+
+
+def _search(module: object) -> _Named:
+    return [(name, value) for name, value in _names(module) if _is_searched_for(type(value))]
+
+
+def _names(module: object) -> _Named:
+    # Past the module's own __getattribute__: a lazy module is imported by any access.
+    try:
+        return list(object.__getattribute__(module, "__dict__").items())
+    except AttributeError:  # not every entry of sys.modules is a module
+        return []
+
+
+def _is_searched_for(kind: type) -> bool:
+    if kind not in _kinds:
+        _kinds[kind] = issubclass(kind, MetricWrapperBase | CollectorRegistry)
+    return _kinds[kind]
+
+
+def _modules() -> Iterator[tuple[str, object]]:
+    """Yield the imported modules and their names, those of the package left out."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] not in _SKIPPED and not f"{name}.".startswith(f"{PACKAGE}."):
+            yield name, module
 
 
 def _mentions(module: str, metric: MetricWrapperBase) -> bool:

@@ -16,6 +16,7 @@ from .declared import PACKAGE
 MAX_CALLS = 2
 MAX_FUNCTIONS = 100
 _LIBRARIES = ("prometheus_client", "prometheus_fastapi_instrumentator")
+_DOCUMENTATION = "fastapi.applications"  # has the endpoints of /openapi.json and /docs
 _EXPOSING = frozenset({"MultiProcessCollector", "generate_latest", "make_asgi_app", "make_wsgi_app"})
 _GLOBALS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
 _Bound = tuple[FunctionType, Any]
@@ -34,7 +35,7 @@ def is_ours(endpoint: Any) -> bool:
 
 def exposes(endpoint: Any) -> bool:
     """Return whether an endpoint is an exposition of prometheus_client, or calls it."""
-    if is_ours(endpoint):
+    if is_ours(endpoint) or (type(endpoint) is FunctionType and endpoint.__module__ == _DOCUMENTATION):
         return False
     if module_of(endpoint).partition(".")[0] in _LIBRARIES:
         return True

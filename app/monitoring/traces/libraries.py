@@ -4,15 +4,21 @@ A query under SQLAlchemy has SQLAlchemy's span alone: asyncpg makes none on the 
 except for what SQLAlchemy has no span for.
 """
 
-import importlib.util
+import importlib
 import os
+import sys
 from collections.abc import Callable, Collection
+from functools import partial
+from importlib.util import find_spec
 from typing import Any, Final
 from weakref import WeakSet
 
+import structlog
 from opentelemetry.instrumentation.instrumentor import (  # type: ignore[attr-defined]
     BaseInstrumentor,
 )
+
+from .imports import when_imported
 
 DISABLED: Final = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
 INSTRUMENTED: Final = {
@@ -25,6 +31,8 @@ INSTRUMENTED: Final = {
 # asyncpg's connections of SQLAlchemy's traced engines.
 _of_sqlalchemy: WeakSet[Any] = WeakSet()
 
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger("tracing")
+
 
 def disabled_instrumentations() -> frozenset[str]:
     """Return the names in OTEL_PYTHON_DISABLED_INSTRUMENTATIONS; all supported ones for `*`."""
@@ -33,40 +41,51 @@ def disabled_instrumentations() -> frozenset[str]:
 
 
 def instrument_libraries(libraries: Collection[str] | None = None) -> None:
-    """Instrument the installed ones of `libraries`, once in a process; None means all supported ones.
+    """Instrument each of `libraries` once, as soon as it is imported; None means all supported ones.
 
-    Those in OTEL_PYTHON_DISABLED_INSTRUMENTATIONS are left out. Call it before the application is imported: `from
+    Nothing is imported for it: a library that the application does not use costs a worker nothing. Those in
+    OTEL_PYTHON_DISABLED_INSTRUMENTATIONS are left out. Call it before the application is imported: `from
     sqlalchemy.ext.asyncio import create_async_engine` keeps the function as it is then.
     """
     chosen = (INSTRUMENTED.keys() if libraries is None else set(libraries)) - disabled_instrumentations()
-    made = {library: _instrumentor(library) for library in INSTRUMENTED if library in chosen}
-    waiting = {
-        library: instrumentor
-        for library, instrumentor in made.items()
-        if instrumentor is not None and not instrumentor.is_instrumented_by_opentelemetry
-    }
-    if "asyncpg" in waiting and made.get("sqlalchemy") is not None:
-        _leave_queries_to_sqlalchemy(type(waiting["asyncpg"]))
-    for instrumentor in waiting.values():
+    for library in INSTRUMENTED:
+        if library not in chosen:
+            continue
+        instrument = partial(_instrument, library, beside_sqlalchemy="sqlalchemy" in chosen)
+        module, _, _ = INSTRUMENTED[library].partition(":")
+        when_imported(library, instrument)
+        # An application may import the instrumentation itself, which imports the library before it is complete.
+        when_imported(module, instrument)
+        if library in sys.modules:
+            instrument()
+
+
+def _instrument(library: str, *, beside_sqlalchemy: bool) -> None:
+    """Instrument an imported library, unless its instrumentation is missing or is being imported. Never raises."""
+    name, _, kind = INSTRUMENTED[library].partition(":")
+    try:
+        if find_spec(name) is None:
+            return
+        module = sys.modules.get(name) or importlib.import_module(name)
+        made: type[BaseInstrumentor] | None = getattr(module, kind, None)
+        if made is None:  # its own hook follows
+            return
+        instrumentor = made()
+        if instrumentor.is_instrumented_by_opentelemetry:
+            return
+        if library == "sqlalchemy":
+            _note_connections()
+        if library == "asyncpg" and beside_sqlalchemy:
+            _leave_queries_to_sqlalchemy(made)
         instrumentor.instrument()
+    except Exception:  # the application's import must not fail
+        log.exception("library_not_instrumented", library=library)
 
 
-def _instrumentor(library: str) -> BaseInstrumentor | None:
-    """Return the instrumentor of `library`, None if either is not installed."""
-    module, _, name = INSTRUMENTED[library].partition(":")
-    # The library first: find_spec of a submodule raises if its parent package is missing.
-    if importlib.util.find_spec(library) is None or importlib.util.find_spec(module) is None:
-        return None
-    instrumentor: BaseInstrumentor = getattr(importlib.import_module(module), name)()
-    return instrumentor
+def _note_connections() -> None:
+    """Change SQLAlchemy's instrumentation, once: it notes the connections of asyncpg of the engines that it traces.
 
-
-def _leave_queries_to_sqlalchemy(instrumentor: Any) -> None:
-    """Change the classes of both instrumentations, once, before asyncpg's is in use.
-
-    SQLAlchemy's span is not the current one while its query runs, so a connection is recognized, not a context. Its
-    adapter executes statements as prepared ones, by cursors and by `executemany`; BEGIN, COMMIT and ROLLBACK, which
-    have no span of SQLAlchemy, go through `execute`.
+    SQLAlchemy's span is not the current one while its query runs, so a connection is recognized, not a context.
     """
     from opentelemetry.instrumentation.sqlalchemy.engine import EngineTracer  # noqa: PLC0415 -- may be missing
 
@@ -83,8 +102,19 @@ def _leave_queries_to_sqlalchemy(instrumentor: Any) -> None:
 
     tracer._pool_connect = pool_connect  # noqa: SLF001
     tracer._notes_connections = True  # noqa: SLF001
+
+
+def _leave_queries_to_sqlalchemy(instrumentor: Any) -> None:
+    """Change asyncpg's instrumentation, once, before it is in use.
+
+    SQLAlchemy's adapter executes statements as prepared ones, by cursors and by `executemany`; BEGIN, COMMIT and
+    ROLLBACK, which have no span of SQLAlchemy, go through `execute`.
+    """
+    if getattr(instrumentor, "_leaves_queries", False):
+        return
     for method in ("_do_prepared_execute", "_do_cursor_execute", "_do_execute"):
         setattr(instrumentor, method, _except_for_sqlalchemy(getattr(instrumentor, method)))
+    instrumentor._leaves_queries = True  # noqa: SLF001
 
 
 def _except_for_sqlalchemy(traced: Callable[..., Any]) -> Callable[..., Any]:

@@ -63,8 +63,26 @@ class Settings(BaseSettings):
     max_requests: int = Field(0, ge=0, description="requests after which a worker is replaced; 0 is never")
     max_requests_jitter: int = Field(0, ge=0, description="random extra requests, so workers do not leave together")
     graceful_timeout: int = Field(25, ge=1, le=3600, description="seconds a stopping worker has to finish")
+    stop_delay: float = Field(
+        0.5, ge=0, le=600, description="seconds a service that stops is not ready and still accepts requests"
+    )
     worker_timeout: int = Field(30, ge=1, le=3600, description="seconds without a sign of life before a kill")
     keepalive: int = Field(75, ge=1, le=3600, description="seconds an idle connection stays; above the balancer's")
+    max_head_bytes: int = Field(65536, ge=1024, le=1 << 20, description="bytes of a request's head; more is 431")
+    max_head_lines: int = Field(100, ge=8, le=10_000, description="header lines of a request; more is 431")
+    head_timeout: int = Field(
+        10, ge=1, le=3600, description="seconds for a request's head from its first byte; then 408"
+    )
+    body_timeout: int = Field(30, ge=1, le=3600, description="seconds between pieces of a request's body; then 408")
+    min_body_rate: int = Field(
+        500, ge=1, le=1_000_000_000, description="bytes a second of a body, after BODY_TIMEOUT; below is 408"
+    )
+    max_connections: int = Field(
+        1000, ge=1, le=1_000_000, description="connections a worker may have; idle ones make room, then 503"
+    )
+    exempt_paths: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("/health", "/metrics"), description="paths answered beyond limits of load, comma separated"
+    )
     forwarded_allow_ips: str = Field(
         "127.0.0.1", description="proxies whose X-Forwarded-For is trusted, comma separated, or *"
     )
@@ -132,6 +150,14 @@ class Settings(BaseSettings):
             except ValueError as error:
                 raise ValueError(f"want addresses or networks such as 10.0.0.0/8: {error}") from error
         return value
+
+    @field_validator("exempt_paths", mode="before")
+    @classmethod
+    def _split_paths(cls, value: object) -> object:
+        paths = tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        if isinstance(paths, tuple) and not all(str(path).startswith("/") for path in paths):
+            raise ValueError("want paths that begin with /, comma separated")
+        return paths
 
     @field_validator("environment", mode="before")
     @classmethod

@@ -68,6 +68,12 @@ class OptionArguments(TypedDict, total=False):
     max_in_flight: int | None
     max_queued_requests: int | None
     queue_timeout: float | None
+    max_head_bytes: int | None
+    max_head_lines: int | None
+    head_timeout: int | None
+    body_timeout: int | None
+    min_body_rate: int | None
+    max_connections: int | None
     exempt_paths: Iterable[str] | None
     forwarded_allow_ips: str | None
     metrics_directory: Path | str | None
@@ -133,7 +139,7 @@ class Options:
     worker_timeout: int = _of("WORKER_TIMEOUT", 30, checks.number(1, 3600))
     """Seconds without a heartbeat after which a worker is killed; its boot counts as one."""
     keepalive: int = _of("KEEPALIVE", 75, checks.number(1, 3600))
-    """Must exceed the idle time-out of the load balancer in front."""
+    """Seconds that a connection may wait for a request. Must exceed the idle time-out of the load balancer in front."""
     max_in_flight: int = _of("MAX_IN_FLIGHT", 0, checks.number(0, 1e6))
     """Requests that a worker handles at a time; 0 is no bound. Those that come meanwhile wait in a queue. Works under
     gunicorn, in front of whose workers it is decided; websockets, streams of events and `exempt_paths` do not count."""
@@ -142,6 +148,19 @@ class Options:
     once."""
     queue_timeout: float = _of("QUEUE_TIMEOUT", 0.5, checks.number(0.01, 600, float))
     """Seconds that a request may wait before it is answered 503. At most 0.3 of the drain, like `stop_delay`."""
+    max_head_bytes: int = _of("MAX_HEAD_BYTES", 65536, checks.number(1024, 1 << 20))
+    """Bytes of a request's head; the answer to a larger one is 431. This and the next six hold under gunicorn."""
+    max_head_lines: int = _of("MAX_HEAD_LINES", 100, checks.number(8, 10_000))
+    """Header lines of a request; the answer to more is 431."""
+    head_timeout: int = _of("HEAD_TIMEOUT", 10, checks.number(1, 3600))
+    """Seconds for a request's head, from its first byte; then 408."""
+    body_timeout: int = _of("BODY_TIMEOUT", 30, checks.number(1, 3600))
+    """Seconds between two pieces of a request's body; then 408. Waits for the application do not count."""
+    min_body_rate: int = _of("MIN_BODY_RATE", 500, checks.number(1, 1e9))
+    """Bytes a second that a request's body must have on average, after the first `body_timeout` seconds; else 408."""
+    max_connections: int = _of("MAX_CONNECTIONS", 1000, checks.number(1, 1_000_000))
+    """Connections of a worker. For one more, the connection that has waited longest for a request is closed. If none
+    waits, only requests for `exempt_paths` are answered, others with 503, and then the worker stops accepting."""
     exempt_paths: tuple[str, ...] = _of("EXEMPT_PATHS", ("/health", "/metrics"), checks.paths, _names)
     """Paths of probes and scrapes, which are served under overload; those below them too. The variable has commas
     between, or `none`."""

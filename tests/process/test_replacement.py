@@ -51,7 +51,9 @@ def test_recycling_under_traffic_fails_no_request_and_closes_no_connection(tmp_p
     with service(tmp_path, None, configuration, MAX_REQUESTS="40") as running:
 
         def recycled() -> None:
-            wait_for(lambda: running.total("shop_worker_exits_total", reason="max_requests") >= 6, "recycled workers", 90)
+            wait_for(
+                lambda: running.total("shop_worker_exits_total", reason="max_requests") >= 6, "recycled workers", 90
+            )
 
         results = under_traffic(running, recycled)
         assert results.failed == []

@@ -51,6 +51,7 @@ class Catalogue:
     exporter_series: Gauge
     series_lost: Counter
     spans_dropped: Counter
+    connections_rejected: Counter
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ def build_catalogue(registry: CollectorRegistry) -> Catalogue:
     """Declare the catalogue in `registry`. Raise ValueError if it is declared there already, as the library does."""
     declaring = _Declaring(registry, current_namespace())
     counter, gauge, histogram = declaring.counter, declaring.gauge, declaring.histogram
+    generation = ("worker", "generation")
     return Catalogue(
         event_loop_lag=histogram(
             "event_loop_lag_seconds", "How late the event loop woke a sleeping task.", LAG_BUCKETS
@@ -98,12 +100,8 @@ def build_catalogue(registry: CollectorRegistry) -> Catalogue:
         process_cpu=counter("process_cpu_seconds_total", "User and system CPU time.", "worker", namespace=""),
         process_files=gauge("process_open_fds", "Open file descriptors.", "worker", namespace=""),
         process_start=gauge("process_start_time_seconds", "Start in Unix time.", "worker", namespace=""),
-        gc_collections=counter(
-            "python_gc_collections_total", "Garbage collections.", "worker", "generation", namespace=""
-        ),
-        gc_collected=counter(
-            "python_gc_objects_collected_total", "Objects collected.", "worker", "generation", namespace=""
-        ),
+        gc_collections=counter("python_gc_collections_total", "Garbage collections.", *generation, namespace=""),
+        gc_collected=counter("python_gc_objects_collected_total", "Objects collected.", *generation, namespace=""),
         worker_lag=gauge("worker_event_loop_lag_seconds", "The largest lag in the last seconds.", "worker"),
         requests_in_flight=gauge("requests_in_flight", "Requests that hold a slot of MAX_IN_FLIGHT.", "worker"),
         requests_queued=gauge("requests_queued", "Requests that wait for a slot.", "worker"),
@@ -125,6 +123,9 @@ def build_catalogue(registry: CollectorRegistry) -> Catalogue:
         exporter_series=gauge("exporter_series", "Label sets of each metric, over all processes.", "metric"),
         series_lost=counter("metrics_series_lost_total", "Series that found no room in the metrics directory."),
         spans_dropped=counter("spans_dropped_total", "Spans that were not delivered, by reason.", "reason"),
+        connections_rejected=counter(
+            "connections_rejected_total", "Connections that were ended for a malformed request or a limit.", "reason"
+        ),
     )
 
 

@@ -34,7 +34,7 @@ log = get_logger("admission")
 
 
 @dataclass(frozen=True)
-class Limits:
+class AdmissionLimits:
     """The options of admission. `queue_timeout` is in seconds."""
 
     max_in_flight: int
@@ -79,7 +79,7 @@ class _Waiting(NamedTuple):
 class Admission:
     """The requests of one worker that are in flight and those that wait for a slot. `tasks` are the server's."""
 
-    def __init__(self, limits: Limits, tasks: "set[asyncio.Task[None]]", queue_timeout: float) -> None:
+    def __init__(self, limits: AdmissionLimits, tasks: "set[asyncio.Task[None]]", queue_timeout: float) -> None:
         self.tasks = tasks
         self.in_flight = 0
         self._max_in_flight, self._max_queued = limits.max_in_flight, limits.max_queued

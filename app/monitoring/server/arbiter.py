@@ -23,8 +23,9 @@ from ..companion import no_fork
 from ..logging import configure as configure_logging
 from ..logging import get_logger
 from ..metrics.catalogue import catalogue
-from .admission import Limits
+from .admission import AdmissionLimits
 from .handover import Queue
+from .limits import Limits
 from .link import MasterLink
 from .shared_state import ServiceState
 
@@ -53,7 +54,8 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
     num_workers: int
     generation: int
     stop_delay: float
-    admission: Limits | None
+    admission: AdmissionLimits | None
+    limits: Limits
     """Set whenever the configuration has been read."""
     service: ServiceState
     queue: Queue
@@ -88,6 +90,7 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
         link: MasterLink = worker.link
         link.service, link.queue, link.stop_delay = self.service, self.queue, self.stop_delay
         link.admission = self.admission
+        link.limits = self.limits
         self._boots.started()
 
     def manage_workers(self) -> None:

@@ -17,9 +17,10 @@ from ..options import Options, OptionsError
 from ..preload import preload as import_before_forks
 from ..traces.environment import check_options
 from . import master
-from .admission import Limits
+from .admission import AdmissionLimits
 from .arbiter import RollingArbiter
 from .inherited import InheritedSocketError, inherited_addresses
+from .limits import Limits
 from .settings import addresses, check_class
 from .user import WorkerUserError, acting_as, worker_user
 
@@ -159,7 +160,7 @@ def _starting(
 
 
 def _claim(options: Options, bound: Sequence[str], cfg: Any) -> None:
-    """Examine the surroundings, and claim ports and directory. Raise one of _START_ERRORS."""
+    """Examine the surroundings, and claim ports and directory. Raise one of _START_ERRORS if the start is refused."""
     inherited, user = inherited_addresses(cfg.address), worker_user(cfg)
     if user is not None:
         user.make_directory(options.directory)
@@ -178,7 +179,8 @@ def _configured(observability: Configured, app: str) -> Hook:
     def nworkers_changed(server: Any, new: int, old: int | None) -> None:  # noqa: ARG001 -- the signature is gunicorn's
         """Run in the master whenever it has read its configuration, also at SIGHUP, and before `preload_app` counts."""
         options, _ = _final(observability, app, server)
-        server.stop_delay, server.admission = options.stop_delay, Limits.of(options)
+        server.stop_delay = options.stop_delay
+        server.limits, server.admission = Limits.of(options), AdmissionLimits.of(options)
 
     return nworkers_changed
 

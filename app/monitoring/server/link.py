@@ -4,8 +4,9 @@ import contextlib
 import os
 import signal
 
-from .admission import Limits
+from .admission import AdmissionLimits
 from .handover import Queue
+from .limits import Limits
 from .shared_state import ServiceState, WorkerState
 
 
@@ -18,7 +19,8 @@ class MasterLink:
         self.service: ServiceState | None = None
         self.queue: Queue | None = None
         self.stop_delay = 0.0
-        self.admission: Limits | None = None
+        self.admission: AdmissionLimits | None = None
+        self.limits = Limits()
 
     @property
     def boot_may_fail(self) -> bool:

@@ -9,7 +9,6 @@ from typing import Any
 
 from ..logging import get_logger
 from .handover import Queue
-from .protocol import Protocol
 
 # Seconds until a process without free descriptors tries again.
 RETRY_SECONDS = 0.1
@@ -56,13 +55,10 @@ class Receiver:
     async def _accept(self, connection: socket.socket) -> None:
         options: dict[str, Any] = self._tls
         try:
-            _, protocol = await self._loop.connect_accepted_socket(self._make_protocol, connection, **options)
+            await self._loop.connect_accepted_socket(self._make_protocol, connection, **options)
         except OSError as error:  # the client has left meanwhile, or its TLS handshake has failed
             get_logger("gunicorn.handover").debug("connection_not_accepted", error=str(error))
             connection.close()
-            return
-        if isinstance(protocol, Protocol):
-            protocol.start_keep_alive_timer()
 
     async def stop(self) -> None:
         """Receive nothing more, and wait for what was received."""

@@ -11,9 +11,6 @@ RETRY_AFTER_SECONDS = (1, 2, 3)
 # Seconds that a connection is not read after the second rejection in a row, the third and so on: a client that repeats
 # its request at once costs no more than this.
 PAUSES_SECONDS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.5)
-# Seconds in which the rest of a body is discarded before the connection is closed: closing it earlier would reset it,
-# and the client might not see the response.
-LINGER_SECONDS = 1.0
 # A longer body is not waited for: its connection is closed.
 MAX_DISCARDED_BYTES = 64 * 1024
 _BODY = orjson.dumps(

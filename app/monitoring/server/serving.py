@@ -14,8 +14,11 @@ from ..health import set_stopping
 from .admission import Admission
 from .handover import Queue
 from .link import MasterLink
-from .protocol import Protocol, ServerState, is_transferable
+from .listeners import Listeners
+from .protocol import Protocol, is_transferable
 from .receiver import Receiver, accepted
+from .server_state import ServerState
+from .sweeper import Sweeper
 
 # Share of the drain, at its end, in which each response announces the close.
 CLOSING_SHARE = 0.3
@@ -41,9 +44,11 @@ class WorkerServer(Server):
 
     def __init__(self, config: Config, link: MasterLink, max_requests: int) -> None:
         super().__init__(config)
-        self.server_state = ServerState()
+        self.server_state = ServerState(link.limits)
         self._link, self._max_requests = link, max_requests
         self._receiver: Receiver | None = None
+        self._sweeper: Sweeper | None = None
+        self._listeners = Listeners(self)
         self._successor_requested = self._interrupted = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 -- the signature is uvicorn's
@@ -69,8 +74,10 @@ class WorkerServer(Server):
                 self._link.admission, self.server_state.tasks, drain * CLOSING_SHARE
             )
         await super().startup(sockets)
+        self._sweeper = Sweeper(self.server_state)
+        self._listeners.pause_for(self.server_state.room, sockets or [])
         if self._link.queue is not None:
-            self._receiver = Receiver(self._link.queue, self._make_protocol, self.config.ssl)
+            self._receiver = Receiver(self._link.queue, self.make_protocol, self.config.ssl)
             self._receive()
         self._link.report_ready()
 
@@ -89,7 +96,8 @@ class WorkerServer(Server):
         if self._receiver is not None and self._transfers:
             self._receiver.start()
 
-    def _make_protocol(self) -> Any:
+    def make_protocol(self) -> Any:
+        """Make the protocol of one connection."""
         make: Any = self.config.http_protocol_class
         return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
@@ -105,6 +113,7 @@ class WorkerServer(Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Hand connections over or drain them, then stop as Uvicorn does within the time that is left."""
+        self._listeners.freeze()
         loop = asyncio.get_running_loop()
         budget = float(self.config.timeout_graceful_shutdown or 0)
         deadline = loop.time() + budget
@@ -122,6 +131,8 @@ class WorkerServer(Server):
         await super().shutdown(sockets)
         if self.server_state.admission is not None:
             self.server_state.admission.publish()
+        if self._sweeper is not None:
+            self._sweeper.stop()
 
     async def _service_stops(self) -> bool:
         """Return whether the whole service stops, once that is known.

@@ -4,19 +4,19 @@ import pytest
 
 from app.monitoring import Options
 from app.monitoring.overload import release_slot
-from app.monitoring.server.admission import Limits
+from app.monitoring.server.admission import AdmissionLimits
 from app.monitoring.server.rejection import MAX_DISCARDED_BYTES, Rejections, is_discarded, pause_after
 
 DATE = [(b"date", b"Sat, 28 Nov 2026 18:00:00 GMT")]
 
 
 def test_without_an_option_there_is_no_bound() -> None:
-    assert Limits.of(Options()) is None
+    assert AdmissionLimits.of(Options()) is None
 
 
 def test_limits_are_those_of_the_options() -> None:
     options = Options(max_in_flight=3, max_queued_requests=0, queue_timeout=0.25, exempt_paths=("/live/",))
-    assert Limits.of(options) == Limits(3, 0, 0.25, ("/live",))
+    assert AdmissionLimits.of(options) == AdmissionLimits(3, 0, 0.25, ("/live",))
 
 
 @pytest.mark.parametrize(("text", "paths"), [("/live, /scrape/", ("/live", "/scrape")), ("none", ())])

@@ -1,0 +1,314 @@
+"""HTTP/1.1 on httptools with limits.
+
+Uvicorn's protocol bounds neither the bytes nor the time of a request, keeps a timer for each, and loses the body of a
+request that offers an upgrade.
+"""
+
+import asyncio
+from typing import Any, Final
+
+import httptools
+from uvicorn import server
+from uvicorn._types import ASGI3Application
+from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, service_unavailable
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from ..metrics.catalogue import catalogue
+from . import limits
+from .limits import Refusal, RefusedError
+from .request_head import OLD_VERSIONS, check_size, checked_fields, split_target, without_upgrade
+from .response_cycle import ResponseCycle
+from .server_state import ServerState
+
+# Between two messages; in a head; in a body or behind an upgrade; refused, and what else comes is dropped.
+IDLE, HEAD, BODY, REFUSED = range(4)
+# Seconds in which a refused client's bytes are read: closing would reset the connection before it has the response.
+LINGER_SECONDS = 2
+_CONNECT: Final = b"CONNECT"
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """Uvicorn's protocol with limits, and without timers of its own: a Sweeper calls `sweep`."""
+
+    server_state: ServerState
+    since = 0
+    """The clock's value at the last step of the message, or at its end."""
+    _stage = IDLE
+    _reserved = _upgrades = False
+    _last_words: bytes | None = None
+    # Bytes since the last piece of a body; bytes of the body; seconds in which the body was waited for; bytes unsent.
+    _unparsed = _body_bytes = _body_waited = _unsent = 0
+
+    def __init__(
+        self, config: Config, server_state: server.ServerState, app_state: dict[str, Any], _loop: Any = None
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        bounds = self.server_state.limits
+        self._max_head_bytes, self._max_head_lines = bounds.max_head_bytes, bounds.max_head_lines
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the connection, if the worker has room for it."""
+        super().connection_made(transport)
+        self.since = self.server_state.clock
+        self._reserved = not self.server_state.room.admits(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the connection."""
+        super().connection_lost(exc)
+        self.pipeline.clear()
+        self.server_state.room.connection_ended()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse bytes, in pieces of the size of a head at most, so that a larger one is refused early."""
+        size = self._max_head_bytes
+        if len(data) <= size:
+            self._parse(data)
+            return
+        view = memoryview(data)
+        for start in range(0, len(data), size):
+            self._parse(view[start : start + size])
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        if self._stage == REFUSED:
+            return
+        self._unparsed += len(data)
+        try:
+            self._feed(data)
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            self.refuse(cause.refusal if isinstance(cause, RefusedError) else limits.MALFORMED)
+            return
+        if self._unparsed > self._max_head_bytes:  # a head, or the end of a chunked body
+            self.refuse(limits.HEAD_BYTES)
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        """Feed the parser. It skips the body behind an offer to upgrade: without the offer, another one reads that."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                if self._upgrades:
+                    self.handle_websocket_upgrade()
+                    self._stage = REFUSED
+                    return
+                head = without_upgrade(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers)
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                data = head + bytes(data[upgrade.args[0] :])
+            else:
+                return
+
+    def on_message_begin(self) -> None:
+        """Note that a message has begun."""
+        self._stage = HEAD
+        self.since = self.server_state.clock
+        self.url = b""
+        self.scope = None  # type: ignore[assignment]
+        self.headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Add a line of the head. Those of a trailer go to a list of their own, which nobody reads."""
+        headers = self.headers
+        if len(headers) >= self._max_head_lines:
+            raise RefusedError(limits.HEAD_LINES)
+        headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """Start a request; its response announces the close if this worker stops."""
+        parser, headers = self.parser, self.headers
+        method, version = parser.get_method(), parser.get_http_version()
+        self._make_scope(method.decode("ascii"), version)
+        if self._unparsed > self._max_head_bytes:
+            check_size(self.url, headers, self._max_head_bytes)
+        if parser.should_upgrade():
+            if method == _CONNECT:
+                raise RefusedError(limits.NOT_IMPLEMENTED)
+            self._upgrades = method == b"GET" and version == "1.1" and self._should_upgrade()
+            if not self._upgrades:
+                return
+        fields = checked_fields(headers, version)
+        if self._upgrades:
+            return
+        scope = self.scope
+        path, raw_path, scope["query_string"] = split_target(self.url)
+        scope["path"] = self.root_path + path
+        scope["raw_path"] = self.root_path.encode("ascii") + raw_path if self.root_path else raw_path
+        application = self._application(path)
+        before = self.cycle
+        self.cycle = cycle = ResponseCycle(
+            self,
+            expects_continue=fields.get(b"expect", b"").lower() == b"100-continue",
+            keep_alive=version not in OLD_VERSIONS
+            and not self._reserved
+            and not self.server_state.closing
+            and parser.should_keep_alive(),
+        )
+        self._stage = BODY
+        self._body_bytes = self._body_waited = 0
+        self.headers = []
+        if before is None or before.response_complete:
+            self._start_asgi_task(cycle, application)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, application))
+
+    def _make_scope(self, method: str, version: str) -> None:
+        self.scope = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": version,
+            "method": method,
+            "scheme": self.scheme or "http",
+            "path": "",
+            "raw_path": b"",
+            "query_string": b"",
+            "root_path": self.root_path,
+            "headers": self.headers,
+            "client": self.client,
+            "server": self.server,
+            "state": self.app_state.copy(),
+        }
+
+    def _application(self, path: str) -> ASGI3Application:
+        """Return the application that answers. Raise RefusedError if the worker has no room for this connection."""
+        state, limit = self.server_state, self.limit_concurrency
+        if self._reserved:
+            self._reserved = state.room.full
+            if self._reserved and not state.limits.exempts(path):
+                raise RefusedError(limits.NO_ROOM)
+        if limit is not None and (len(self.connections) >= limit or len(self.tasks) >= limit):
+            self.logger.warning("Exceeded concurrency limit.")
+            return service_unavailable
+        app: ASGI3Application = self.app
+        return app
+
+    def on_body(self, body: bytes) -> None:
+        """Pass a piece of the body to the request, unless it has been answered."""
+        self._unparsed = 0
+        self.since = self.server_state.clock
+        self._body_bytes += len(body)
+        cycle = self.cycle
+        if cycle.response_complete:
+            return
+        cycle.body += body
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
+
+    def on_message_complete(self) -> None:
+        """Note that the message has ended."""
+        if self._stage != BODY:  # it has an upgrade
+            return
+        self._stage = IDLE
+        self._unparsed = 0
+        cycle = self.cycle
+        if cycle.response_complete:
+            self.since = self.server_state.clock
+        else:
+            cycle.more_body = False
+            cycle.message_event.set()
+
+    def on_response_complete(self) -> None:
+        """Start the next request of the connection, or wait for one."""
+        state = self.server_state
+        state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._last_words is not None:
+            self._respond_and_close(self._last_words)
+        elif self._stage == IDLE:
+            self.since = state.clock
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Read no more of the message; send the response after those of the messages before, and close."""
+        stage, self._stage = self._stage, REFUSED
+        catalogue().connections_rejected.labels(refusal.reason).inc()
+        to_head = stage != IDLE and self.scope is not None and self.scope["method"] == "HEAD"
+        response = refusal.response(self.server_state.default_headers, body=not to_head)
+        cycle = self.cycle
+        if stage == BODY and self.pipeline:
+            self.pipeline.popleft()
+            self._last_words = response
+        elif stage == BODY and (cycle.response_started or cycle.disconnected):
+            self.transport.close()
+        elif stage != BODY and cycle is not None and not cycle.response_complete:
+            self._last_words = response
+        else:
+            if stage == BODY:
+                self._abandon(cycle)
+            self._respond_and_close(response)
+
+    def _abandon(self, cycle: Any) -> None:
+        """Have the application see a client that has gone, since its request is answered."""
+        cycle.disconnected = True
+        cycle.message_event.set()
+
+    def _respond_and_close(self, response: bytes) -> None:
+        """Send a last response, and drop what the client still sends until it closes or time is up."""
+        self._last_words = None
+        self.since = self.server_state.clock
+        self.transport.write(response)
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    def sweep(self) -> None:
+        """Close the connection if it is overdue."""
+        age, bounds, cycle = self.server_state.clock - self.since, self.server_state.limits, self.cycle
+        if self._stage == HEAD:
+            if age > bounds.head_timeout:
+                self.refuse(limits.HEAD_TIMEOUT)
+        elif self._stage == BODY:
+            if self.flow.read_paused or cycle.waiting_for_100_continue:
+                self.since = self.server_state.clock  # the application does not read
+            else:
+                self._body_waited += 1
+            allowed = bounds.body_timeout + self._body_bytes / bounds.min_body_rate
+            if age > bounds.body_timeout or self._body_waited > allowed:
+                self.refuse(limits.BODY_TIMEOUT)
+        elif self._stage == REFUSED:
+            if age > LINGER_SECONDS and self._last_words is None:
+                self.transport.abort()
+        elif age > self.timeout_keep_alive and (cycle is None or cycle.response_complete):
+            self._close_idle()
+
+    def _close_idle(self) -> None:
+        """Close the connection if its client has read everything, or reads no more."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent == 0:
+            self.transport.close()
+        elif unsent == self._unsent:
+            catalogue().connections_rejected.labels(limits.UNREAD).inc()
+            self.transport.abort()
+        else:
+            self._unsent, self.since = unsent, self.server_state.clock
+
+    @property
+    def idle(self) -> bool:
+        """Whether no part of a request has been read and no part of a response is unsent."""
+        return (
+            self._stage == IDLE
+            and (self.cycle is None or self.cycle.response_complete)
+            and not self.pipeline
+            and not self.transport.is_closing()
+            and not self.flow.read_paused
+            and self.transport.get_write_buffer_size() == 0
+        )
+
+    @property
+    def waits(self) -> bool:
+        """Whether the client is waited for: for the rest of a head, or for a request longer than a second."""
+        if self._stage == HEAD:
+            return self.cycle is None or self.cycle.response_complete
+        return self.idle and (self.cycle is None or self.server_state.clock - self.since > 1)
+
+    def evict(self) -> None:
+        """Close the connection, which waits, to make room."""
+        catalogue().connections_rejected.labels(limits.EVICTED).inc()
+        self.transport.close()

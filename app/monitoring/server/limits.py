@@ -1,0 +1,82 @@
+"""The limits of a worker's connections, and the responses to messages that exceed one."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from ..options import Options
+
+RETRY_AFTER_SECONDS = 1
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The options of `Options` that concern connections, under the same names."""
+
+    max_head_bytes: int = Options.max_head_bytes
+    max_head_lines: int = Options.max_head_lines
+    head_timeout: int = Options.head_timeout
+    body_timeout: int = Options.body_timeout
+    min_body_rate: int = Options.min_body_rate
+    max_connections: int = Options.max_connections
+    exempt_paths: tuple[str, ...] = Options.exempt_paths
+
+    @classmethod
+    def of(cls, options: Options) -> "Limits":
+        """Return the limits of a service."""
+        return cls(
+            options.max_head_bytes,
+            options.max_head_lines,
+            options.head_timeout,
+            options.body_timeout,
+            options.min_body_rate,
+            options.max_connections,
+            options.exempt_paths,
+        )
+
+    def exempts(self, path: str) -> bool:
+        """Return whether a path is one of `exempt_paths` or below one."""
+        return any(path == prefix or path.startswith(f"{prefix.rstrip('/')}/") for prefix in self.exempt_paths)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The response to a message that is not served. `reason` is the label of the counter."""
+
+    reason: str
+    status: HTTPStatus
+    text: str
+    retry: bool = False
+
+    def response(self, headers: Iterable[tuple[bytes, bytes]], *, body: bool) -> bytes:
+        """Return the bytes of the response, which announces the close. `headers` are those of every response."""
+        lines = [f"HTTP/1.1 {self.status} {self.status.phrase}".encode()]
+        lines += [name + b": " + value for name, value in headers]
+        lines += [b"content-type: text/plain; charset=utf-8", f"content-length: {len(self.text)}".encode()]
+        if self.retry:
+            lines.append(f"retry-after: {RETRY_AFTER_SECONDS}".encode())
+        lines += [b"connection: close", b"", self.text.encode() if body else b""]
+        return b"\r\n".join(lines)
+
+
+class RefusedError(Exception):
+    """Raised in a callback of the parser, to stop it."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.text)
+        self.refusal = refusal
+
+
+_TOO_LARGE = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+HEAD_BYTES: Final = Refusal("head_bytes", _TOO_LARGE, "Request head too large.")
+HEAD_LINES: Final = Refusal("head_lines", _TOO_LARGE, "Too many header lines.")
+HEAD_TIMEOUT: Final = Refusal("head_timeout", HTTPStatus.REQUEST_TIMEOUT, "The request head took too long.")
+BODY_TIMEOUT: Final = Refusal("body_timeout", HTTPStatus.REQUEST_TIMEOUT, "The request body took too long.")
+MALFORMED: Final = Refusal("malformed", HTTPStatus.BAD_REQUEST, "Invalid HTTP request received.")
+HOST: Final = Refusal("host", HTTPStatus.BAD_REQUEST, "Want one Host header.")
+NOT_IMPLEMENTED: Final = Refusal("not_implemented", HTTPStatus.NOT_IMPLEMENTED, "Not implemented.")
+NO_ROOM: Final = Refusal("max_connections", HTTPStatus.SERVICE_UNAVAILABLE, "Too many connections.", retry=True)
+# Connections that are closed to make room for others, and those whose client does not read the end of a response.
+EVICTED: Final = "evicted"
+UNREAD: Final = "response_unread"

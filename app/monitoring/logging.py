@@ -168,8 +168,7 @@ def configure(
     """
     if redaction_packs is not None:
         configure_redaction(redaction_packs, redacted_keys)
-    if "stdout" in standard_streams.open_closed():
-        sys.stderr.write("standard output is closed: log lines are discarded\n")
+    standard_streams.open_closed()
     output = stream or sys.stdout
     levels = parse_levels(level)
     json = renderer == "json"

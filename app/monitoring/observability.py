@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Unpack
 
+from . import standard_streams
 from .functions import Function, plain
 from .options import OptionArguments, Options, SpanOptions
 from .redaction import configure as configure_redaction
@@ -42,6 +43,7 @@ class Observability:
     """Set by the doctor's command, so that `.gunicorn()` leaves the directory of a running service alone."""
 
     def __init__(self, service: str | None = None, **options: Unpack[OptionArguments]) -> None:
+        standard_streams.open_closed()  # before anything that is opened gets their descriptors
         with one_line_at_start():
             self.options = Options.read({"service": service, **options})
         self._functions: list[Function] = []

@@ -10,14 +10,14 @@ from typing import IO, Final
 _STREAMS: Final = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 
 
-def open_closed() -> list[str]:
-    """Open /dev/null in place of each closed stream. Return the names of those."""
-    closed = []
+def open_closed() -> None:
+    """Open /dev/null in place of each closed stream. If standard output is one, say so on standard error."""
+    discarded = sys.stdout is None
     for number, (name, mode) in enumerate(_STREAMS):
         if getattr(sys, name) is None:  # Python has found it closed
             setattr(sys, name, _null(number, mode))
-            closed.append(name)
-    return closed
+    if discarded:
+        sys.stderr.write("standard output is closed: log lines are discarded\n")
 
 
 def _null(number: int, mode: str) -> IO[str]:

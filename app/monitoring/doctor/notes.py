@@ -25,9 +25,14 @@ _WARNINGS, _REFUSAL, _FAILURE = 0, _TIME.size, 2 * _TIME.size
 def _shared_memory() -> int:
     """Return a descriptor of memory, or of a file without a name, that forked processes share."""
     if sys.platform == "linux":
-        return os.memfd_create("doctor")
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
+        file = os.memfd_create("doctor")
+    else:
+        with tempfile.TemporaryFile() as named:
+            file = os.dup(named.fileno())
+    try:
+        return fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 3)  # not in the place of a standard stream that is closed
+    finally:
+        os.close(file)
 
 
 _descriptor = _shared_memory()

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.alerts.programs import require
 from tests.process.nginx import nginx
 from tests.process.service import Service, wait_for
 
@@ -18,6 +19,7 @@ REVIEW = {"rating": 5, "text": "fine"}
 @contextlib.contextmanager
 def behind_nginx(directory: Path, addresses: dict[str, str], **environment: str) -> Iterator[Service]:
     """Start the service on a Unix socket, and nginx on its port."""
+    require("nginx")
     path = directory / "service.sock"
     started = Service(directory, {**addresses, "GUNICORN_CMD_ARGS": f"-b unix:{path}", **environment})
     try:

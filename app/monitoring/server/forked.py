@@ -24,7 +24,6 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ..companion import Closable
 
@@ -38,7 +37,7 @@ class _Isolation:
     """Hooks that isolate the children of this process, once it is a worker."""
 
     worker = 0
-    listeners: Sequence[Any] = ()
+    listeners: Sequence[socket.socket] = ()
     owned: Sequence[Closable] = ()
     mask = threading.local()
 
@@ -76,7 +75,7 @@ os.register_at_fork(
 )
 
 
-def isolate_children(listeners: Sequence[Any], owned: Sequence[Closable]) -> None:
+def isolate_children(listeners: Sequence[socket.socket], owned: Sequence[Closable]) -> None:
     """Isolate the children of this process, a worker, from now on. `owned` is closed in each of them."""
     _Isolation.worker, _Isolation.listeners, _Isolation.owned = os.getpid(), listeners, owned
 

@@ -110,7 +110,8 @@ class Worker(UvicornWorker):  # type: ignore[misc]
 
     def isolate_children(self) -> None:
         """Isolate the processes that this worker forks; see `forked`."""
-        isolate_children(self.sockets, [] if self.link.queue is None else [self.link.queue])
+        queues = [] if self.link.queue is None else [self.link.queue]
+        isolate_children([listener.sock for listener in self.sockets], queues)
 
     def init_signals(self) -> None:
         """Handle stop signals while the worker boots and ends; uvicorn handles them only while it serves."""

@@ -23,6 +23,7 @@ def build_observability(settings: Settings) -> Observability:
         max_requests_jitter=settings.max_requests_jitter,
         graceful_timeout=settings.graceful_timeout,
         stop_delay=settings.stop_delay,
+        kill_timeout=settings.kill_timeout,
         worker_timeout=settings.worker_timeout,
         keepalive=settings.keepalive,
         max_in_flight=settings.requests_in_flight,

@@ -64,7 +64,16 @@ class Settings(BaseSettings):
     max_requests_jitter: int = Field(0, ge=0, description="random extra requests, so workers do not leave together")
     graceful_timeout: int = Field(25, ge=1, le=3600, description="seconds a stopping worker has to finish")
     stop_delay: float = Field(
-        0.5, ge=0, le=600, description="seconds a service that stops is not ready and still accepts requests"
+        0.5,
+        ge=0,
+        le=600,
+        description="seconds in which a service that stops still accepts requests; at most 0.21 of GRACEFUL_TIMEOUT",
+    )
+    kill_timeout: float | None = Field(
+        None,
+        gt=0,
+        le=86_400,
+        description="seconds from the stop signal to the platform's kill; above GRACEFUL_TIMEOUT",
     )
     worker_timeout: int = Field(30, ge=1, le=3600, description="seconds without a sign of life before a kill")
     keepalive: int = Field(75, ge=1, le=3600, description="seconds an idle connection stays; above the balancer's")

@@ -22,6 +22,7 @@ from .options import Options, SpanOptions
 from .prometheus import Instrumentator, recorder
 from .requests.placement import observe, traced_elsewhere
 from .server import standalone
+from .stop_budget import StopBudget
 
 App = TypeVar("App", bound=Starlette)
 
@@ -34,11 +35,6 @@ class Counting:
     excluded_handlers: Sequence[str]
     should_group_status_codes: bool
     should_ignore_untemplated: bool
-
-
-# Time for sending the last spans: a share of graceful_timeout, with a maximum in seconds. The worker drains requests
-# for 0.7 of it (server/worker.py); the application's own shutdown has the rest.
-SPAN_SHARE, MAX_SPAN_SECONDS = 0.12, 3.0
 
 
 def instrument(app: App, options: Options, counting: Counting, spans: SpanOptions, *, under_gunicorn: bool) -> App:
@@ -124,4 +120,4 @@ async def _tasks(options: Options) -> AsyncIterator[None]:
             task.cancel()
         await asyncio.wait(tasks)
         if options.traced:
-            await asyncio.to_thread(tracing.shutdown, min(MAX_SPAN_SECONDS, SPAN_SHARE * options.graceful_timeout))
+            await asyncio.to_thread(tracing.shutdown, StopBudget(options.graceful_timeout).spans)

@@ -63,6 +63,7 @@ class OptionArguments(TypedDict, total=False):
     max_requests_jitter: int | None
     graceful_timeout: int | None
     stop_delay: float | None
+    kill_timeout: float | None
     worker_timeout: int | None
     keepalive: int | None
     max_in_flight: int | None
@@ -136,6 +137,9 @@ class Options:
     stop_delay: float = _of("STOP_DELAY", 0.5, checks.number(0, 600, float))
     """Seconds in which a service that stops is not ready and still accepts requests, so that clients and load balancers
     learn of the stop. At most 0.3 of the drain, which is 0.7 of `graceful_timeout`."""
+    kill_timeout: float | None = _of("KILL_TIMEOUT", None, checks.number(0.001, 86_400, float))
+    """Seconds from the stop signal until the platform kills the service, if known: Kubernetes'
+    terminationGracePeriodSeconds less preStop, Compose's stop_grace_period. Must exceed `graceful_timeout`."""
     worker_timeout: int = _of("WORKER_TIMEOUT", 30, checks.number(1, 3600))
     """Seconds without a heartbeat after which a worker is killed; its boot counts as one."""
     keepalive: int = _of("KEEPALIVE", 75, checks.number(1, 3600))

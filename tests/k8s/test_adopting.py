@@ -1,12 +1,10 @@
 """The manifest of docs/adopting.md: valid, and true to the package. tests/test_adopting.py starts its command."""
 
-import inspect
 from typing import Any
 
 import pytest
 import yaml
 
-from app.monitoring.companion import Companion
 from app.monitoring.health import GRACE_SECONDS
 from app.monitoring.options import Options
 from tests.k8s.rendering import (
@@ -48,12 +46,12 @@ def test_the_pod_of_the_page_keeps_the_restricted_standard() -> None:
     }
 
 
-def test_the_grace_period_of_the_page_covers_sleep_drain_and_exporter(options: Options) -> None:
+def test_the_grace_period_of_the_page_covers_sleep_and_stop(options: Options) -> None:
     sleep, grace = CONTAINER["lifecycle"]["preStop"]["sleep"]["seconds"], POD["terminationGracePeriodSeconds"]
-    exporter = int(inspect.signature(Companion.stop).parameters["timeout"].default)
-    spare = grace - sleep - options.graceful_timeout - exporter
+    spare = grace - sleep - options.graceful_timeout
     assert spare > 0
-    sentence = f"preStop {sleep} s + GRACEFUL_TIMEOUT {options.graceful_timeout} s + exporter {exporter} s"
+    assert options.kill_timeout == grace - sleep
+    sentence = f"preStop {sleep} s + GRACEFUL_TIMEOUT {options.graceful_timeout} s"
     assert f"# {sentence} + {spare} s to spare." in TEXT
     assert sleep >= CONTAINER["readinessProbe"]["periodSeconds"]
 

@@ -1,7 +1,6 @@
 """The manifests are valid, and say what the code says. What a cluster makes of them is in test_cluster.py."""
 
 import base64
-import inspect
 import re
 from decimal import Decimal
 from ipaddress import ip_address, ip_network
@@ -15,9 +14,9 @@ import yaml
 from app import __version__
 from app.api import health
 from app.monitoring import tracing
-from app.monitoring.companion import Companion
 from app.monitoring.health import GRACE_SECONDS
-from app.monitoring.server.worker import DRAIN_SHARE
+from app.monitoring.options import Options
+from app.monitoring.stop_budget import StopBudget
 from app.settings import ROOT, SECRET_VARIABLES, Settings
 from tests.deploy.conftest import gunicorn
 from tests.k8s.rendering import (
@@ -207,18 +206,23 @@ def test_a_slow_start_is_over_before_the_rollout_is_given_up(overlay: str) -> No
     assert deadline > seconds_until_failure(backend(overlay)["startupProbe"]) * 2
 
 
-def test_the_grace_period_covers_the_sleep_the_drain_and_the_exporter_s_end(overlay: str) -> None:
+def test_the_grace_period_covers_the_sleep_and_the_stop(overlay: str) -> None:
     sleep = backend(overlay)["lifecycle"]["preStop"]["sleep"]["seconds"]
-    drain = settings(overlay).graceful_timeout
-    exporter = int(inspect.signature(Companion.stop).parameters["timeout"].default)
+    graceful = settings(overlay).graceful_timeout
     grace = pod_spec(overlay)["terminationGracePeriodSeconds"]
-    assert grace >= sleep + drain + exporter
+    options = Options.read({}, variables(overlay))
+    assert options.kill_timeout == grace - sleep
+    assert grace - sleep > graceful == options.graceful_timeout
     # The flush is a part of GRACEFUL_TIMEOUT, after the requests in flight.
-    assert drain * (1 - DRAIN_SHARE) > tracing.SHUTDOWN_DEADLINE
+    budget = StopBudget(graceful)
+    assert budget.workers - budget.drain > budget.spans == tracing.SHUTDOWN_DEADLINE
     # A pod that leaves is out of the balancers before it stops: they hear of it when readiness would have told them.
     assert sleep >= backend(overlay)["readinessProbe"]["periodSeconds"]
     document = (ROOT / "docs" / "deploy-kubernetes.md").read_text()
-    assert f"{sleep} + {drain} + {exporter} + {grace - sleep - drain - exporter} = {grace}" in document
+    assert f"{sleep} + {graceful} + {grace - sleep - graceful} = {grace}" in document
+    for part in (budget.drain, budget.max_stop_delay, budget.spans, budget.exporter(budget.workers)):
+        assert f"| {part:.4g} s |" in document, part
+    assert f"until {budget.workers:g} s |" in document
 
 
 def test_a_rollout_never_has_fewer_pods_and_the_autoscaler_alone_counts_them(overlay: str) -> None:

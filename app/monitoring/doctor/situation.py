@@ -29,6 +29,11 @@ class Situation:
     directory: Path | None = None
     paths: tuple[str, ...] = ("/metrics",)
     """Paths that the package serves on the application's port."""
+    graceful_timeout: float | None = None
+    """Seconds that the service has to stop; None under a server that does not know GRACEFUL_TIMEOUT."""
+    kill_timeout: float | None = None
+    """Seconds until the platform kills it."""
+    otlp_timeout: float | None = None
     peers_rewritten: bool = False
     """The server evaluates X-Forwarded-* before the package's layer."""
 
@@ -54,6 +59,9 @@ class Situation:
             or given.get("OTEL_EXPORTER_OTLP_ENDPOINT")
             or None,
             directory=Path(directory) if directory else None,
+            graceful_timeout=_seconds(given.get("GRACEFUL_TIMEOUT")) or Options.graceful_timeout,
+            kill_timeout=_seconds(given.get("KILL_TIMEOUT")),
+            otlp_timeout=_seconds(given.get("OTEL_EXPORTER_OTLP_TIMEOUT")),
         )
 
     @classmethod
@@ -71,4 +79,14 @@ class Situation:
             or options.tracing == "instrumentation",
             endpoint=options.otlp_endpoint or environment.endpoint,
             directory=options.directory,
+            graceful_timeout=options.graceful_timeout,
+            kill_timeout=options.kill_timeout,
+            otlp_timeout=options.otlp_timeout,
         )
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None

@@ -66,6 +66,28 @@ def tracing_without_collector(situation: Situation) -> Iterator[Finding]:
         )
 
 
+def stop_budget(situation: Situation) -> Iterator[Finding]:
+    """Find a platform that kills the service before GRACEFUL_TIMEOUT is over, and exports that outlast it."""
+    graceful, kill, export = situation.graceful_timeout, situation.kill_timeout, situation.otlp_timeout
+    if graceful is not None and kill is not None and kill <= graceful:
+        yield Finding(
+            "kill-timeout",
+            "warning",
+            f"KILL_TIMEOUT={kill:g} is not above GRACEFUL_TIMEOUT={graceful:g}",
+            "a service that stops is killed while it answers requests, and its last spans and values may be lost",
+            "a longer grace period of the platform, or a GRACEFUL_TIMEOUT below it",
+        )
+    exported = situation.endpoint and not situation.tracing_disabled
+    if graceful is not None and export is not None and exported and export > graceful:
+        yield Finding(
+            "export-timeout",
+            "warning",
+            f"OTEL_EXPORTER_OTLP_TIMEOUT={export:g} is above GRACEFUL_TIMEOUT={graceful:g}",
+            "an export that waits for a slow collector when the service stops is cut off, and its spans are lost",
+            "an OTEL_EXPORTER_OTLP_TIMEOUT of a few seconds; the variable is in seconds, not in milliseconds",
+        )
+
+
 def _is_local(address: str) -> bool:
     """Return whether an address in gunicorn's form can be reached from this machine only."""
     if address.startswith(("unix:", "fd://")):

@@ -23,7 +23,9 @@ from ..companion import no_fork
 from ..logging import configure as configure_logging
 from ..logging import get_logger
 from ..metrics.catalogue import catalogue
+from ..stop_budget import StopBudget
 from .admission import AdmissionLimits
+from .end import end_process
 from .handover import Queue
 from .limits import Limits
 from .link import MasterLink
@@ -57,6 +59,8 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
     admission: AdmissionLimits | None
     limits: Limits
     """Set whenever the configuration has been read."""
+    stop_began: float
+    """Set when the service stops."""
     service: ServiceState
     queue: Queue
     _bound: tuple[Any, bool]
@@ -217,8 +221,16 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
             self.WORKERS, self._reloading = workers, False
 
     def spawn_worker(self) -> Any:
-        """Start a worker."""
-        return None if self._reloading else super().spawn_worker()
+        """Start a worker. Does not return in the worker."""
+        if self._reloading:
+            return None
+        master = os.getpid()
+        try:
+            return super().spawn_worker()
+        except SystemExit as end:
+            if os.getpid() != master and not end.code:
+                end_process()
+            raise
 
     def handle_int(self) -> None:
         """Stop gracefully. gunicorn's own handler waits in a loop that a second SIGINT cannot interrupt."""
@@ -227,6 +239,9 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
     def stop(self, graceful: bool = True) -> None:  # noqa: FBT001, FBT002 -- the signature is gunicorn's
         """Stop all workers. The paths of Unix sockets go last: workers accept connections during stop_delay."""
         self.service.set_stopping()
+        self.stop_began = time.monotonic()
+        # gunicorn kills the workers that are left then, and the exporter has the rest of the time.
+        self.cfg.settings["graceful_timeout"].value = StopBudget(self.cfg.graceful_timeout).workers
         listeners, self.LISTENERS = self.LISTENERS, []
         inherited = self.systemd or any(isinstance(address, int) for address in self.address)
         owned = self.reexec_pid == self.master_pid == 0 and not inherited

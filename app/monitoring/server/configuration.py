@@ -3,18 +3,21 @@
 import functools
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from .. import logging, tracing
 from ..arguments import logging_arguments, tracing_arguments
 from ..doctor import ExaminationError, Situation, enforce
+from ..doctor.declared import search_imported
 from ..doctor.examination import examine_surroundings
 from ..metrics import process
 from ..metrics.registry import prepare
 from ..multiprocess.directory import DirectoryError
 from ..options import Options, OptionsError
 from ..preload import preload as import_before_forks
+from ..stop_budget import StopBudget
 from ..traces.environment import check_options
 from . import master
 from .admission import AdmissionLimits
@@ -41,6 +44,7 @@ PRELOADED = (
     "uvloop",
     "uvicorn.lifespan.on",
     "uvicorn.protocols.http.httptools_impl",
+    "uvicorn.protocols.websockets.auto",
     f"{PACKAGE}.instrumentation",
     f"{PACKAGE}.health",
 )
@@ -149,6 +153,7 @@ def _starting(
             # Before the modules that import functions of these libraries; each worker's provider gets their spans.
             tracing.instrument_libraries(options.instrument_libraries)
         import_before_forks(*PRELOADED, *preload)
+        search_imported()
         RollingArbiter.adopt(server)
         try:
             master.supervise_exporter()
@@ -230,7 +235,8 @@ def _hooks(options: Options) -> dict[str, Hook]:
     def on_exit(server: Any) -> None:
         """Run in the master after the last worker."""
         master.account_for_killed(server)
-        master.stop_exporter()
+        began = getattr(server, "stop_began", time.monotonic())  # a start that fails has none
+        master.stop_exporter(StopBudget(options.graceful_timeout).exporter(time.monotonic() - began))
 
     return {
         "pre_fork": master.never_raises(pre_fork),

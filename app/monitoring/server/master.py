@@ -50,7 +50,7 @@ class _Resources:
 
 _resources = _Resources()
 MIN_RESTART_DELAY, MAX_RESTART_DELAY = 0.1, 10.0
-EXPORTER_START_TIMEOUT = 60.0
+EXPORTER_START_TIMEOUT, EXPORTER_STOP_SECONDS = 60.0, 10.0
 
 # Exit reasons that a worker writes into one byte of memory shared with the master. A worker that wrote none was killed
 # or has crashed.
@@ -147,11 +147,11 @@ class ExporterSupervisor:
         self._companion = self._start()
         catalogue().exporter_restarts.inc()
 
-    def stop(self) -> None:
-        """Stop the exporter and wait for its end."""
+    def stop(self, timeout: float = EXPORTER_STOP_SECONDS) -> None:
+        """Stop the exporter and wait for its end. Kill it after `timeout` seconds."""
         with no_fork():
             self._stopping.set()
-        self._companion.stop()
+        self._companion.stop(timeout)
         self._listener.close()
 
 
@@ -294,8 +294,8 @@ def supervise_exporter() -> None:
         _resources.exporter.supervise()
 
 
-def stop_exporter() -> None:
-    """Stop the exporter if it was started."""
+def stop_exporter(timeout: float = EXPORTER_STOP_SECONDS) -> None:
+    """Stop the exporter if it was started. Kill it after `timeout` seconds."""
     if _resources.exporter is not None:
-        _resources.exporter.stop()
+        _resources.exporter.stop(timeout)
         _resources.exporter = None

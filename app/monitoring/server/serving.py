@@ -11,6 +11,7 @@ from uvicorn.config import Config
 from uvicorn.server import Server
 
 from ..health import set_stopping
+from ..stop_budget import CLOSING_SHARE
 from .admission import Admission
 from .handover import Queue
 from .link import MasterLink
@@ -20,8 +21,6 @@ from .receiver import Receiver, accepted
 from .server_state import ServerState
 from .sweeper import Sweeper
 
-# Share of the drain, at its end, in which each response announces the close.
-CLOSING_SHARE = 0.3
 POLL_SECONDS = 0.05
 # Seconds between the SIGINT of a terminal to a worker and the master's note that the service stops.
 SIGNAL_SECONDS = 0.5

@@ -48,6 +48,7 @@ def situation(options: Options) -> Situation:
         workers=configured_workers() or options.workers,
         forwarded_allow_ips=trusted or options.forwarded_allow_ips,
         peers_rewritten=rewritten,
+        graceful_timeout=None,  # Uvicorn has --timeout-graceful-shutdown
     )
 
 

@@ -22,6 +22,7 @@ from ..doctor import notes
 from ..doctor.examination import refuse_start
 from ..logging import adopt_server_loggers
 from ..logs.writer import flush
+from ..stop_budget import StopBudget
 from .forked import STOP_SIGNALS, isolate_children
 from .link import MasterLink
 from .loading import application_errors
@@ -32,8 +33,6 @@ from .serving import WorkerServer
 __all__ = ["Worker"]
 
 HEARTBEAT_SECONDS = 1.0
-# Share of graceful_timeout for requests in flight; the rest is for telemetry, pools and the exit itself.
-DRAIN_SHARE = 0.7
 # Seconds that a worker has to end its boot after a stop signal.
 MAX_BOOT_WAIT_SECONDS = 2.0
 
@@ -106,7 +105,8 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         self._stopping = False
         self._serving = False
         adopt_server_loggers()
-        self.config.timeout_graceful_shutdown = max(1, int(self.cfg.graceful_timeout * DRAIN_SHARE))
+        drain: Any = StopBudget(self.cfg.graceful_timeout).drain  # Uvicorn waits for a part of a second too
+        self.config.timeout_graceful_shutdown = drain
 
     def isolate_children(self) -> None:
         """Isolate the processes that this worker forks; see `forked`."""

@@ -107,6 +107,34 @@ def test_arguments_that_ask_for_spans_of_nobody_are_found(
     assert codes(examine_surroundings(Situation.of_options(options, [options.bind]))) == found
 
 
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"kill_timeout": 26}, []),
+        ({"kill_timeout": 25}, ["kill-timeout"]),
+        ({"kill_timeout": 25, "graceful_timeout": 24}, []),
+        ({"otlp_timeout": 25}, []),
+        ({"otlp_timeout": 26}, ["export-timeout"]),
+        ({"otlp_timeout": 26, "otlp_endpoint": None}, []),
+    ],
+)
+def test_times_that_do_not_fit_the_graceful_timeout_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, object], found: list[str]
+) -> None:
+    monkeypatch.delenv("OTEL_SDK_DISABLED", raising=False)
+    usual = {"metrics_directory": tmp_path, "otlp_endpoint": "http://collector:4317"}
+    options = Options.read({**usual, **given}, environment={})
+    assert codes(examine_surroundings(Situation.of_options(options, [options.bind]))) == found
+
+
+def test_the_command_compares_the_variables_of_a_stop(doctor: Doctor) -> None:
+    assert doctor(KILL_TIMEOUT="30").lines == ["0 findings"]
+    line = doctor(KILL_TIMEOUT="30", GRACEFUL_TIMEOUT="31").only("kill-timeout")
+    assert "KILL_TIMEOUT=30 is not above GRACEFUL_TIMEOUT=31" in line
+    environ = {"OTEL_SDK_DISABLED": "false", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4317"}
+    doctor(OTEL_EXPORTER_OTLP_TIMEOUT="30", **environ).only("export-timeout")
+
+
 def test_a_unix_socket_is_found_unless_every_peer_is_trusted() -> None:
     for trusted in (None, "127.0.0.1", "10.0.0.0/8", "*, 10.0.0.1"):
         found = examine_surroundings(

@@ -78,9 +78,15 @@ WORKER = "want a subclass of app.monitoring.server.worker.Worker"
         (["-w", "0"], {}, "workers=0: want a number from 1 to 256"),
         (["--timeout", "0"], {}, "timeout=0: worker_timeout=0: want a number from 1 to 3600"),
         (["--bind", "127.0.0.1:9390"], {"METRICS_PORT": "9390"}, "METRICS_PORT=9390: want a port other than PORT=9390"),
+        ([], {"STOP_DELAY": "4.3"}, "STOP_DELAY=4.3: want at most 4.2, 0.21 of GRACEFUL_TIMEOUT=20"),
+        (
+            ["--graceful-timeout", "5"],
+            {"STOP_DELAY": "3"},
+            "STOP_DELAY=3: want at most 1.05, 0.21 of GRACEFUL_TIMEOUT",
+        ),
     ],
 )
-def test_an_argument_that_would_switch_the_package_off_ends_the_start_with_one_line(
+def test_an_argument_or_a_variable_that_cannot_be_honoured_ends_the_start_with_one_line(
     tmp_path: Path, arguments: list[str], environment: dict[str, str], line: str
 ) -> None:
     with gunicorn(tmp_path, *arguments, **environment) as process:

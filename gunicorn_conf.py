@@ -31,6 +31,10 @@ LIBRARIES = (
     "httpx",
     "limits.aio.storage",
     "limits.aio.strategies",
+    # Each worker instruments these libraries.
+    "opentelemetry.instrumentation.asyncpg",
+    "opentelemetry.instrumentation.httpx",
+    "opentelemetry.instrumentation.redis",
     "purgatory",
     "redis.asyncio",
 )

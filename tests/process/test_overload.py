@@ -179,16 +179,23 @@ def test_websockets_do_not_count(running: Overloaded) -> None:
     assert len(queued) == 3
 
 
-def test_pipelined_requests_are_answered_in_order_whatever_happens_to_each(running: Overloaded) -> None:
-    (first, _), _ = running.fill()
-    many = 500
-    first.send(request("GET", "/quick") * many)
-    running.release("a")
-    assert first.answer()[2] == b'"a"'
-    assert [first.status() for _ in range(many)] == [503] * many
-    running.release("b", "c", "d", "e")
+def test_pipelined_requests_are_rejected_one_by_one(running: Overloaded) -> None:
+    running.fill()
+    many = 2000
+    client = running.client().send(request("GET", "/quick") * many)
+    assert [client.status() for _ in range(many)] == [503] * many
+    running.release("a", "b", "c", "d", "e")
     wait_for(lambda: not running.state()["running"], "the end of the others")
-    assert first.get("/quick").answer()[2] == b'"quick"'
+    assert client.get("/quick").answer()[2] == b'"quick"'
+
+
+def test_pipelined_requests_follow_one_another_in_one_slot(tmp_path: Path) -> None:
+    with overloaded(tmp_path, MAX_QUEUED_REQUESTS="0") as running:
+        running.hold("a")
+        client = running.client().send(request("GET", "/hold/b") + request("GET", "/quick") * 100)
+        wait_for(lambda: "b" in running.state()["running"], "the first request")
+        running.release("b")
+        assert [client.status() for _ in range(101)] == [200] * 101
 
 
 def test_a_queued_pipeline_is_served_in_order(running: Overloaded) -> None:
@@ -209,7 +216,9 @@ def test_the_body_of_a_rejected_request_is_discarded(running: Overloaded, size: 
 
 
 @pytest.mark.parametrize(
-    "head", ["Content-Length: 1000000", "Transfer-Encoding: chunked", "Expect: 100-continue\r\nContent-Length: 5"]
+    "head",
+    ["Content-Length: 1000000", "Transfer-Encoding: chunked", "Expect: 100-continue\r\nContent-Length: 5"],
+    ids=["long", "chunked", "expected"],
 )
 def test_a_connection_whose_body_is_not_waited_for_is_closed(running: Overloaded, head: str) -> None:
     running.fill()

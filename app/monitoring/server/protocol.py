@@ -16,7 +16,7 @@ class Protocol(LimitedProtocol):
 
     rejected = 0
     """Requests in a row that were shed."""
-    _paused = False
+    _paused = _completing = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection, and the request of it that is queued."""
@@ -34,7 +34,9 @@ class Protocol(LimitedProtocol):
 
     def on_response_complete(self) -> None:
         """Start the next request of the connection, or hand the connection over."""
+        self._completing = True
         super().on_response_complete()
+        self._completing = False
         self._hand_over_soon()
 
     def announce_close(self) -> None:
@@ -68,6 +70,8 @@ class Protocol(LimitedProtocol):
 
     def is_left(self) -> bool:
         """Return whether the client has closed the connection, also if that has not been read yet."""
+        if self.transport.is_closing():
+            return True
         socket = self.transport.get_extra_info("socket")
         poll = select.poll()
         poll.register(socket.fileno(), _CLOSED)
@@ -77,7 +81,14 @@ class Protocol(LimitedProtocol):
         """Start a request, if it is admitted."""
         if self.server_state.admission is None:
             super()._start_asgi_task(cycle, app)
-        elif not self.transport.is_closing():
+        elif self._completing:
+            # The task of the request before it ends, and releases its slot, within the next round of the event loop.
+            self.loop.call_soon(self.loop.call_soon, self._admit, cycle, app)
+        else:
+            self._admit(cycle, app)
+
+    def _admit(self, cycle: Any, app: Any) -> None:
+        if self.server_state.admission is not None and not self.transport.is_closing():
             self.server_state.admission.admit(self, cycle, app)
 
     def reject(self, cycle: Any, rejections: Rejections) -> None:

@@ -11,6 +11,7 @@ from uvicorn.config import Config
 from uvicorn.server import Server
 
 from ..health import set_stopping
+from ..logging import get_logger
 from ..stop_budget import CLOSING_SHARE
 from .admission import Admission
 from .handover import Queue
@@ -67,11 +68,7 @@ class WorkerServer(Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, receive the connections that other workers hand over, and tell the master."""
-        if self._link.admission is not None and self._admits:
-            drain = float(self.config.timeout_graceful_shutdown or 0)
-            self.server_state.admission = Admission(
-                self._link.admission, self.server_state.tasks, drain * CLOSING_SHARE
-            )
+        self._bound_requests()
         await super().startup(sockets)
         self._sweeper = Sweeper(self.server_state)
         self._listeners.pause_for(self.server_state.room, sockets or [])
@@ -85,11 +82,16 @@ class WorkerServer(Server):
         """Whether connections can be handed from one worker to another."""
         return is_transferable(self.config.http_protocol_class, encrypted=self.config.is_ssl)
 
-    @property
-    def _admits(self) -> bool:
-        """Whether requests in flight can be bounded."""
-        protocol: Any = self.config.http_protocol_class
-        return isinstance(protocol, type) and issubclass(protocol, Protocol)
+    def _bound_requests(self) -> None:
+        """Bound the requests in flight, if the options say so and the HTTP protocol class can."""
+        limits, protocol = self._link.admission, self.config.http_protocol_class
+        if limits is None:
+            return
+        if not (isinstance(protocol, type) and issubclass(protocol, Protocol)):
+            get_logger("admission").warning("requests_not_bounded", reason="the worker has an HTTP protocol of its own")
+            return
+        longest = float(self.config.timeout_graceful_shutdown or 0) * CLOSING_SHARE
+        self.server_state.admission = Admission(limits, self.server_state.tasks, longest)
 
     def _receive(self) -> None:
         if self._receiver is not None and self._transfers:

@@ -4,7 +4,10 @@ Uvicorn's protocol bounds neither the bytes nor the time of a request, keeps a t
 request that offers an upgrade.
 """
 
+import array
 import asyncio
+import fcntl
+import termios
 from typing import Any, Final
 
 import httptools
@@ -34,6 +37,8 @@ class LimitedProtocol(HttpToolsProtocol):
     server_state: ServerState
     since = 0
     """The clock's value at the last step of the message, or at its end."""
+    order = 0
+    """The number of the connection in this worker."""
     _stage = IDLE
     _reserved = _upgrades = False
     _last_words: bytes | None = None
@@ -51,6 +56,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Start the connection, if the worker has room for it."""
         super().connection_made(transport)
         self.since = self.server_state.clock
+        self.order = self.server_state.room.next_order()
         self._reserved = not self.server_state.room.admits(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -174,7 +180,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Return the application that answers. Raise RefusedError if the worker has no room for this connection."""
         state, limit = self.server_state, self.limit_concurrency
         if self._reserved:
-            self._reserved = state.room.full
+            self._reserved = state.room.full and not state.room.evict(self)
             if self._reserved and not state.limits.exempts(path):
                 raise RefusedError(limits.NO_ROOM)
         if limit is not None and (len(self.connections) >= limit or len(self.tasks) >= limit):
@@ -303,10 +309,25 @@ class LimitedProtocol(HttpToolsProtocol):
 
     @property
     def waits(self) -> bool:
-        """Whether the client is waited for: for the rest of a head, or for a request longer than a second."""
+        """Whether the client is waited for: for its first request, the rest of a head, or a second for a request."""
         if self._stage == HEAD:
             return self.cycle is None or self.cycle.response_complete
         return self.idle and (self.cycle is None or self.server_state.clock - self.since > 1)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the first request has not been read to the end of its head."""
+        return self.cycle is None and self._stage in {IDLE, HEAD} and not self.transport.is_closing()
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether the kernel holds bytes of the client that have not been read."""
+        unread = array.array("i", [0])
+        try:
+            fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.FIONREAD, unread)
+        except OSError:  # it is closed
+            return False
+        return unread[0] > 0
 
     def evict(self) -> None:
         """Close the connection, which waits, to make room."""

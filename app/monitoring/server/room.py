@@ -4,6 +4,7 @@ At the limit, each new connection has the one closed that has waited longest for
 are accepted for probes. Beyond these, the listener is paused until a connection ends.
 """
 
+import itertools
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ class Room:
         self._state = state
         self._waiting: deque[LimitedProtocol] = deque()
         self._next_search = self._next_line = 0
+        self.next_order = itertools.count(1).__next__
         self.paused = False
         self.pause: Callable[[], bool] = _cannot_pause
         self.resume: Callable[[], object] = _cannot_pause
@@ -43,7 +45,7 @@ class Room:
 
     def admits(self, connection: "LimitedProtocol") -> bool:
         """Make room for a new connection. Return False if it is one of the reserved."""
-        if not self.full or self._evict(connection):
+        if not self.full or self.evict(connection):
             return True
         if not self.paused and len(self._state.connections) >= self._limit + RESERVED_CONNECTIONS:
             self._pause()
@@ -63,7 +65,7 @@ class Room:
         """Close connections that wait, while the listener is paused."""
         if self.paused:
             for _ in range(len(self._state.connections) - self._limit):
-                if not self._evict(None):
+                if not self.evict(None):
                     break
             self.connection_ended()  # websockets end without a call
 
@@ -73,11 +75,11 @@ class Room:
             self.paused = False
             self.resume()
 
-    def _evict(self, newcomer: "LimitedProtocol | None") -> bool:
+    def evict(self, newcomer: "LimitedProtocol | None") -> bool:
         """Close the connection that has waited longest. Return False if none waits."""
         while self._waiting or self._search(newcomer):
             connection = self._waiting.popleft()
-            if connection is not newcomer and connection.waits:
+            if connection is not newcomer and connection.waits and not connection.has_unread:
                 connection.evict()
                 return True
         return False
@@ -89,7 +91,7 @@ class Room:
             return False
         connections: set[Any] = self._state.connections  # websockets too
         found = [one for one in connections if one is not newcomer and getattr(one, "waits", False)]
-        self._waiting.extend(sorted(found, key=lambda one: one.since))
+        self._waiting.extend(sorted(found, key=lambda one: (one.since, one.order)))
         few = len(found) < len(self._state.connections) * MIN_FOUND_SHARE
         self._next_search = clock + 1 if few else clock
         return bool(found)

@@ -37,3 +37,7 @@ class ServerState(server.ServerState):
         for connection in self.connections:
             if hasattr(connection, "announce_close"):  # not a websocket
                 cast("Protocol", connection).announce_close()
+
+    def awaits_first_request(self) -> bool:
+        """Return whether a connection has not had a request."""
+        return any(getattr(connection, "is_new", False) for connection in self.connections)

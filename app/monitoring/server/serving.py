@@ -25,6 +25,8 @@ from .sweeper import Sweeper
 POLL_SECONDS = 0.05
 # Seconds between the SIGINT of a terminal to a worker and the master's note that the service stops.
 SIGNAL_SECONDS = 0.5
+# Seconds that a connection from the backlog has for its first request.
+FIRST_REQUEST_SECONDS = 0.5
 # Uvicorn's own.
 TICKS_A_SECOND = 10
 # Seconds between attempts to hand connections over that are busy, or that found the queue full.
@@ -190,7 +192,15 @@ class WorkerServer(Server):
             for connection in accepted(listener):
                 self._receiver.accept(connection)
         await self._receiver.stop()
-        await asyncio.sleep(POLL_SECONDS)  # what these connections have sent already is read
+        await self._await_first_requests()
+
+    async def _await_first_requests(self) -> None:
+        """Wait for the first request of connections that were accepted last: it may be under way."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + min(FIRST_REQUEST_SECONDS, self._link.stop_delay)
+        await asyncio.sleep(POLL_SECONDS)  # what was sent already is read
+        while loop.time() < deadline and not self.force_exit and self.server_state.awaits_first_request():
+            await asyncio.sleep(POLL_SECONDS)
 
 
 async def hand_over_all(state: ServerState, queue: Queue, *, deadline: float, stopping: Callable[[], bool]) -> None:

@@ -13,6 +13,8 @@ MAX_MEMORY_GROWTH_BYTES = 16 << 20
 MAX_DESCRIPTOR_GROWTH = 4
 # A process that has just started fills its caches and its pools.
 MIN_SAMPLES = 10
+# The exposition has twelve digits of a start.
+ROUNDING_SECONDS = 0.02
 START_TIME = "process_start_time_seconds{"
 Samples = defaultdict[str, list[tuple[float, float]]]
 
@@ -59,18 +61,17 @@ def _processes(world: World, exposition: str) -> Iterator[tuple[str, psutil.Proc
     exporter = world.service.exporter()
     if exporter is not None:
         yield "exporter", exporter
-    slots = dict(_slots(exposition))
+    slots = list(_slots(exposition))
     for worker in world.service.workers():
         with contextlib.suppress(psutil.NoSuchProcess):
-            # The exposition has the start of each slot's newest worker. It is rounded there.
-            slot = slots.get(round(worker.create_time(), 1))
+            slot = next((slot for start, slot in slots if abs(start - worker.create_time()) < ROUNDING_SECONDS), None)
             if slot is not None:
                 yield f"worker in slot {slot}", worker
 
 
 def _slots(exposition: str) -> Iterator[tuple[float, str]]:
-    """Yield the start of each slot's worker, rounded, with the slot."""
+    """Yield the start of each slot's newest worker, with the slot."""
     for line in exposition.splitlines():
         if line.startswith(START_TIME):
             labels, _, value = line.rpartition(" ")
-            yield round(float(value), 1), labels.partition('worker="')[2].partition('"')[0]
+            yield float(value), labels.partition('worker="')[2].partition('"')[0]

@@ -47,7 +47,7 @@ Application = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 
 # Tests that wait for a service more than they compute.
-SLOW = ("dashboards", "telemetry", "process", "loadtest", "k8s", "alerts", "adoption", "wheel")
+SLOW = ("dashboards", "telemetry", "process", "loadtest", "chaos", "k8s", "alerts", "adoption", "wheel")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

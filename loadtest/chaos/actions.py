@@ -53,9 +53,11 @@ async def kill_worker(world: World) -> Leaving:
 
 
 async def kill_worker_during_reload(world: World) -> Leaving:
+    """Kill an old worker or a new one. If the first new one does not live to serve, the master gives the reload up."""
     leaving = await reload(world)
     await asyncio.sleep(world.some(0.1, 1.5))
-    return leaving + _signal_one(world, signal.SIGKILL)
+    killed = _signal_one(world, signal.SIGKILL)
+    return leaving if killed[0] in leaving else killed
 
 
 async def stop_worker_briefly(world: World) -> Leaving:

@@ -8,7 +8,7 @@ import asyncio
 import os
 import sys
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,8 +23,9 @@ from loadtest.chaos.world import Options, under_traffic, world
 
 FAILED, NOT_PLAYED = 1, 2
 MIN_SECONDS, MAX_SECONDS, MAX_SEED = 5.0, 86_400.0, 2**32 - 1
-# Shorter runs take the quick actions only, and recycle their workers sooner.
-LONG_SECONDS, SHORT_MAX_REQUESTS = 60.0, 300
+# Shorter runs take the quick actions only, recycle their workers sooner, and share the machine with other tests.
+LONG_SECONDS = 60.0
+SHORT_RUN = Options(connections=12, rate=60, max_requests=150, worker_timeout=60)
 WARM_UP_SECONDS = 1.0
 CALM_SECONDS = (0.2, 1.0)
 
@@ -88,6 +89,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=Options.seconds, help="no action starts that would end later")
     parser.add_argument("--seed", type=int, default=Options.seed, help="the same seed gives the same sequence")
     parser.add_argument("--only", action="append", default=[], metavar="ACTION", help=f"one of {', '.join(ACTIONS)}")
+    parser.add_argument("--results", type=Path, default=ROOT / "build" / "chaos", help="directory of the results")
     given = parser.parse_args(argv)
     if not MIN_SECONDS <= given.seconds <= MAX_SECONDS:
         parser.error(f"--seconds {given.seconds:g}: want {MIN_SECONDS:g} to {MAX_SECONDS:g}")
@@ -104,16 +106,16 @@ def chosen(given: argparse.Namespace) -> tuple[Options, list[Action]]:
     if given.seconds >= LONG_SECONDS:
         options, actions = Options(seconds=given.seconds, seed=given.seed), list(ACTIONS.values())
     else:
-        options = Options(seconds=given.seconds, seed=given.seed, max_requests=SHORT_MAX_REQUESTS)
-        actions = list(SHORT)
+        options, actions = replace(SHORT_RUN, seconds=given.seconds, seed=given.seed), list(SHORT)
     return options, [ACTIONS[name] for name in given.only] or actions
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    options, actions = chosen(arguments())
+    given = arguments(argv)
+    options, actions = chosen(given)
     started = datetime.now(UTC)
-    directory = ROOT / "build" / "chaos" / f"{started:%Y%m%dT%H%M%SZ}-{options.seed}-{os.getpid()}"
+    directory = given.results / f"{started:%Y%m%dT%H%M%SZ}-{options.seed}-{os.getpid()}"
     directory.mkdir(parents=True)
     print(f"seed {options.seed}, {options.workers} workers, {options.rate:g} requests a second, {options.seconds:g} s")
     try:

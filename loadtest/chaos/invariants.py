@@ -101,7 +101,9 @@ def lost_writes(writes: Iterable[Write], stored: Stored) -> list[str]:
         if row is None:
             lost.append(f"{write.table} {write.id} was acknowledged and is not stored")
         elif row != (write.text, write.key):
-            lost.append(f"{write.table} {write.id} was acknowledged as {(write.text, write.key)} and holds {row}")
+            lost.append(
+                f"{write.table} {write.id} was acknowledged as {write.text[:40]!r} and holds {row[0][:40]!r}, {row[1]}"
+            )
     return lost
 
 

@@ -16,6 +16,8 @@ PREFIX = "/api/v1/destinations"
 SLUGS = ("tanah-lot", "besakih-temple", "uluwatu-temple", "mount-batur", "tirta-empul", "goa-gajah")
 DETAIL, LIST, REVIEWS, INQUIRIES = f"{PREFIX}/{{slug}}", PREFIX, f"{PREFIX}/{{slug}}/reviews", "/api/v1/inquiries"
 CREATED = 201
+# Long enough that the table grows with every few reviews, so that a full disk is noticed; too short to be compressed.
+REVIEW = "Worth the way. " * 100 + "Go early."
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Mix:
         self._number += 1
         text = f"{self._run}-{self._number}"
         if share < 0.92:  # noqa: PLR2004
+            text = f"{text} {REVIEW}"
             body = json.dumps({"rating": self._number % 5 + 1, "text": text}).encode()
             return Request("POST", REVIEWS, f"{PREFIX}/{slug}/reviews", body, text)
         if self._retries:

@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from app.settings import ROOT
+from loadtest.benchmarks.chart import BUDGET, LIBRARY
 from loadtest.chaos import report
 from loadtest.chaos.actions import ACTIONS, LONG, SHORT
 from loadtest.chaos.clock import Clock, ClockError
@@ -188,8 +189,8 @@ def test_a_chart_shows_actions_and_failures() -> None:
     texts = [element.text for element in ET.fromstring(drawn).iter() if element.tag.endswith("text")]  # noqa: S314
     assert "Chaos run r, seed 7: failed" in texts
     assert {"reload", "kill_worker"} <= set(texts)
-    assert report.BUDGET in drawn
-    assert report.LIBRARY in drawn
+    assert BUDGET in drawn
+    assert LIBRARY in drawn
 
 
 def test_a_chart_of_a_run_without_requests_is_empty() -> None:

@@ -1,42 +1,22 @@
 """Short chaos runs with seeds of their own: `make chaos` makes one last a quarter of an hour."""
 
 import json
-import os
-import subprocess
-import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from app.settings import ROOT
+from loadtest.chaos.__main__ import FAILED, NOT_PLAYED, main
+from loadtest.chaos.actions import ACTIONS
 
-# Longer than a run may take on a busy machine: it starts no action after SECONDS, and waits for each to settle.
-SECONDS, PATIENCE_SECONDS = 12, 300
-
-
-def run(seed: int, *more: str) -> subprocess.CompletedProcess[str]:
-    """Play a short run as `make chaos` does."""
-    return subprocess.run(
-        [sys.executable, "-m", "loadtest.chaos", "--seconds", str(SECONDS), "--seed", str(seed), *more],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
-    )
-
-
-def directory_of(done: subprocess.CompletedProcess[str]) -> Path:
-    """Return the directory of a run's results."""
-    return Path(done.stdout.rpartition("results: ")[2].strip()).parent
+SECONDS = "12"
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_a_short_run_loses_nothing(seed: int) -> None:
-    done = run(seed)
-    assert done.returncode == 0, done.stdout + done.stderr
-    directory = directory_of(done)
+def test_a_short_run_loses_nothing(seed: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    status = main(["--seconds", SECONDS, "--seed", str(seed), "--results", str(tmp_path)])
+    assert status == 0, capfd.readouterr()
+    (directory,) = tmp_path.iterdir()
     summary = json.loads((directory / "summary.json").read_text())
     assert (summary["seed"], summary["verdict"], summary["violations"]) == (seed, "passed", [])
     assert summary["actions"], "no action was taken"
@@ -44,7 +24,29 @@ def test_a_short_run_loses_nothing(seed: int) -> None:
     assert (directory / "chart.svg").read_text().startswith("<svg ")
 
 
-def test_a_wrong_argument_is_refused() -> None:
-    done = run(1, "--only", "explode")
-    assert done.returncode == 2
-    assert "--only 'explode' is no action: want one of reload, " in done.stderr
+def test_a_failure_that_no_action_allows_fails_the_run(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ACTIONS, "stop_postgres", replace(ACTIONS["stop_postgres"], allows=frozenset()))
+    status = main(["--seconds", "10", "--seed", "4", "--only", "stop_postgres", "--results", str(tmp_path)])
+    assert status == FAILED
+    assert "seed 4, action 1 stop_postgres: requests fail only where allowed: " in capfd.readouterr().err
+    (directory,) = tmp_path.iterdir()
+    summary = json.loads((directory / "summary.json").read_text())
+    assert (summary["verdict"], summary["actions"][0]["allowed"]) == ("failed", [])
+    assert summary["actions"][0]["failures"]["503"] > 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--only", "explode"], "--only 'explode' is no action: want one of reload, "),
+        (["--seconds", "1"], "--seconds 1: want 5 to 86400"),
+        (["--seed", "-1"], "--seed -1: want 0 to "),
+    ],
+    ids=["action", "seconds", "seed"],
+)
+def test_a_wrong_argument_is_refused(wrong: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=str(NOT_PLAYED)):
+        main(wrong)
+    assert message in capsys.readouterr().err

@@ -12,6 +12,8 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
+
 from app.embedded import EmbeddedError
 from app.settings import ROOT
 from loadtest.__main__ import until_signalled
@@ -24,6 +26,7 @@ from loadtest.chaos.world import Options, under_traffic, world
 FAILED, NOT_PLAYED = 1, 2
 MIN_SECONDS, MAX_SECONDS, MAX_SEED = 5.0, 86_400.0, 2**32 - 1
 # Shorter runs take the quick actions only, recycle their workers sooner, and share the machine with other tests.
+MIN_RATE, MAX_RATE = 1.0, 10_000.0
 LONG_SECONDS = 60.0
 SHORT_RUN = Options(connections=12, rate=60, max_requests=150, worker_timeout=60)
 WARM_UP_SECONDS = 1.0
@@ -54,6 +57,8 @@ async def play(directory: Path, options: Options, actions: list[Action]) -> Camp
             await campaign.stop()
         except NotSettledError as error:
             campaign.violations.append(Violation(campaign.label, "the service recovers", str(error)))
+        except httpx.HTTPError as error:
+            campaign.violations.append(Violation(campaign.label, "the exporter answers", repr(error)))
     return campaign
 
 
@@ -88,6 +93,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="chaos", description=str(__doc__).split("`", maxsplit=1)[0].strip(" :"))
     parser.add_argument("--seconds", type=float, default=Options.seconds, help="no action starts that would end later")
     parser.add_argument("--seed", type=int, default=Options.seed, help="the same seed gives the same sequence")
+    parser.add_argument(
+        "--rate", type=float, help=f"requests a second; {Options.rate:g}, in a short run {SHORT_RUN.rate:g}"
+    )
     parser.add_argument("--only", action="append", default=[], metavar="ACTION", help=f"one of {', '.join(ACTIONS)}")
     parser.add_argument("--results", type=Path, default=ROOT / "build" / "chaos", help="directory of the results")
     given = parser.parse_args(argv)
@@ -95,6 +103,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--seconds {given.seconds:g}: want {MIN_SECONDS:g} to {MAX_SECONDS:g}")
     if not 0 <= given.seed <= MAX_SEED:
         parser.error(f"--seed {given.seed}: want 0 to {MAX_SEED}")
+    if given.rate is not None and not MIN_RATE <= given.rate <= MAX_RATE:
+        parser.error(f"--rate {given.rate:g}: want {MIN_RATE:g} to {MAX_RATE:g}")
     for name in given.only:
         if name not in ACTIONS:
             parser.error(f"--only {name!r} is no action: want one of {', '.join(ACTIONS)}")
@@ -107,12 +117,16 @@ def chosen(given: argparse.Namespace) -> tuple[Options, list[Action]]:
         options, actions = Options(seconds=given.seconds, seed=given.seed), list(ACTIONS.values())
     else:
         options, actions = replace(SHORT_RUN, seconds=given.seconds, seed=given.seed), list(SHORT)
+    options = replace(options, rate=given.rate or options.rate)
     return options, [ACTIONS[name] for name in given.only] or actions
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     given = arguments(argv)
+    if sys.platform != "linux":
+        print("not played: the processes of a run are found in Linux's /proc", file=sys.stderr)
+        return NOT_PLAYED
     options, actions = chosen(given)
     started = datetime.now(UTC)
     directory = given.results / f"{started:%Y%m%dT%H%M%SZ}-{options.seed}-{os.getpid()}"

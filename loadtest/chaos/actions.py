@@ -16,6 +16,7 @@ Leaving = list[psutil.Process]
 UNAVAILABLE = "503"
 RECYCLED = 'baliblissed_worker_exits_total{reason="max_requests"}'
 BURST_REQUESTS, BURST_CONNECTIONS, MAX_BURSTS = 50, 4, 100
+MAX_LOOKS, LOOK_SECONDS = 600, 0.1
 HOUR = 3600
 
 
@@ -238,8 +239,11 @@ def _continue(stopped: Leaving) -> None:
 
 
 async def _until_ended(leaving: Leaving) -> None:
-    while any(process.is_running() for process in leaving):  # noqa: ASYNC110 -- they are no children of this process
-        await asyncio.sleep(0.05)
+    """Wait for the end of processes; if they do not end, what follows shows it."""
+    for _ in range(MAX_LOOKS):
+        if not any(process.is_running() for process in leaving):
+            return
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 AWAY = frozenset({UNAVAILABLE})

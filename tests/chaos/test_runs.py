@@ -1,6 +1,7 @@
 """Short chaos runs with seeds of their own: `make chaos` makes one last a quarter of an hour."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from loadtest.chaos.__main__ import FAILED, NOT_PLAYED, main
 from loadtest.chaos.actions import ACTIONS
 
 SECONDS = "12"
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the processes of a run are found in Linux's /proc")
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -42,9 +44,10 @@ def test_a_failure_that_no_action_allows_fails_the_run(
     [
         (["--only", "explode"], "--only 'explode' is no action: want one of reload, "),
         (["--seconds", "1"], "--seconds 1: want 5 to 86400"),
+        (["--rate", "0"], "--rate 0: want 1 to 10000"),
         (["--seed", "-1"], "--seed -1: want 0 to "),
     ],
-    ids=["action", "seconds", "seed"],
+    ids=["action", "seconds", "rate", "seed"],
 )
 def test_a_wrong_argument_is_refused(wrong: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match=str(NOT_PLAYED)):

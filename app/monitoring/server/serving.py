@@ -199,7 +199,7 @@ class WorkerServer(Server):
         loop = asyncio.get_running_loop()
         deadline = loop.time() + min(FIRST_REQUEST_SECONDS, self._link.stop_delay)
         await asyncio.sleep(POLL_SECONDS)  # what was sent already is read
-        while loop.time() < deadline and not self.force_exit and self.server_state.awaits_first_request():
+        while loop.time() < deadline and not self.force_exit and self.server_state.awaits_first_request():  # noqa: ASYNC110
             await asyncio.sleep(POLL_SECONDS)
 
 

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from uvicorn.config import Config
 
-from app.monitoring.server.protocol import Protocol, ServerState
+from app.monitoring.server.protocol import Protocol
 from app.monitoring.server.request_head import split_target
 from app.monitoring.server.response_cycle import MAX_JOINED_BYTES
+from app.monitoring.server.server_state import ServerState
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 START = {"type": "http.response.start", "status": 200, "headers": [(b"Content-Length", b"5")]}

@@ -25,6 +25,7 @@ async def pid(seconds: float = 0):
     await asyncio.sleep(seconds)
     return os.getpid()
 
+@app.post("/health/body")
 @app.post("/echo")
 async def echo(request: Request):
     return PlainTextResponse(await request.body(), headers={"x-upgrade": request.headers.get("upgrade", "none")})

@@ -55,7 +55,7 @@ def test_connections_beyond_the_reserve_wait_in_the_backlog(running: Service) ->
     wait_for(lambda: ask(running, request("GET", "/pid", LAST)).status == 503, "a worker without room")
     # Bodies that do not end: these connections do not wait for a request.
     held = [
-        connect(running, request("POST", "/health/ready", "Content-Length: 9")) for _ in range(2 * RESERVED_CONNECTIONS)
+        connect(running, request("POST", "/health/body", "Content-Length: 9")) for _ in range(2 * RESERVED_CONNECTIONS)
     ]
     wait_for(lambda: "accepting_paused" in running.output, "the pause")
     waiting = connect(running, probe)

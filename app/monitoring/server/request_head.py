@@ -33,7 +33,7 @@ def checked_fields(headers: Headers, version: str) -> dict[bytes, bytes]:
 
 
 def split_target(url: bytes) -> tuple[str, bytes, bytes]:
-    """Return the path, the raw path and the query of a request target. Raise HttpParserInvalidURLError if it has none."""
+    """Return the path, raw path and query of a target. Raise HttpParserInvalidURLError if it cannot be parsed."""
     if url.startswith(b"/") and b"#" not in url:
         raw, _, query = url.partition(b"?")
     else:

@@ -63,7 +63,9 @@ def _variant(name: str, changes: dict[str, str], depth: Depth, directory: Path) 
         _load(running, 3.0, CAPACITY_CONNECTIONS)  # statements are prepared, caches filled
         progress(f"overload, {name}: capacity")
         alone = _load(running, max(5.0, seconds / 3), CAPACITY_CONNECTIONS)
-        capacity = alone["accepted_per_second"]
+        capacity = alone["in_time_per_second"]
+        if not capacity:
+            raise BenchmarkError(f"{name}: no request was answered in time: {alone['counts']}")
         stages = []
         for factor in FACTORS:
             progress(f"overload, {name}: {factor} times {capacity} requests a second")

@@ -13,6 +13,7 @@ import re
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from typing import cast
 
 import uvloop
 
@@ -73,8 +74,7 @@ class Connection(asyncio.Protocol):
         self._due: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 -- of a stream
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's has no base class
 
     @property
     def waits(self) -> bool:

@@ -70,9 +70,9 @@ class Served:
                 continue
         return found
 
-    async def until(self, reached: Callable[[], bool], what: str) -> None:
+    async def until(self, reached: Callable[[], bool], what: str, patience: float = TIMEOUT_SECONDS) -> None:
         """Wait for a condition. Raise BenchmarkError if it does not come or the service ends before."""
-        deadline = time.monotonic() + TIMEOUT_SECONDS
+        deadline = time.monotonic() + patience
         while not reached():
             if time.monotonic() > deadline or self._process.poll() is not None:
                 raise BenchmarkError(f"waited in vain for {what}; the log ends: {self._log.read_text()[-2000:]}")

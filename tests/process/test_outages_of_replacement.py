@@ -47,10 +47,11 @@ def unready(running: Service) -> str | None:
 def without_database(
     request: pytest.FixtureRequest, tmp_path: Path, scratch: Path, redis_url: str
 ) -> Iterator[Running]:
-    data = scratch / f"replaced-{request.node.name}"
+    max_requests = getattr(request, "param", "0")
+    data = scratch / f"away-{max_requests}"  # short: the address of a long path has a random part
     servers = EmbeddedServers(data, redis=False)
     address = servers.wait_until_ready()["DATABASE_URL"]
-    environment = {"DATABASE_URL": address, "REDIS_URL": redis_url, "MAX_REQUESTS": getattr(request, "param", "0")}
+    environment = {"DATABASE_URL": address, "REDIS_URL": redis_url, "MAX_REQUESTS": max_requests}
     with service(tmp_path, **environment) as running:
         wait_for(lambda: running.answers(CATALOGUE), "the catalogue")
         servers.stop()

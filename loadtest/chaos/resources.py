@@ -9,7 +9,7 @@ import psutil
 from loadtest.chaos.invariants import Trend, growing, trend
 from loadtest.chaos.world import World
 
-MAX_MEMORY_GROWTH_BYTES = 16 << 20
+MAX_MEMORY_GROWTH_BYTES = 8 << 20
 MAX_DESCRIPTOR_GROWTH = 4
 # A process that has just started fills its caches and its pools.
 MIN_SAMPLES = 10

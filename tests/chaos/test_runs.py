@@ -10,7 +10,7 @@ import pytest
 from loadtest.chaos.__main__ import FAILED, NOT_PLAYED, main
 from loadtest.chaos.actions import ACTIONS
 
-SECONDS = "12"
+SECONDS = "10"
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the processes of a run are found in Linux's /proc")
 
 

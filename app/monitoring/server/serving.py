@@ -127,7 +127,7 @@ class WorkerServer(Server):
             # The server closes its listeners with it: those of a worker that retires are closed already.
             listeners = [] if retires or not sockets else [one.dup() for one in sockets]
             await self._drain(listeners, min(self._link.stop_delay, budget * CLOSING_SHARE))
-            for listener in listeners:
+            for listener in listeners:  # those that it has left, where the stop is forced
                 listener.close()
         self.server_state.close_after_responses()
         self.config.timeout_graceful_shutdown = max(0.1, deadline - loop.time())  # type: ignore[assignment]
@@ -188,9 +188,11 @@ class WorkerServer(Server):
             self._receiver.receive(None)
         for server in self.servers:
             server.close()
+        await asyncio.sleep(0)  # the event loop closes its sockets in its next round
         for listener in listeners:
             for connection in accepted(listener):
                 self._receiver.accept(connection)
+            listener.close()  # at once: nobody would accept what comes later
         await self._receiver.stop()
         await self._await_first_requests()
 

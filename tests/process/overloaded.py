@@ -219,4 +219,5 @@ def overloaded(directory: Path, **environment: str) -> Iterator[Overloaded]:
         finally:
             for client in started.clients:
                 client.close()
-            started.release(*(f"{name}" for name in started.state()["running"]))
+            if running.process.poll() is None:
+                started.release(*(f"{name}" for name in started.state()["running"]))

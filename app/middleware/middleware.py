@@ -18,10 +18,11 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from app.middleware.body_limit import BodyLimitMiddleware
+from app.middleware.head import HeadMiddleware
 
 MAX_BODY_BYTES = 256 * 1024
 # From outside to inside.
-MIDDLEWARE = (Middleware(BodyLimitMiddleware, limit=MAX_BODY_BYTES),)
+MIDDLEWARE = (Middleware(HeadMiddleware), Middleware(BodyLimitMiddleware, limit=MAX_BODY_BYTES))
 
 
 def add_layers(app: FastAPI) -> None:

@@ -165,7 +165,7 @@ def _starting(
 
 
 def _claim(options: Options, bound: Sequence[str], cfg: Any) -> None:
-    """Examine the surroundings, and claim ports and directory. Raise StartError, or another of _START_ERRORS, if they are refused."""
+    """Examine the surroundings, and claim ports and directory; _START_ERRORS are what it raises."""
     inherited, user = inherited_addresses(cfg.address), worker_user(cfg)
     if user is not None:
         user.make_directory(options.directory)

@@ -1,6 +1,7 @@
 """Traffic and faults that produce data for every panel: responses of each kind, failures, exits and restarts."""
 
 import asyncio
+import contextlib
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -77,8 +78,18 @@ class Visitors:
             # The first request repeats and is served from the cache; the second is new each round.
             self._plan(month=1),
             self._plan(budget=self._rounds),
+            self._send_malformed(),
         )
         await asyncio.sleep(PAUSE)
+
+    async def _send_malformed(self) -> None:
+        """Send a request without Host, which the server rejects."""
+        with contextlib.suppress(OSError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", self._running.port)
+            writer.write(b"GET / HTTP/1.1\r\n\r\n")
+            await reader.read()
+            writer.close()
+            await writer.wait_closed()
 
     async def _wait_long(self) -> None:
         """Send a request that takes longer than the latency objective."""

@@ -17,6 +17,7 @@ from app.monitoring.metrics.catalogue import catalogue
 from app.monitoring.metrics.http import METHODS, NO_ROUTE, UNKNOWN_METHOD
 from app.monitoring.metrics.registry import registry
 from app.monitoring.multiprocess.labels import OVERFLOW
+from app.monitoring.server import admission, limits
 from app.monitoring.server.master import EXIT_REASONS
 from app.monitoring.traces import span_queue
 from app.settings import ROOT, Settings
@@ -124,6 +125,11 @@ def _reasons() -> dict[str, Values]:
         | _keys("app/monitoring/logs/writer.py", "dropped"),
         "baliblissed_metrics_series_refused_total": _assigned("app/monitoring/metrics/registry.py", "reason")
         | {"too_many_series"},
+        "baliblissed_requests_shed_total": frozenset({admission.QUEUE_FULL, admission.QUEUE_TIMEOUT}),
+        "baliblissed_connections_rejected_total": frozenset(
+            value.reason for value in vars(limits).values() if isinstance(value, limits.Refusal)
+        )
+        | {limits.EVICTED, limits.UNREAD},
     }
 
 

@@ -155,7 +155,7 @@ async def test_another_worker_s_migration_may_take_longer_than_a_request_may(
         async with asyncio.timeout(10):
             while not await connection.fetchval(waits, module.LOCK):  # noqa: ASYNC110 -- a lock has no event
                 await asyncio.sleep(0.01)
-        await connection.execute("SELECT pg_sleep(1.5)")
+        await connection.execute("SELECT pg_sleep(1.5)", timeout=30)
     assert await asyncio.wait_for(second, 30) == NAMES
     await waiting.close()
 

@@ -158,7 +158,7 @@ def test_all_shipped_packs_are_on_unless_others_are_named(
     ("name", "hint"),
     [
         ("prot", "; the closest is port"),
-        ("timeout", "; the closest are otlp_timeout, head_timeout, body_timeout"),
+        ("timeout", "; the closest are otlp_timeout, kill_timeout, head_timeout"),
         ("bind", ""),
     ],
 )

@@ -153,6 +153,7 @@ def test_a_start_takes_the_directory_first_and_starts_the_exporter_last() -> Non
         "api": [["127.0.0.1", 8000]],
         "metrics": ["127.0.0.1", 9123],
         "directory": "/run/metrics",
+        "user": None,
     }
     assert given["note_build"][0][1] == "production"
     collectors, logging, max_series = given["start_exporter"][0]

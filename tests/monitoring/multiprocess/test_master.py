@@ -159,9 +159,9 @@ def test_a_directory_that_was_removed_is_made_again_for_its_owner_alone(
     held: Any, shared: Path, tmp_path: Path
 ) -> None:
     held.directory = tmp_path / "metrics"
-    worker = SimpleNamespace(pid=os.getpid(), aborted=False)
+    worker = SimpleNamespace(pid=os.getpid(), aborted=False, state=WorkerState())
     master.before_fork(server(0, 1), worker)
-    worker.exit_note.close()
+    worker.state.close()
     assert held.directory.stat().st_mode & 0o777 == 0o700
 
 

@@ -21,7 +21,7 @@ from redis.asyncio.connection import parse_url as parse_redis_url
 
 from app.monitoring.logging import parse_levels
 
-# A request holds a connection for a part of its time: with four for each, none of them is idle while requests wait.
+# Default of MAX_IN_FLIGHT for each database connection. A request holds one for only a part of its duration.
 REQUESTS_A_CONNECTION = 4
 ROOT = Path(__file__).resolve().parent.parent
 Network = IPv4Network | IPv6Network

@@ -13,12 +13,12 @@ from app.monitoring.logging import get_logger
 
 log = get_logger("database")
 
-# With QUEUE_TIMEOUT (0.5 s) these two make 2 s, the latency objective of monitoring/slo.yaml: whatever is accepted is
-# answered within it, or has taken several slow statements.
+# With QUEUE_TIMEOUT (0.5 s) these two add up to 2 s, the latency objective of monitoring/slo.yaml. Only a request with
+# several slow statements exceeds it.
 ACQUIRE_TIMEOUT = 0.5
 """Seconds that a request waits for one of the pool's connections."""
 COMMAND_TIMEOUT = 1.0
-# Not a part of the wait: where connecting takes longer than ACQUIRE_TIMEOUT there would never be a connection.
+# Not a part of ACQUIRE_TIMEOUT: a connection that takes longer to open would otherwise never be opened.
 CONNECT_TIMEOUT = 2.0
 MIN_RETRY_DELAY, MAX_RETRY_DELAY = 0.1, 5.0
 
@@ -87,7 +87,7 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
-        """Wait for a connection that nobody uses, in the order of arrival."""
+        """Wait for a free connection, in the order of arrival. Raise TimeoutError after ACQUIRE_TIMEOUT."""
         if self._free.locked():
             async with asyncio.timeout(ACQUIRE_TIMEOUT):
                 await self._free.acquire()

@@ -4,7 +4,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class HeadMiddleware:
-    """Routes a HEAD as a GET. The server sends the head of the response without its body."""
+    """Route HEAD as GET. The server omits the body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

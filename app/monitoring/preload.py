@@ -24,7 +24,7 @@ def preload(*modules: str) -> None:
 
 
 def _make_route() -> None:
-    """Make a route, and have FastAPI import what it imports for the first one."""
+    """Make a route: FastAPI imports some modules only with the first one."""
     from fastapi import FastAPI  # noqa: PLC0415 -- the exporter does without it
 
     def route(parameter: int) -> dict[str, str]:

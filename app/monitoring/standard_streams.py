@@ -26,7 +26,7 @@ def _null(number: int, mode: str) -> IO[str]:
         os.dup2(null, number)
         os.close(null)
         null = number
-    # If another file has the descriptor by now, it keeps it.
+    # Another file that has been opened on the descriptor keeps it.
     os.set_inheritable(null, null == number)
     return open(null, mode, encoding="utf-8", closefd=False)
 

@@ -57,7 +57,7 @@ class StopBudget:
 
 
 def check_stop_delay(options: Options) -> None:
-    """Raise OptionsError if STOP_DELAY does not fit. The default is shortened in its place."""
+    """Raise OptionsError if STOP_DELAY exceeds its share. The default is shortened instead."""
     most = StopBudget(options.graceful_timeout).max_stop_delay
     if options.stop_delay > most and options.stop_delay != Options.stop_delay:
         raise OptionsError(

@@ -1,4 +1,4 @@
-"""gunicorn's configuration of the kind `ours`; addresses, workers and limits come from the environment."""
+"""gunicorn's configuration for the kind `ours`; addresses, workers and limits come from the environment."""
 
 from app.monitoring import Observability
 from loadtest.benchmarks.lifecycle_app import APPLICATION

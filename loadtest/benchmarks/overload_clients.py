@@ -2,8 +2,8 @@
 
 With a rate the loop is open: requests are due at their times whatever the service does, over as many connections as it
 takes up to a maximum, and each duration counts from the time that it was due. Without one the loop is closed: each
-connection sends the next request when it has the response to the last. Either way a client that was told
-`Retry-After` is another one than that which comes next.
+connection sends the next request when it has the response to the last. `Retry-After` is ignored:
+each request stands for another client.
 """
 
 import argparse
@@ -29,7 +29,7 @@ REQUESTS = tuple(HEAD.format(path).encode() for path in PATHS)
 LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 END_OF_HEAD = b"\r\n\r\n"
 TICK_SECONDS = 0.002
-# The latency objective: a later response helps nobody.
+# The latency objective in seconds.
 OBJECTIVE_SECONDS = 2.0
 
 
@@ -78,7 +78,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def waits(self) -> bool:
-        """Whether a request has no response yet."""
+        """True while a request has no response."""
         return self._due is not None
 
     def send(self, due: float) -> None:

@@ -36,7 +36,7 @@ class Action:
     scrapes_may_fail: bool = False
     """The exporter is killed, perhaps during a scrape."""
     counts_may_be_lost: bool = False
-    """Workers start where no series finds room."""
+    """Workers start without space for their series."""
 
 
 async def reload(world: World) -> Leaving:
@@ -194,7 +194,7 @@ async def fill_database_disk(world: World) -> Leaving:
 
 
 async def exhaust_descriptors(world: World) -> Leaving:
-    """Leave a worker no descriptor more than it has, while all clients connect again."""
+    """Set a worker's descriptor limit to the number in use, while all clients reconnect."""
     worker = world.chance.choice(world.service.workers())
     with contextlib.suppress(psutil.NoSuchProcess):  # it has been recycled meanwhile
         before = worker.rlimit(psutil.RLIMIT_NOFILE)
@@ -239,7 +239,7 @@ def _continue(stopped: Leaving) -> None:
 
 
 async def _until_ended(leaving: Leaving) -> None:
-    """Wait for the end of processes; if they do not end, what follows shows it."""
+    """Wait for the end of processes. A process that does not end fails the checks that follow."""
     for _ in range(MAX_LOOKS):
         if not any(process.is_running() for process in leaving):
             return

@@ -150,7 +150,7 @@ class Campaign:
             await asyncio.sleep(SCRAPE_SECONDS)
 
     async def check(self, action: Action | None = None) -> None:
-        """Hold the traffic, and check everything."""
+        """Pause the traffic and check all invariants."""
         world, ledger = self.world, self.world.ledger
         await world.traffic.pause()
         try:

@@ -1,4 +1,4 @@
-"""What must hold after every action, as functions of what was seen. Each returns what is wrong, one line each."""
+"""The invariants of a run. Each function returns the violations, one line each."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

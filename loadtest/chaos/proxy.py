@@ -41,7 +41,7 @@ class Proxy:
             writer.transport.abort()
 
     def stall(self) -> None:
-        """Accept connections, and pass nothing on until `flow`."""
+        """Accept connections, and forward nothing until `flow`."""
         self._flowing.clear()
 
     def flow(self) -> None:

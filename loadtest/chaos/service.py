@@ -23,7 +23,7 @@ UNREMARKABLE = (b'"level":"info"', b'"logger":"access"')
 
 
 class Service:
-    """One started service. `mark` is in the environment of all its processes, so none of them is overlooked."""
+    """One started service. `mark` is in the environment of all its processes, by which they are found."""
 
     def __init__(self, mark: str, log: Path, environment: Mapping[str, str]) -> None:
         self.port, self.metrics_port = free_port(), free_port()

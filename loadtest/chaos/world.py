@@ -96,7 +96,7 @@ def under_traffic(parts: World) -> AbstractAsyncContextManager[None]:
 
 
 def _scratch() -> Path | None:
-    """Return a directory in memory if there is room; the machine's disk is slow, and it is not this run's to fill."""
+    """Return a directory in memory if there is space, so that a run neither waits for the disk nor fills it."""
     roomy = MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > MIN_FREE_BYTES
     return MEMORY if roomy else None
 

@@ -59,7 +59,7 @@ class Slot:
         self._admission, self._exempt, self._held = admission, exempt, True
 
     def release(self) -> None:
-        """Count the request no longer. It goes on."""
+        """Stop counting the request; it continues to run."""
         if self._held:
             self._held = False
             self._admission.release(exempt=self._exempt)

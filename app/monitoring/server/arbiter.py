@@ -89,7 +89,7 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
         arbiter._boots = Backoff(MIN_BOOT_DELAY_SECONDS, MAX_BOOT_DELAY_SECONDS)  # noqa: SLF001 -- of this class now
 
     def prepare(self, worker: Any) -> None:
-        """Complete the link of a worker before its fork."""
+        """Set the attributes of a worker's link before the fork."""
         worker.generation = self.generation
         link: MasterLink = worker.link
         link.service, link.queue, link.stop_delay = self.service, self.queue, self.stop_delay
@@ -250,7 +250,7 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
             listener.close()
         super().stop(graceful)
         for path, identity in paths.items():
-            if _identity(path) == identity:  # not that of a service which has been started meanwhile
+            if _identity(path) == identity:  # not the socket of a service started since
                 path.unlink(missing_ok=True)
 
 
@@ -278,13 +278,13 @@ def _reason(error: BaseException, printed: str) -> str:
 
 
 def _use_again(observability: "Observability") -> None:
-    """Make `observability` the current one again, with its logging, after a file that made another was refused."""
+    """Restore `observability` and its logging after a refused configuration has created another one."""
     type(observability)._current = observability  # noqa: SLF001 -- of this package
     configure_logging(**logging_arguments(observability.options))
 
 
 def _restore(environment: dict[str, str]) -> None:
-    """Restore the environment. It is never empty, because a thread may start a process meanwhile."""
+    """Restore the environment in place: another thread may start a process with it at any time."""
     with no_fork():
         for name in os.environ.keys() - environment.keys():
             del os.environ[name]

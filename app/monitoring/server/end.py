@@ -12,8 +12,8 @@ def end_process() -> NoReturn:
     """Run what is registered for the exit, then end this process with status 0 and its modules as they are.
 
     The interpreter's own end destroys all objects, which first copies each page that the process shares with its
-    parent: 40 ms of CPU time that the workers that serve would have to wait for. multiprocessing ends a forked child
-    like this too.
+    parent: 40 ms of CPU time, which delays the workers that serve. multiprocessing ends a forked child in the same
+    way.
     """
     try:
         threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001 -- joins threads; executors register there

@@ -102,7 +102,7 @@ def _release(listeners: set[int]) -> None:
     descriptors = [int(entry.name) for entry in DESCRIPTORS.iterdir()]
     null, nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC), select.epoll()
     for number in (number for number in descriptors if number >= MIN_DESCRIPTOR):
-        with contextlib.suppress(OSError):  # closed since: it was the descriptor of the listing
+        with contextlib.suppress(OSError):  # the descriptor of the directory listing, closed since
             if number in listeners or _is_stream(number):
                 os.dup2(null, number, inheritable=False)
             elif _is_event_loop(number):

@@ -24,7 +24,7 @@ from .request_head import OLD_VERSIONS, check_size, checked_fields, split_target
 from .response_cycle import ResponseCycle
 from .server_state import ServerState
 
-# Between two messages; in a head; in a body or behind an upgrade; refused, and what else comes is dropped.
+# Between two messages; in a head; in a body; refused or upgraded, and further bytes are discarded.
 IDLE, HEAD, BODY, REFUSED = range(4)
 # Seconds in which a refused client's bytes are read: closing would reset the connection before it has the response.
 LINGER_SECONDS = 2
@@ -89,7 +89,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.refuse(limits.HEAD_BYTES)
 
     def _feed(self, data: bytes | memoryview) -> None:
-        """Feed the parser. It skips the body behind an offer to upgrade: without the offer, another one reads that."""
+        """Feed the parser. It stops after an offer to upgrade: a new parser gets the head without it, and the body."""
         while True:
             try:
                 self.parser.feed_data(data)
@@ -114,7 +114,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Add a line of the head. Those of a trailer go to a list of their own, which nobody reads."""
+        """Add a line of the head. Lines of a trailer go to a separate list that is discarded."""
         headers = self.headers
         if len(headers) >= self._max_head_lines:
             raise RefusedError(limits.HEAD_LINES)
@@ -249,12 +249,12 @@ class LimitedProtocol(HttpToolsProtocol):
             self._respond_and_close(response)
 
     def _abandon(self, cycle: Any) -> None:
-        """Have the application see a client that has gone, since its request is answered."""
+        """Send the application a disconnect: the protocol has answered its request."""
         cycle.disconnected = True
         cycle.message_event.set()
 
     def _respond_and_close(self, response: bytes) -> None:
-        """Send a last response, and drop what the client still sends until it closes or time is up."""
+        """Send a last response, then discard what the client sends, until it closes or LINGER_SECONDS are over."""
         self._last_words = None
         self.since = self.server_state.clock
         self.transport.write(response)
@@ -285,7 +285,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._close_idle()
 
     def _close_idle(self) -> None:
-        """Close the connection if its client has read everything, or reads no more."""
+        """Close the connection if its client has read everything, or has read nothing since the last call."""
         unsent = self.transport.get_write_buffer_size()
         if unsent == 0:
             self.transport.close()
@@ -297,7 +297,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     @property
     def idle(self) -> bool:
-        """Whether no part of a request has been read and no part of a response is unsent."""
+        """True if no part of a request has been read and no part of a response is unsent."""
         return (
             self._stage == IDLE
             and (self.cycle is None or self.cycle.response_complete)
@@ -309,19 +309,19 @@ class LimitedProtocol(HttpToolsProtocol):
 
     @property
     def waits(self) -> bool:
-        """Whether the client is waited for: for its first request, the rest of a head, or a second for a request."""
+        """True while no request has come, a head is incomplete, or the connection is idle for more than a second."""
         if self._stage == HEAD:
             return self.cycle is None or self.cycle.response_complete
         return self.idle and (self.cycle is None or self.server_state.clock - self.since > 1)
 
     @property
     def is_new(self) -> bool:
-        """Whether the first request has not been read to the end of its head."""
+        """True until the head of the first request is complete."""
         return self.cycle is None and self._stage in {IDLE, HEAD} and not self.transport.is_closing()
 
     @property
     def has_unread(self) -> bool:
-        """Whether the kernel holds bytes of the client that have not been read."""
+        """True if the kernel holds unread bytes of the client."""
         unread = array.array("i", [0])
         try:
             fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.FIONREAD, unread)
@@ -330,6 +330,6 @@ class LimitedProtocol(HttpToolsProtocol):
         return unread[0] > 0
 
     def evict(self) -> None:
-        """Close the connection, which waits, to make room."""
+        """Close this waiting connection in favour of a new one."""
         catalogue().connections_rejected.labels(limits.EVICTED).inc()
         self.transport.close()

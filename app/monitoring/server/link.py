@@ -11,7 +11,9 @@ from .shared_state import ServiceState, WorkerState
 
 
 class MasterLink:
-    """A worker's access to its master. RollingArbiter completes it before the fork; another arbiter does not."""
+    """A worker's access to its master. RollingArbiter sets the attributes before the fork; with another arbiter they
+    keep their defaults.
+    """
 
     def __init__(self, master: int) -> None:
         self._master = master
@@ -24,22 +26,22 @@ class MasterLink:
 
     @property
     def boot_may_fail(self) -> bool:
-        """Whether the service goes on if this worker fails to boot."""
+        """True if the service goes on when this worker fails to boot."""
         return self.service is not None and self.service.served
 
     @property
     def service_stopping(self) -> bool:
-        """Whether the master has told all workers to stop or has died, or there is no RollingArbiter."""
+        """True if the master has told all workers to stop or has died, or if there is no RollingArbiter."""
         return self.service is None or self.service.stopping or os.getppid() != self._master
 
     @property
     def stop_requested(self) -> bool:
-        """Whether the master has told this worker to stop, or the service stops."""
+        """True if the master has told this worker to stop, or the service stops."""
         return self.worker.retiring or self.service_stopping
 
     @property
     def ends_for_max_requests(self) -> bool:
-        """Whether a worker that ends does so because of MAX_REQUESTS."""
+        """True if a worker that ends does so because of MAX_REQUESTS."""
         return self.worker.max_requests_reached and (self.service is None or not self.service.stopping)
 
     def report_ready(self) -> None:
@@ -61,5 +63,5 @@ class MasterLink:
         self._wake_master()
 
     def _wake_master(self) -> None:
-        with contextlib.suppress(OSError):  # it has another user, or has ended; it looks every second
+        with contextlib.suppress(OSError):  # another user, or ended; the master polls once a second
             os.kill(self._master, signal.SIGCHLD)

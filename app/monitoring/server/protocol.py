@@ -7,7 +7,7 @@ from .handover import Queue
 from .limited_protocol import BODY, IDLE, LINGER_SECONDS, LimitedProtocol
 from .rejection import Rejections, is_discarded, pause_after
 
-# POLLHUP and POLLERR are reported anyway; the close by a client that has read everything is Linux's alone.
+# POLLHUP and POLLERR are always reported. Only Linux has POLLRDHUP, for a client that has shut down its writing side.
 _CLOSED = getattr(select, "POLLRDHUP", 0)
 
 
@@ -111,7 +111,7 @@ class Protocol(LimitedProtocol):
             self._hand_over_soon()
 
     def _end_rejection(self, cycle: Any) -> None:
-        """Go on after a rejected request has been read to its end. One that comes again at once is read more slowly."""
+        """Go on after a rejected request was read to its end. Pause reading if several are rejected in a row."""
         if not cycle.keep_alive:
             self.transport.close()
         elif self.pipeline:
@@ -128,7 +128,7 @@ class Protocol(LimitedProtocol):
                 self.loop.call_later(pause, self._resume_reading)
 
     def _start_next(self) -> None:
-        """Start the next request of the pipeline. Not from inside the last one's rejection: they may be many."""
+        """Start the next request of the pipeline. Called by the event loop, so that many rejections do not recurse."""
         if self.pipeline and not self.transport.is_closing():
             self._start_asgi_task(*self.pipeline.pop())
 

@@ -8,8 +8,8 @@ import orjson
 SERVICE_UNAVAILABLE = 503
 # In turn, so that clients that are rejected together do not come back together.
 RETRY_AFTER_SECONDS = (1, 2, 3)
-# Seconds that a connection is not read after the second rejection in a row, the third and so on: a client that repeats
-# its request at once costs no more than this.
+# Seconds for which a connection is not read after the first rejection in a row, the second and so on. They limit the
+# rate of a client that retries at once.
 PAUSES_SECONDS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.5)
 # A longer body is not waited for: its connection is closed.
 MAX_DISCARDED_BYTES = 64 * 1024

@@ -17,7 +17,7 @@ def check_size(url: bytes, headers: Headers, limit: int) -> None:
 
 
 def checked_fields(headers: Headers, version: str) -> dict[bytes, bytes]:
-    """Return the headers by name. Raise RefusedError if Host is not there once, or a coding is not implemented."""
+    """Return the headers by name. Raise RefusedError unless there is one Host and the only coding is chunked."""
     fields = dict(headers)
     if len(fields) != len(headers):  # a name is repeated
         if sum(name == b"host" for name, _ in headers) > 1:

@@ -1,7 +1,7 @@
 """The limit of a worker's connections.
 
-At the limit, each new connection has the one closed that has waited longest for a request. If none waits, a few more
-are accepted for probes. Beyond these, the listener is paused until a connection ends.
+At the limit, the connection that has waited longest for a request is closed for each new one. If none waits, up to
+RESERVED_CONNECTIONS more are accepted for probes. Beyond these, the listener is paused until a connection ends.
 """
 
 import itertools
@@ -40,7 +40,7 @@ class Room:
 
     @property
     def full(self) -> bool:
-        """Whether there are more connections than the limit."""
+        """True if there are more connections than the limit."""
         return len(self._state.connections) > self._state.limits.max_connections
 
     def admits(self, connection: "LimitedProtocol") -> bool:

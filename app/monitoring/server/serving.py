@@ -81,7 +81,7 @@ class WorkerServer(Server):
 
     @property
     def _transfers(self) -> bool:
-        """Whether connections can be handed from one worker to another."""
+        """True if connections can be handed from one worker to another."""
         return is_transferable(self.config.http_protocol_class, encrypted=self.config.is_ssl)
 
     def _bound_requests(self) -> None:
@@ -127,7 +127,7 @@ class WorkerServer(Server):
             # The server closes its listeners with it: those of a worker that retires are closed already.
             listeners = [] if retires or not sockets else [one.dup() for one in sockets]
             await self._drain(listeners, min(self._link.stop_delay, budget * CLOSING_SHARE))
-            for listener in listeners:  # those that it has left, where the stop is forced
+            for listener in listeners:  # left open by _drain if the stop was forced
                 listener.close()
         self.server_state.close_after_responses()
         self.config.timeout_graceful_shutdown = max(0.1, deadline - loop.time())  # type: ignore[assignment]
@@ -192,7 +192,7 @@ class WorkerServer(Server):
         for listener in listeners:
             for connection in accepted(listener):
                 self._receiver.accept(connection)
-            listener.close()  # at once: nobody would accept what comes later
+            listener.close()  # a later connection would never be accepted
         await self._receiver.stop()
         await self._await_first_requests()
 

@@ -24,7 +24,7 @@ class WorkerUser:
 
     @contextmanager
     def acting(self) -> Iterator[None]:
-        """Give the whole process the rights of this user meanwhile."""
+        """Set the effective user and group of the process inside the context."""
         uid, gid = os.geteuid(), os.getegid()
         os.setegid(self.gid)
         try:
@@ -72,6 +72,6 @@ def worker_user(cfg: Any) -> WorkerUser | None:
 
 @contextmanager
 def acting_as(user: WorkerUser | None) -> Iterator[None]:
-    """Act as `user` meanwhile, if there is one."""
+    """Act as `user` inside the context; do nothing if it is None."""
     with contextlib.nullcontext() if user is None else user.acting():
         yield

@@ -163,9 +163,13 @@ class Settings(BaseSettings):
     @field_validator("exempt_paths", mode="before")
     @classmethod
     def _split_paths(cls, value: object) -> object:
-        paths = tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-        if isinstance(paths, tuple) and not all(str(path).startswith("/") for path in paths):
-            raise ValueError("want paths that begin with /, comma separated")
+        if not isinstance(value, str):
+            return value
+        paths = tuple(part.strip() for part in value.split(",") if part.strip())
+        if paths == ("none",):
+            return ()
+        if not all(path.startswith("/") and path != "/" for path in paths):
+            raise ValueError("want paths such as /health, comma separated, or none")
         return paths
 
     @field_validator("environment", mode="before")

@@ -96,7 +96,7 @@ class Admission:
 
     def admit(self, connection: "Protocol", cycle: Any, app: Any) -> None:
         """Start, queue or shed the request of a cycle."""
-        path = cycle.scope["path"]
+        path = cycle.scope["path"].removeprefix(cycle.scope["root_path"])
         if (path in self._exempt or path.startswith(self._exempt_prefixes)) and (
             self._exempt_in_flight < MAX_EXEMPT_IN_FLIGHT
         ):

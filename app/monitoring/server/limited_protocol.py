@@ -42,6 +42,9 @@ class LimitedProtocol(HttpToolsProtocol):
     _stage = IDLE
     _reserved = _upgrades = False
     _last_words: bytes | None = None
+    _current: Any = None
+    """The cycle of the request that is handled, queued, or was last."""
+    _stalled_since = _stalled_bytes = 0
     # Bytes since the last piece of a body; bytes of the body; seconds in which the body was waited for; bytes unsent.
     _unparsed = _body_bytes = _body_waited = _unsent = 0
 
@@ -60,8 +63,10 @@ class LimitedProtocol(HttpToolsProtocol):
         self._reserved = not self.server_state.room.admits(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End the connection."""
+        """End the connection, also for a request with others behind it in the pipeline."""
         super().connection_lost(exc)
+        if self._current is not None and not self._current.response_complete:
+            self._abandon(self._current)
         self.pipeline.clear()
         self.server_state.room.connection_ended()
 
@@ -130,17 +135,19 @@ class LimitedProtocol(HttpToolsProtocol):
         if parser.should_upgrade():
             if method == _CONNECT:
                 raise RefusedError(limits.NOT_IMPLEMENTED)
-            self._upgrades = method == b"GET" and version == "1.1" and self._should_upgrade()
+            # Not behind a request that is not answered: the websocket would get its response.
+            free = self.cycle is None or self.cycle.response_complete
+            self._upgrades = method == b"GET" and version == "1.1" and free and self._should_upgrade()
             if not self._upgrades:
                 return
         fields = checked_fields(headers, version)
-        if self._upgrades:
-            return
         scope = self.scope
         path, raw_path, scope["query_string"] = split_target(self.url)
+        application = self._application(path)
+        if self._upgrades:
+            return
         scope["path"] = self.root_path + path
         scope["raw_path"] = self.root_path.encode("ascii") + raw_path if self.root_path else raw_path
-        application = self._application(path)
         before = self.cycle
         self.cycle = cycle = ResponseCycle(
             self,
@@ -158,6 +165,10 @@ class LimitedProtocol(HttpToolsProtocol):
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, application))
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._current = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _make_scope(self, method: str, version: str) -> None:
         self.scope = {
@@ -251,6 +262,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _abandon(self, cycle: Any) -> None:
         """Send the application a disconnect: the protocol has answered its request."""
         cycle.disconnected = True
+        cycle.waiting_for_100_continue = False
         cycle.message_event.set()
 
     def _respond_and_close(self, response: bytes) -> None:
@@ -266,23 +278,43 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def sweep(self) -> None:
         """Close the connection if it is overdue."""
-        age, bounds, cycle = self.server_state.clock - self.since, self.server_state.limits, self.cycle
-        if self._stage == HEAD:
-            if age > bounds.head_timeout:
-                self.refuse(limits.HEAD_TIMEOUT)
-        elif self._stage == BODY:
-            if self.flow.read_paused or cycle.waiting_for_100_continue:
-                self.since = self.server_state.clock  # the application does not read
-            else:
-                self._body_waited += 1
-            allowed = bounds.body_timeout + self._body_bytes / bounds.min_body_rate
-            if age > bounds.body_timeout or self._body_waited > allowed:
-                self.refuse(limits.BODY_TIMEOUT)
+        clock, cycle = self.server_state.clock, self.cycle
+        age = clock - self.since
+        if self._is_stalled():
+            catalogue().connections_rejected.labels(limits.UNREAD).inc()
+            self.transport.abort()
+        elif self.transport.is_closing():
+            return
+        elif self._stage in {HEAD, BODY}:
+            self._sweep_message(age)
         elif self._stage == REFUSED:
             if age > LINGER_SECONDS and self._last_words is None:
                 self.transport.abort()
         elif age > self.timeout_keep_alive and (cycle is None or cycle.response_complete):
             self._close_idle()
+
+    def _sweep_message(self, age: int) -> None:
+        bounds, cycle = self.server_state.limits, self.cycle
+        if self.flow.read_paused or (self._stage == BODY and cycle.waiting_for_100_continue):
+            self.since = self.server_state.clock  # the application does not read, or a request before is not answered
+        elif self._stage == HEAD:
+            if age > bounds.head_timeout:
+                self.refuse(limits.HEAD_TIMEOUT)
+        else:
+            self._body_waited += 1
+            allowed = bounds.body_timeout + self._body_bytes / bounds.min_body_rate
+            if age > bounds.body_timeout or self._body_waited > allowed:
+                self.refuse(limits.BODY_TIMEOUT)
+
+    def _is_stalled(self) -> bool:
+        """Return whether the client has read nothing of what is unsent for `body_timeout` seconds."""
+        unsent, clock = self.transport.get_write_buffer_size(), self.server_state.clock
+        # The application fills the buffer again unless writing is paused, so a size that grows is progress too.
+        moved = unsent < self._stalled_bytes or (unsent != self._stalled_bytes and not self.flow.write_paused)
+        if unsent == 0 or moved:
+            self._stalled_since = clock
+        self._stalled_bytes = unsent
+        return clock - self._stalled_since > self.server_state.limits.body_timeout
 
     def _close_idle(self) -> None:
         """Close the connection if its client has read everything, or has read nothing since the last call."""
@@ -311,7 +343,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def waits(self) -> bool:
         """True while no request has come, a head is incomplete, or the connection is idle for more than a second."""
         if self._stage == HEAD:
-            return self.cycle is None or self.cycle.response_complete
+            return not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete)
         return self.idle and (self.cycle is None or self.server_state.clock - self.since > 1)
 
     @property
@@ -332,4 +364,4 @@ class LimitedProtocol(HttpToolsProtocol):
     def evict(self) -> None:
         """Close this waiting connection in favour of a new one."""
         catalogue().connections_rejected.labels(limits.EVICTED).inc()
-        self.transport.close()
+        self.transport.abort()  # close() would wait until the client has read the last response

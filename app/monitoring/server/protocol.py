@@ -16,7 +16,7 @@ class Protocol(LimitedProtocol):
 
     rejected = 0
     """Requests in a row that were shed."""
-    _paused = _completing = False
+    _paused = _completing = _closes = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection, and the request of it that is queued."""
@@ -30,6 +30,8 @@ class Protocol(LimitedProtocol):
         super().on_message_complete()
         if self.rejected and self.cycle.response_complete:
             self._end_rejection(self.cycle)
+        if self._closes and self.cycle.response_complete:
+            self.transport.close()
         self._hand_over_soon()
 
     def on_response_complete(self) -> None:
@@ -67,6 +69,10 @@ class Protocol(LimitedProtocol):
         """Close the connection, after the response to a message of which a part has been read."""
         if self._stage == IDLE:
             super().shutdown()
+        else:
+            self._closes = True
+            if self.cycle is not None and not self.cycle.response_complete:
+                self.cycle.keep_alive = False
 
     def is_left(self) -> bool:
         """Return whether the client has closed the connection, also if that has not been read yet."""
@@ -88,7 +94,9 @@ class Protocol(LimitedProtocol):
             self._admit(cycle, app)
 
     def _admit(self, cycle: Any, app: Any) -> None:
-        if self.server_state.admission is not None and not self.transport.is_closing():
+        gone = cycle.disconnected or self.transport.is_closing()  # or refused meanwhile
+        if self.server_state.admission is not None and not gone:
+            self._current = cycle
             self.server_state.admission.admit(self, cycle, app)
 
     def reject(self, cycle: Any, rejections: Rejections) -> None:
@@ -129,8 +137,12 @@ class Protocol(LimitedProtocol):
 
     def _start_next(self) -> None:
         """Start the next request of the pipeline. Called by the event loop, so that many rejections do not recurse."""
-        if self.pipeline and not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+        elif self._last_words is not None:
+            self._respond_and_close(self._last_words)
 
     def _resume_reading(self) -> None:
         self._paused = False

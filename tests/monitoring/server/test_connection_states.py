@@ -1,0 +1,240 @@
+"""States of a connection between the limits, the pipeline and the admission of requests."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from uvicorn.config import Config
+
+from app.monitoring.server.admission import Admission, AdmissionLimits
+from app.monitoring.server.limits import Limits
+from app.monitoring.server.protocol import Protocol
+from app.monitoring.server.server_state import ServerState
+
+GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
+UPGRADE = b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+CHUNKED = b"POST /b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+LIMITS = Limits(head_timeout=2, body_timeout=3)
+
+
+class Wire(asyncio.Transport):
+    """A transport that keeps what is written, or has `unsent` bytes that its client does not read."""
+
+    def __init__(self) -> None:
+        super().__init__({"sockname": ("127.0.0.1", 1), "peername": ("127.0.0.1", 2)})
+        self.written = b""
+        self.unsent = 0
+        self.ended = self.closed = self.aborted = False
+
+    def write(self, data: Any) -> None:
+        if self.ended:
+            raise RuntimeError("write after write_eof()")
+        self.written += bytes(data)
+
+    def write_eof(self) -> None:
+        self.ended = True
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.closed = self.aborted = True
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+
+class Held:
+    """An application whose requests are answered one by one; `started` are their paths."""
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+        self.left: list[str] = []
+        self.gates: list[asyncio.Event] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.started.append(scope["path"])
+        gate = asyncio.Event()
+        self.gates.append(gate)
+        watch = asyncio.ensure_future(self._watch(scope["path"], receive))
+        await gate.wait()
+        watch.cancel()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async def _watch(self, path: str, receive: Any) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.left.append(path)
+
+
+class Connected:
+    """One connection of a worker to an application."""
+
+    def __init__(self, *, in_flight: int | None = None) -> None:
+        self.application, self.wire, self.state = Held(), Wire(), ServerState(LIMITS)
+        if in_flight is not None:
+            self.state.admission = Admission(AdmissionLimits(in_flight, 10, 60.0, ()), self.state.tasks, 60.0)
+        config: Any = Config(self.application, log_config=None, lifespan="off")
+        config.load()
+        config.loaded_app = self.application
+        self.config = config
+        self.protocol = self.connect(self.wire)
+
+    def connect(self, wire: Wire) -> Protocol:
+        protocol = Protocol(self.config, self.state, {})
+        protocol.connection_made(wire)
+        return protocol
+
+    def tick(self, seconds: int) -> None:
+        """Let `seconds` pass for the limits."""
+        for _ in range(seconds):
+            self.state.clock += 1
+            self.protocol.sweep()
+
+    async def answer(self, number: int) -> None:
+        """Answer the request that was started as the `number`-th."""
+        self.application.gates[number].set()
+        await settle()
+
+
+async def settle() -> None:
+    """Run what is ready."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def connected(**options: Any) -> AsyncIterator[Connected]:
+    made = Connected(**options)
+    yield made
+    for gate in made.application.gates:
+        gate.set()
+    await settle()
+    for task in made.state.tasks:
+        task.cancel()
+    await settle()
+
+
+async def test_a_client_that_stops_reading_is_cut_off_while_its_request_waits_to_send() -> None:
+    async with connected() as one:
+        one.protocol.data_received(GET)
+        await settle()
+        one.wire.unsent = 100_000
+        one.protocol.pause_writing()
+        one.tick(3)
+        assert not one.wire.aborted
+        one.tick(2)
+        assert one.wire.aborted
+
+
+async def test_a_client_that_reads_slowly_is_not_cut_off() -> None:
+    async with connected() as one:
+        one.protocol.data_received(GET)
+        await settle()
+        one.protocol.pause_writing()
+        for unsent in range(100_000, 99_980, -1):
+            one.wire.unsent = unsent
+            one.tick(1)
+        assert not one.wire.aborted
+
+
+async def test_a_connection_that_closes_with_unsent_bytes_is_cut_off() -> None:
+    async with connected() as one:
+        one.wire.unsent = 5
+        one.wire.close()
+        one.tick(5)
+        assert one.wire.aborted
+
+
+async def test_a_request_with_another_behind_it_learns_that_the_client_has_gone() -> None:
+    async with connected() as one:
+        one.protocol.data_received(GET + GET)
+        await settle()
+        one.wire.close()
+        one.protocol.connection_lost(ConnectionResetError())
+        await settle()
+        assert one.application.left == ["/a"]
+
+
+@pytest.mark.parametrize("in_flight", [None, 1])
+async def test_a_request_that_is_refused_before_it_starts_is_not_run(in_flight: int | None) -> None:
+    async with connected(in_flight=in_flight) as one:
+        one.protocol.data_received(GET + CHUNKED)
+        await settle()
+        one.application.gates[0].set()
+        while b"200 OK" not in one.wire.written:  # noqa: ASYNC110 -- the parts of one round are the point
+            await asyncio.sleep(0)
+        one.protocol.data_received(b"no chunk\r\n")
+        await settle()
+        assert b"400 Bad Request" in one.wire.written
+        assert one.application.started == (["/a", "/b"] if in_flight is None else ["/a"])
+
+
+async def test_a_refusal_behind_a_shed_request_is_sent() -> None:
+    async with connected(in_flight=1) as one:
+        other = one.connect(Wire())
+        other.data_received(GET)  # holds the only slot
+        one.protocol.data_received(GET + CHUNKED + b"1\r\nx\r\n")
+        admission = one.state.admission
+        assert admission is not None
+        admission._timeout = 0.0
+        admission._expire()
+        one.protocol.data_received(b"no chunk\r\n")
+        await settle()
+        assert b"503 Service Unavailable" in one.wire.written
+        assert b"400 Bad Request" in one.wire.written
+        assert one.wire.ended
+
+
+async def test_a_websocket_behind_an_unanswered_request_is_not_opened() -> None:
+    async with connected() as one:
+        one.protocol.data_received(GET + UPGRADE)
+        await settle()
+        await one.answer(0)
+        assert one.application.started == ["/a", "/ws"]
+        assert b"101" not in one.wire.written
+
+
+async def test_the_head_of_a_request_has_no_deadline_while_the_one_before_is_not_answered() -> None:
+    async with connected() as one:
+        one.protocol.data_received(GET + GET + b"GET /c HTTP")
+        await settle()
+        one.tick(10)
+        await one.answer(0)
+        await one.answer(1)
+        assert one.wire.written.count(b"200 OK") == 2
+        assert b"408" not in one.wire.written
+
+
+async def test_a_connection_that_was_told_to_close_ends_with_the_body_of_an_answered_request() -> None:
+    async with connected() as one:
+        one.protocol.data_received(CHUNKED + b"1\r\nx\r\n")
+        await settle()
+        await one.answer(0)
+        assert not one.wire.closed
+        one.protocol.shutdown()
+        one.protocol.data_received(b"0\r\n\r\n")
+        await settle()
+        assert one.wire.closed
+
+
+async def test_a_refused_request_does_not_ask_for_its_body() -> None:
+    async with connected() as one:
+        one.protocol.data_received(CHUNKED.replace(b"Host: x", b"Host: x\r\nExpect: 100-continue") + b"no chunk\r\n")
+        await settle()
+        assert b"400 Bad Request" in one.wire.written
+        assert one.application.left == ["/b"]
+        assert b"100 Continue" not in one.wire.written

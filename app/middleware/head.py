@@ -7,12 +7,12 @@ class HeadMiddleware:
     """Route HEAD as GET. The server omits the body."""
 
     def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+        self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection of the server."""
         if scope["type"] != "http" or scope["method"] != "HEAD":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
 
         async def send_as_head(message: Message) -> None:
@@ -23,6 +23,6 @@ class HeadMiddleware:
 
         scope["method"] = "GET"
         try:
-            await self._app(scope, receive, send_as_head)
+            await self.app(scope, receive, send_as_head)
         finally:
             scope["method"] = "HEAD"

@@ -267,7 +267,7 @@ async def test_the_running_application_has_the_layers_in_the_order_of_the_docstr
     app = create_app(make_settings())
     async with running(app) as client:
         await client.get("/health/live")
-    assert layers(app.middleware_stack)[:7] == [
+    assert layers(app.middleware_stack)[: 6 + len(MIDDLEWARE)] == [
         "ObservingMiddleware",
         "ServerErrorMiddleware",
         "ExceptionTelemetryMiddleware",
@@ -285,4 +285,4 @@ def test_the_first_layer_of_the_list_is_the_outermost(monkeypatch: pytest.Monkey
     monkeypatch.setattr("app.middleware.middleware.MIDDLEWARE", (*MIDDLEWARE, Middleware(Inner, limit=1)))
     app = FastAPI()
     add_layers(app)
-    assert layers(app.build_middleware_stack())[3:5] == ["BodyLimitMiddleware", "Inner"]
+    assert layers(app.build_middleware_stack())[3:6] == ["HeadMiddleware", "BodyLimitMiddleware", "Inner"]

@@ -111,6 +111,7 @@ def blocked():
     print(in_child(lambda: [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)]))
     print(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())))
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for programs in the background
 thread = threading.Thread(target=blocked)
 thread.start()
 thread.join()

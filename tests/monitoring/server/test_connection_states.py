@@ -212,6 +212,7 @@ async def test_the_head_of_a_request_has_no_deadline_while_the_one_before_is_not
     async with connected() as one:
         one.protocol.data_received(GET + GET + b"GET /c HTTP")
         await settle()
+        one.protocol.flow.pause_reading()  # this application reads, which resumes it
         one.tick(10)
         await one.answer(0)
         await one.answer(1)

@@ -13,12 +13,14 @@ from tests.process.service import Service, service, wait_for
 APPLICATION = """
 import asyncio, os
 from collections import defaultdict
+from contextvars import ContextVar
 from fastapi import BackgroundTasks, FastAPI, Request, WebSocket
 from fastapi.responses import StreamingResponse
 from app.monitoring import Observability
 from app.monitoring.overload import release_slot
 
 app = FastAPI()
+variable = ContextVar("variable")
 events, started, running, most, ended = defaultdict(asyncio.Event), [], set(), [0], []
 
 async def hold(name):
@@ -50,6 +52,14 @@ async def long(name: str, request: Request):
     release_slot(request.scope)
     await hold(name)
     return name
+
+@app.get("/context/{name}")
+async def context(name: str, request: Request):
+    before = variable.get(None)
+    variable.set(name)
+    await hold(name)
+    release_slot(request.scope)
+    return before
 
 @app.get("/stream/{name}")
 async def stream(name: str):

@@ -165,6 +165,15 @@ def test_long_requests_do_not_count(running: Overloaded, path: str) -> None:
     assert running.service.get("/quick").status_code == 200
 
 
+def test_a_queued_request_does_not_see_the_context_of_the_one_that_made_room(running: Overloaded) -> None:
+    clients = [running.client().get(f"/context/{name}") for name in "ab"]
+    wait_for(lambda: running.state()["running"] == ["a", "b"], "the first requests")
+    clients += [running.client().get(f"/context/{name}") for name in "cd"]
+    wait_for(lambda: running.queued() == 2, "the queue")
+    running.release("a", "b", "c", "d")
+    assert [client.answer()[2] for client in clients] == [b"null"] * 4
+
+
 def test_websockets_do_not_count(running: Overloaded) -> None:
     key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
     headers = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", key)

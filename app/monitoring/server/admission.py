@@ -93,6 +93,7 @@ class Admission:
         self._timer: asyncio.TimerHandle | None = None
         self._rejections = Rejections()
         self._report = _Report()
+        self._context = contextvars.copy_context()
 
     def admit(self, connection: "Protocol", cycle: Any, app: Any) -> None:
         """Start, queue or shed the request of a cycle."""
@@ -135,9 +136,10 @@ class Admission:
         """Start a request as Uvicorn does, with one callback for the end of its task."""
         connection.rejected = 0
         cycle.scope[SLOT] = slot
-        context = contextvars.Context() if connection.config.reset_contextvars else None
+        # A request may release its slot while it runs: the context here is that of another client's request then.
+        context = contextvars.Context() if connection.config.reset_contextvars else self._context.copy()
         task = self._loop.create_task(cycle.run_asgi(app), context=context)
-        task.add_done_callback(slot.end)
+        task.add_done_callback(slot.end, context=self._context.copy())
         self.tasks.add(task)
 
     def _shed(self, connection: "Protocol", cycle: Any, reason: str) -> None:

@@ -147,7 +147,11 @@ class Admission:
         self._report.add(reason)
         if HttpMetrics.current is not None:
             HttpMetrics.current.record_unrouted(known_method(scope["method"]), SERVICE_UNAVAILABLE)
-        connection.reject(cycle, self._rejections)
+        try:
+            connection.reject(cycle, self._rejections)
+        except Exception:  # the other connections of the queue go on
+            log.exception("rejection_failed")
+            connection.transport.abort()
 
     def _set_timer(self) -> None:
         if self._timer is None and self._queue:
@@ -156,8 +160,10 @@ class Admission:
 
     def _ring(self) -> None:
         self._timer = None
-        self._expire()
-        self._set_timer()
+        try:
+            self._expire()
+        finally:
+            self._set_timer()
 
     def _expire(self) -> None:
         """Shed the requests whose deadline has passed."""

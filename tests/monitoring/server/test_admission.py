@@ -1,13 +1,63 @@
 """The limits of admission from the options, and the response to a request that is shed."""
 
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 
 from app.monitoring import Options
 from app.monitoring.overload import release_slot
-from app.monitoring.server.admission import AdmissionLimits
+from app.monitoring.requests.slot import SLOT
+from app.monitoring.server.admission import Admission, AdmissionLimits
+from app.monitoring.server.protocol import Protocol
 from app.monitoring.server.rejection import MAX_DISCARDED_BYTES, Rejections, is_discarded, pause_after
 
 DATE = [(b"date", b"Sat, 28 Nov 2026 18:00:00 GMT")]
+
+QUEUE_SECONDS = 0.05
+
+
+class Writer:
+    """A transport that a test may close for writing, as the protocol does before it closes a connection."""
+
+    def __init__(self) -> None:
+        self.written, self.closed_for_writing, self.aborted = asyncio.Event(), False, False
+
+    def write(self, _data: bytes) -> None:
+        if self.closed_for_writing:
+            raise RuntimeError("Cannot call write() after write_eof()")
+        self.written.set()
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class Connection:
+    """A client's connection with one request, which runs until `ended` is set."""
+
+    def __init__(self, admission: Admission) -> None:
+        self.transport, self.rejected = Writer(), 0
+        self.config = SimpleNamespace(reset_contextvars=False)
+        self.started, self.ended = asyncio.Event(), asyncio.Event()
+        self.scope: dict[str, Any] = {"method": "GET", "path": "/", "root_path": ""}
+        admission.admit(cast("Protocol", self), self, None)
+
+    async def run_asgi(self, _app: None) -> None:
+        self.started.set()
+        await self.ended.wait()
+
+    def is_left(self) -> bool:
+        return False
+
+    def reject(self, _cycle: object, rejections: Rejections) -> None:
+        self.transport.write(rejections.response(DATE, head=False, keep_alive=True))
+
+
+@pytest.fixture
+async def admission() -> Admission:
+    """Return the admission of a worker with one slot and a short deadline for its queue."""
+    return Admission(AdmissionLimits(1, 9, QUEUE_SECONDS, ()), set(), QUEUE_SECONDS)
 
 
 def test_without_an_option_there_is_no_bound() -> None:
@@ -75,3 +125,44 @@ def test_short_bodies_of_a_known_length_are_discarded(headers: list[tuple[bytes,
 
 def test_a_slot_need_not_be_there_to_be_released() -> None:
     release_slot({"type": "http"})
+
+
+async def test_a_rejection_that_fails_does_not_keep_others_in_the_queue(admission: Admission) -> None:
+    running, failing, other = (Connection(admission) for _ in range(3))
+    failing.transport.closed_for_writing = True
+    async with asyncio.timeout(30):
+        await other.transport.written.wait()
+    assert failing.transport.aborted
+    assert not other.started.is_set()
+    running.ended.set()
+    await asyncio.gather(*admission.tasks)
+
+
+async def test_a_rejection_that_fails_does_not_keep_the_next_request_from_its_slot(admission: Admission) -> None:
+    running, failing = (Connection(admission) for _ in range(2))
+    failing.transport.closed_for_writing = True
+    loop = asyncio.get_running_loop()
+    overdue = loop.time() + QUEUE_SECONDS
+    while loop.time() <= overdue:  # the event loop's timer must not run
+        pass
+    other = Connection(admission)
+    running.scope[SLOT].release()
+    async with asyncio.timeout(30):
+        await other.started.wait()
+    assert failing.transport.aborted
+    running.ended.set()
+    other.ended.set()
+    await asyncio.gather(*admission.tasks)
+
+
+async def test_the_deadline_of_others_is_kept_if_a_request_cannot_be_shed(
+    admission: Admission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, failing, other = (Connection(admission) for _ in range(3))
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_exception_handler", lambda _: None)
+    failing.transport.closed_for_writing = True
+    monkeypatch.setattr(failing.transport, "abort", None)
+    async with asyncio.timeout(30):
+        await other.transport.written.wait()
+    running.ended.set()
+    await asyncio.gather(*admission.tasks)

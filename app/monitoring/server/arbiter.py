@@ -239,9 +239,10 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
     def stop(self, graceful: bool = True) -> None:  # noqa: FBT001, FBT002 -- the signature is gunicorn's
         """Stop all workers. The paths of Unix sockets go last: workers accept connections during stop_delay."""
         self.service.set_stopping()
-        self.stop_began = time.monotonic()
-        # gunicorn kills the workers that are left then, and the exporter has the rest of the time.
-        self.cfg.settings["graceful_timeout"].value = StopBudget(self.cfg.graceful_timeout).workers
+        if "stop_began" not in vars(self):  # at SIGQUIT gunicorn stops twice
+            self.stop_began = time.monotonic()
+            # gunicorn kills the workers that are left then, and the exporter has the rest of the time.
+            self.cfg.settings["graceful_timeout"].value = StopBudget(self.cfg.graceful_timeout).workers
         listeners, self.LISTENERS = self.LISTENERS, []
         inherited = self.systemd or any(isinstance(address, int) for address in self.address)
         owned = self.reexec_pid == self.master_pid == 0 and not inherited

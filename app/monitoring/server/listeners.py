@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..logging import get_logger
@@ -9,6 +10,21 @@ from .room import Room
 
 if TYPE_CHECKING:
     from .serving import WorkerServer
+
+# Seconds until a listener that could not be made is tried again.
+RETRY_SECONDS = 1.0
+
+
+def copies_of(sockets: Sequence[socket.socket]) -> list[socket.socket] | None:
+    """Return copies of `sockets`, or None if no descriptor is left for one."""
+    copies: list[socket.socket] = []
+    try:
+        copies += (one.dup() for one in sockets)
+    except OSError:
+        for copy in copies:
+            copy.close()
+        return None
+    return copies
 
 
 class Listeners:
@@ -21,7 +37,9 @@ class Listeners:
     def __init__(self, server: "WorkerServer") -> None:
         self._server = server
         self._sockets: list[socket.socket] = []
+        self._listening = 0
         self._resuming: asyncio.Task[None] | None = None
+        self._retry: asyncio.TimerHandle | None = None
         self._frozen = False
 
     def pause_for(self, room: Room, sockets: list[socket.socket]) -> None:
@@ -37,17 +55,16 @@ class Listeners:
         """Accept nothing more. Return False if that cannot be done now."""
         if self._frozen or self._resuming is not None:
             return False
-        copies: list[socket.socket] = []
-        try:
-            copies += (one.dup() for one in self._sockets)
-        except OSError:  # no descriptor is left, so that nothing can be accepted either
-            for copy in copies:
-                copy.close()
+        copies = copies_of(self._sockets)
+        if copies is None:  # nothing can be accepted either
             return False
+        if self._retry is not None:
+            self._retry.cancel()
         for server in self._server.servers:
             server.close()
         self._server.servers = []
         self._sockets[:] = copies
+        self._listening = 0
         return True
 
     def _resume(self) -> None:
@@ -59,14 +76,29 @@ class Listeners:
         self._resuming = None
 
     async def _listen(self) -> None:
-        server, config = self._server, self._server.config
-        loop = asyncio.get_running_loop()
-        for listener in self._sockets:
+        """Listen on the sockets in their order. The first `_listening` of them have a server."""
+        while self._listening < len(self._sockets) and not self._frozen:
+            kept = self._sockets[self._listening]
             try:
-                made = await loop.create_server(
-                    server.make_protocol, sock=listener, ssl=config.ssl, backlog=config.backlog
-                )
+                made, used = await self._serve(kept)
             except OSError:
-                get_logger("gunicorn.connections").exception("accepting_not_resumed")
-            else:
-                server.servers.append(made)
+                get_logger("gunicorn.connections").exception("accepting_not_resumed", next_in_seconds=RETRY_SECONDS)
+                self._retry = asyncio.get_running_loop().call_later(RETRY_SECONDS, self._resume)
+                return
+            self._server.servers.append(made)
+            self._sockets[self._listening] = used
+            self._listening += 1
+            kept.close()
+
+    async def _serve(self, listener: socket.socket) -> tuple[asyncio.Server, socket.socket]:
+        """Return a server on a copy of `listener`, and the copy. The event loop closes a socket that it cannot use."""
+        server, config = self._server, self._server.config
+        copy = listener.dup()
+        try:
+            made = await asyncio.get_running_loop().create_server(
+                server.make_protocol, sock=copy, ssl=config.ssl, backlog=config.backlog
+            )
+        except OSError:
+            copy.close()
+            raise
+        return made, copy

@@ -1,6 +1,7 @@
 """Accept connections that other workers hand over, and those in the backlog of a listener that is closed."""
 
 import asyncio
+import errno
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -16,6 +17,18 @@ RETRY_SECONDS = 0.1
 TLS_HANDSHAKE_SECONDS = 2.0
 # Connections that are received before the event loop does something else.
 MAX_RECEIVED_AT_ONCE = 16
+# Errors of one connection of a backlog: it has ended before it was accepted. See accept(2).
+_LOST = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.EPROTO,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENOPROTOOPT,
+    }
+)
 
 
 class Receiver:
@@ -59,22 +72,32 @@ class Receiver:
         except OSError as error:  # the client has left meanwhile, or its TLS handshake has failed
             get_logger("gunicorn.handover").debug("connection_not_accepted", error=str(error))
             connection.close()
+        except asyncio.CancelledError:
+            connection.close()
+            raise
 
-    async def stop(self) -> None:
-        """Receive nothing more, and wait for what was received."""
+    async def stop(self, seconds: float = TLS_HANDSHAKE_SECONDS) -> None:
+        """Receive nothing more. Wait up to `seconds` for what was received, then close what is not accepted yet."""
         self._stopped = True
         self._loop.remove_reader(self._queue.fileno())
-        if self._accepting:
-            await asyncio.wait(self._accepting)
+        if not self._accepting:
+            return
+        _, late = await asyncio.wait(self._accepting, timeout=seconds)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
 
 
 def accepted(listener: socket.socket) -> Iterator[socket.socket]:
-    """Yield the connections in the backlog of a listener."""
+    """Yield the connections in the backlog of a listener, until it is empty or no descriptor is left."""
     listener.setblocking(False)
     while True:
         try:
             connection, _ = listener.accept()
-        except OSError:
+        except OSError as error:
+            if error.errno in _LOST:
+                continue
             return
         connection.setblocking(False)
         yield connection

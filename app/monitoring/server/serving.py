@@ -16,7 +16,7 @@ from ..stop_budget import CLOSING_SHARE
 from .admission import Admission
 from .handover import Queue
 from .link import MasterLink
-from .listeners import Listeners
+from .listeners import Listeners, copies_of
 from .protocol import Protocol, is_transferable
 from .receiver import Receiver, accepted
 from .server_state import ServerState
@@ -122,13 +122,11 @@ class WorkerServer(Server):
         deadline = loop.time() + budget
         retires = not await self._service_stops()
         if retires:
-            await self._retire(deadline - budget * CLOSING_SHARE)
+            await self._retire(sockets or [], deadline - budget * CLOSING_SHARE)
         if self._link.service_stopping:
-            # The server closes its listeners with it: those of a worker that retires are closed already.
-            listeners = [] if retires or not sockets else [one.dup() for one in sockets]
-            await self._drain(listeners, min(self._link.stop_delay, budget * CLOSING_SHARE))
-            for listener in listeners:  # left open by _drain if the stop was forced
-                listener.close()
+            # The sockets of a worker that retires are closed already.
+            listening = [] if retires or sockets is None else sockets
+            await self._drain(listening, min(self._link.stop_delay, budget * CLOSING_SHARE))
         self.server_state.close_after_responses()
         self.config.timeout_graceful_shutdown = max(0.1, deadline - loop.time())  # type: ignore[assignment]
         await super().shutdown(sockets)
@@ -147,10 +145,12 @@ class WorkerServer(Server):
             await asyncio.sleep(POLL_SECONDS)
         return self._link.service_stopping
 
-    async def _retire(self, deadline: float) -> None:
+    async def _retire(self, sockets: list[socket.socket], deadline: float) -> None:
         """Leave new and idle connections to the other workers, until none is left or the service stops too."""
         for server in self.servers:
             server.close()
+        for listener in sockets:  # open still if accepting was paused
+            listener.close()
         if self._receiver is None or self._link.queue is None:
             return
         if not self._transfers:
@@ -173,8 +173,29 @@ class WorkerServer(Server):
                 return
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _drain(self, listeners: list[socket.socket], seconds: float) -> None:
-        """Serve for `seconds`, not ready, and announce each close; then accept what the backlog holds."""
+    async def _drain(self, sockets: list[socket.socket], seconds: float) -> None:
+        """Serve for `seconds`, not ready, and announce each close; then accept what the backlog of `sockets` holds."""
+        # A server closes its sockets with it. Without descriptors for copies, their backlog is lost.
+        listeners = copies_of(sockets) or []
+        try:
+            await self._serve_last(seconds)
+            if self._receiver is None or self.force_exit:
+                return
+            if self._transfers:
+                self._receiver.receive(None)
+            for server in self.servers:
+                server.close()
+            await asyncio.sleep(0)  # the event loop closes its sockets in its next round
+            for listener in listeners:
+                for connection in accepted(listener):
+                    self._receiver.accept(connection)
+        finally:
+            for listener in (*listeners, *sockets):  # those of `sockets` are open still if accepting was paused
+                listener.close()  # a later connection would never be accepted
+        await self._receiver.stop(max(POLL_SECONDS, seconds))
+        await self._await_first_requests()
+
+    async def _serve_last(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         set_stopping()
         self.server_state.close_after_responses()
@@ -182,19 +203,6 @@ class WorkerServer(Server):
         deadline = loop.time() + seconds
         while loop.time() < deadline and not self.force_exit:  # noqa: ASYNC110 -- a signal handler sets it
             await asyncio.sleep(POLL_SECONDS)
-        if self._receiver is None or self.force_exit:
-            return
-        if self._transfers:
-            self._receiver.receive(None)
-        for server in self.servers:
-            server.close()
-        await asyncio.sleep(0)  # the event loop closes its sockets in its next round
-        for listener in listeners:
-            for connection in accepted(listener):
-                self._receiver.accept(connection)
-            listener.close()  # a later connection would never be accepted
-        await self._receiver.stop()
-        await self._await_first_requests()
 
     async def _await_first_requests(self) -> None:
         """Wait for the first request of connections that were accepted last: it may be under way."""

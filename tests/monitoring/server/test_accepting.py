@@ -1,0 +1,194 @@
+"""The listeners of a worker: pauses, the backlog at a stop, and handshakes that do not end. In this process."""
+
+import asyncio
+import errno
+import os
+import socket
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from uvicorn.config import Config
+from uvicorn.server import Server
+
+from app.monitoring.server import listeners, receiver, serving
+from app.monitoring.server.handover import Queue
+from app.monitoring.server.link import MasterLink
+from app.monitoring.server.protocol import Protocol
+from app.monitoring.server.receiver import Receiver, accepted
+from app.monitoring.server.serving import WorkerServer
+
+Address = tuple[str, int]
+
+
+class Exhausted(socket.socket):
+    """A listener of a process that has no descriptor left."""
+
+    def dup(self) -> socket.socket:
+        raise OSError(errno.EMFILE, "no descriptor is left")
+
+
+class Aborted(socket.socket):
+    """A listener whose first connection has ended before it is accepted."""
+
+    ended = False
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if self.ended:
+            return super().accept()
+        self.ended = True
+        raise ConnectionAbortedError(errno.ECONNABORTED, "the client has left")
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    """Count the ends of the lifespan; answer 204."""
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+    else:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+
+@pytest.fixture
+def queue() -> Iterator[Queue]:
+    made = Queue()
+    yield made
+    for end in vars(made).values():
+        end.close()
+
+
+@pytest.fixture
+def sockets() -> Iterator[list[socket.socket]]:
+    """Yield the one listener of a worker; a pause puts a copy in its place."""
+    held = [listener(socket.socket)]
+    yield held
+    for one in held:
+        one.close()
+
+
+@pytest.fixture
+async def worker(
+    sockets: list[socket.socket], queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[WorkerServer]:
+    """Yield a server that listens; its service stops when it does."""
+    monkeypatch.setattr(serving, "set_stopping", lambda: None)  # lasts as long as the process
+    config = Config(application, http=Protocol, lifespan="on", log_config=None, timeout_graceful_shutdown=2)
+    config.load()
+    link = MasterLink(os.getpid())
+    link.queue = queue
+    server = WorkerServer(config, link, 2**31)
+    server.lifespan = config.lifespan_class(config)
+    await server.startup(sockets)
+    yield server
+    if not server.lifespan.shutdown_event.is_set():  # type: ignore[union-attr]
+        await Server.shutdown(server, sockets)
+
+
+def listener(kind: type[socket.socket]) -> socket.socket:
+    """Return a listener on a free port."""
+    made = kind(socket.AF_INET, socket.SOCK_STREAM)
+    made.bind(("127.0.0.1", 0))
+    made.listen()
+    made.setblocking(False)
+    return made
+
+
+async def is_answered(address: Address) -> bool:
+    """Return whether the worker responds to a request on a new connection."""
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer.startswith(b"HTTP/1.1 204 ")
+
+
+def is_refused(address: Address) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(address) == errno.ECONNREFUSED
+
+
+async def test_accepting_is_tried_again_if_it_cannot_be_resumed(
+    worker: WorkerServer, sockets: list[socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listeners, "RETRY_SECONDS", 0.01)
+    loop, address = asyncio.get_running_loop(), sockets[0].getsockname()
+    create, failures = loop.create_server, [OSError(errno.ENOMEM, "no memory is left")] * 2
+
+    async def create_server(*arguments: Any, sock: socket.socket, **options: Any) -> Any:
+        if failures:
+            sock.close()  # as the event loop does
+            raise failures.pop()
+        return await create(*arguments, sock=sock, **options)
+
+    monkeypatch.setattr(loop, "create_server", create_server)
+    assert worker.server_state.room.pause()
+    await asyncio.sleep(0)
+    worker.server_state.room.resume()
+    async with asyncio.timeout(30):
+        assert await is_answered(address)
+    assert not failures
+
+
+async def test_a_worker_that_stops_does_not_resume_accepting(worker: WorkerServer) -> None:
+    assert worker.server_state.room.pause()
+    worker.server_state.room.resume()
+    worker._listeners.freeze()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert worker.servers == []
+
+
+async def test_a_stop_while_accepting_is_paused_closes_the_listener_before_it_waits(
+    worker: WorkerServer, sockets: list[socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, refused = sockets[0].getsockname(), []
+
+    async def await_first_requests() -> None:
+        refused.append(is_refused(address))
+
+    monkeypatch.setattr(worker, "_await_first_requests", await_first_requests)
+    assert worker.server_state.room.pause()
+    await worker.shutdown(sockets)
+    assert refused == [True]
+
+
+async def test_a_worker_without_descriptors_stops_in_order(worker: WorkerServer, sockets: list[socket.socket]) -> None:
+    sockets.append(listener(Exhausted))
+    await worker.shutdown(sockets)
+    assert worker.lifespan.shutdown_event.is_set()  # type: ignore[union-attr]
+    assert [one.fileno() for one in sockets] == [-1, -1]
+
+
+def test_a_connection_that_was_aborted_does_not_hide_the_rest_of_the_backlog() -> None:
+    with listener(Aborted) as made, socket.create_connection(made.getsockname()):
+        connections = list(accepted(made))
+        assert len(connections) == 1
+        connections[0].close()
+
+
+async def test_a_handshake_that_does_not_end_is_cut_at_the_stop(
+    tmp_path: Path, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver, "TLS_HANDSHAKE_SECONDS", 600.0)
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    subprocess.run([*command.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)  # noqa: ASYNC221
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    receiving = Receiver(queue, asyncio.Protocol, context)
+    receiving.start()
+    silent, connection = socket.socketpair()
+    silent.setblocking(False)
+    connection.setblocking(False)
+    receiving.accept(connection)
+    async with asyncio.timeout(30):
+        await receiving.stop(0.01)
+        assert await asyncio.get_running_loop().sock_recv(silent, 1) == b""
+    silent.close()

@@ -13,8 +13,9 @@ from app.monitoring.logging import get_logger
 
 log = get_logger("database")
 
-# With QUEUE_TIMEOUT (0.5 s) these two add up to 2 s, the latency objective of monitoring/slo.yaml. Only a request with
-# several slow statements exceeds it.
+# With QUEUE_TIMEOUT (0.5 s) these two add up to 2 s, the latency objective of monitoring/slo.yaml, for a request with
+# one statement on an open connection. COMMAND_TIMEOUT is that of each statement, BEGIN and COMMIT included, and a
+# request that has to open its connection waits for up to CONNECT_TIMEOUT more.
 ACQUIRE_TIMEOUT = 0.5
 """Seconds that a request waits for one of the pool's connections."""
 COMMAND_TIMEOUT = 1.0
@@ -75,7 +76,10 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"]:
-        """Yield a connection of the pool; raise DatabaseUnavailable in place of the driver's errors."""
+        """Yield a connection of the pool; raise DatabaseUnavailable in place of the driver's errors.
+
+        OSError and TimeoutError count as the driver's wherever in the block they are raised: do no other I/O in it.
+        """
         if self._pool is None:
             raise DatabaseUnavailable("the pool is not open")
         try:

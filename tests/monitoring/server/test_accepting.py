@@ -8,7 +8,7 @@ import ssl
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from uvicorn.config import Config
@@ -27,7 +27,7 @@ Address = tuple[str, int]
 class Exhausted(socket.socket):
     """A listener of a process that has no descriptor left."""
 
-    def dup(self) -> socket.socket:
+    def dup(self) -> Self:
         raise OSError(errno.EMFILE, "no descriptor is left")
 
 
@@ -86,7 +86,7 @@ async def worker(
     server.lifespan = config.lifespan_class(config)
     await server.startup(sockets)
     yield server
-    if not server.lifespan.shutdown_event.is_set():  # type: ignore[union-attr]
+    if not server.lifespan.shutdown_event.is_set():
         await Server.shutdown(server, sockets)
 
 
@@ -162,7 +162,7 @@ async def test_a_stop_while_accepting_is_paused_closes_the_listener_before_it_wa
 async def test_a_worker_without_descriptors_stops_in_order(worker: WorkerServer, sockets: list[socket.socket]) -> None:
     sockets.append(listener(Exhausted))
     await worker.shutdown(sockets)
-    assert worker.lifespan.shutdown_event.is_set()  # type: ignore[union-attr]
+    assert worker.lifespan.shutdown_event.is_set()
     assert [one.fileno() for one in sockets] == [-1, -1]
 
 

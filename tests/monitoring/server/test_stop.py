@@ -16,7 +16,7 @@ def test_a_second_stop_keeps_the_begin_and_the_budget_of_the_first(monkeypatch: 
     arbiter = object.__new__(RollingArbiter)
     configuration = Config()
     configuration.set("graceful_timeout", GRACEFUL_TIMEOUT)
-    vars(arbiter).update(
+    arbiter.__dict__.update(
         reexec_pid=0, master_pid=1, cfg=configuration, service=ServiceState(), LISTENERS=[], systemd=True, address=[]
     )
     arbiter.stop(graceful=False)

@@ -21,6 +21,7 @@ def build_observability(settings: Settings) -> Observability:
         workers=settings.web_concurrency,
         max_requests=settings.max_requests,
         max_requests_jitter=settings.max_requests_jitter,
+        max_surge=settings.max_surge,
         graceful_timeout=settings.graceful_timeout,
         stop_delay=settings.stop_delay,
         kill_timeout=settings.kill_timeout,

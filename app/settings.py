@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     )
     max_requests: int = Field(0, ge=0, description="requests after which a worker is replaced; 0 is never")
     max_requests_jitter: int = Field(0, ge=0, description="random extra requests, so workers do not leave together")
+    max_surge: int = Field(
+        1, ge=1, le=256, description="workers above WEB_CONCURRENCY that may start together to replace others"
+    )
     graceful_timeout: int = Field(25, ge=1, le=3600, description="seconds a stopping worker has to finish")
     stop_delay: float = Field(
         0.5,

@@ -62,6 +62,7 @@ class OptionArguments(TypedDict, total=False):
     max_requests: int | None
     max_requests_jitter: int | None
     graceful_timeout: int | None
+    max_surge: int | None
     stop_delay: float | None
     kill_timeout: float | None
     worker_timeout: int | None
@@ -132,6 +133,9 @@ class Options:
     """Requests after which a worker is replaced; 0 is never."""
     max_requests_jitter: int = _of("MAX_REQUESTS_JITTER", 0, checks.number(0, 1e9))
     """Random extra requests, so that workers are not replaced together."""
+    max_surge: int = _of("MAX_SURGE", 1, checks.number(1, 256))
+    """Workers above `workers` that may start at one time to replace others, at a reload or after `max_requests`. More
+    make a reload shorter and need memory and CPU for as many starts together."""
     graceful_timeout: int = _of("GRACEFUL_TIMEOUT", 25, checks.number(1, 3600))
     """Seconds that a stopping worker has to finish."""
     stop_delay: float = _of("STOP_DELAY", 0.5, checks.number(0, 600, float))
@@ -145,15 +149,16 @@ class Options:
     keepalive: int = _of("KEEPALIVE", 75, checks.number(1, 3600))
     """Seconds that a connection may wait for a request. Must exceed the idle time-out of the load balancer in front."""
     max_in_flight: int = _of("MAX_IN_FLIGHT", 0, checks.number(0, 1e6))
-    """Requests that a worker handles at a time; 0 is no bound. Those that come meanwhile wait in a queue. Works under
-    gunicorn, in front of whose workers it is decided; websockets, streams of events and `exempt_paths` do not count."""
+    """Requests that a worker handles at a time; 0 is no bound. Further ones wait in a queue. Websockets, streams of
+    events and `exempt_paths` do not count. Without effect under `uvicorn --workers`."""
     max_queued_requests: int = _of("MAX_QUEUED_REQUESTS", 50, checks.number(0, 1e6))
-    """Requests that may wait in a worker for one of `max_in_flight` to end; what comes beyond is answered 503 at
+    """Requests that may wait in a worker for one of `max_in_flight` to end; further ones are answered 503 at
     once."""
     queue_timeout: float = _of("QUEUE_TIMEOUT", 0.5, checks.number(0.01, 600, float))
     """Seconds that a request may wait before it is answered 503. At most 0.3 of the drain, like `stop_delay`."""
     max_head_bytes: int = _of("MAX_HEAD_BYTES", 65536, checks.number(1024, 1 << 20))
-    """Bytes of a request's head; the answer to a larger one is 431. This and the next six hold under gunicorn."""
+    """Bytes of a request's head; the answer to a larger one is 431. Without effect under `uvicorn --workers`, like
+    `max_head_lines`, `head_timeout`, `body_timeout`, `min_body_rate`, `max_connections` and `exempt_paths`."""
     max_head_lines: int = _of("MAX_HEAD_LINES", 100, checks.number(8, 10_000))
     """Header lines of a request; the answer to more is 431."""
     head_timeout: int = _of("HEAD_TIMEOUT", 10, checks.number(1, 3600))
@@ -166,10 +171,10 @@ class Options:
     """Connections of a worker. For one more, the connection that has waited longest for a request is closed. If none
     waits, only requests for `exempt_paths` are answered, others with 503, and then the worker stops accepting."""
     exempt_paths: tuple[str, ...] = _of("EXEMPT_PATHS", ("/health", "/metrics"), checks.paths, _names)
-    """Paths of probes and scrapes, which are served under overload; those below them too. The variable has commas
-    between, or `none`."""
+    """Paths of probes and scrapes, and the paths below them, which are served under overload too. In the variable they
+    are separated by commas; `none` is no path."""
     forwarded_allow_ips: str = _of("FORWARDED_ALLOW_IPS", "127.0.0.1", checks.text)
-    """Proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted: addresses with commas between, or `*`."""
+    """Proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted: addresses separated by commas, or `*`."""
     metrics_directory: Path | None = _of("PROMETHEUS_MULTIPROC_DIR", None, checks.directory)  # noqa: RUF009 -- makes a field
     """Directory of the workers' metric files; the default carries the service, the user and the port."""
     max_series: int = _of("MAX_SERIES_PER_METRIC", 10_000, checks.number(1, 1e9))
@@ -184,9 +189,10 @@ class Options:
     """None is console in development, else json."""
     redaction_packs: tuple[RedactionPack | str, ...] = _of("REDACTION_PACKS", tuple(SHIPPED), checked_packs, _names)
     """Locales whose private names and numbers are redacted beside the international ones: names of shipped packs, by
-    default all, or packs of the service's own, as an argument only. The variable has commas between, or `none`."""
+    default all, or packs of the service's own, as an argument only. Separated by commas in the variable, where `none`
+    is the empty list."""
     redacted_keys: tuple[str, ...] = _of("REDACTED_KEYS", (), checked_keys, checks.split)
-    """More names of fields whose values are replaced at any depth; the variable has commas between."""
+    """More names of fields whose values are replaced at any depth; separated by commas in the variable."""
     tracing_disabled: bool = _of("OTEL_SDK_DISABLED", default=False, check=checks.switch)
     """True switches tracing off."""
     tracing: Literal["layer", "instrumentation", "none"] = _of("TRACING", "layer", checks.one_of(*TRACING))
@@ -194,7 +200,7 @@ class Options:
     `none` there are no spans at all."""
     instrument_libraries: tuple[str, ...] = _of("INSTRUMENT_LIBRARIES", LIBRARIES, checks.any_of(*LIBRARIES), _names)
     """Libraries that make spans below a request, if they and their instrumentations are installed, without those in
-    OTEL_PYTHON_DISABLED_INSTRUMENTATIONS. The variable has commas between, or `none`."""
+    OTEL_PYTHON_DISABLED_INSTRUMENTATIONS. Separated by commas in the variable, where `none` is the empty list."""
     traces_exporter: Literal["otlp", "console", "none"] | None = _of(
         "OTEL_TRACES_EXPORTER", None, checks.one_of("otlp", "console", "none")
     )
@@ -210,7 +216,7 @@ class Options:
     span_batch: int = _of("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, checks.number(1, 1e6))
     """Spans sent at a time."""
     excluded_urls: str = _of("OTEL_PYTHON_FASTAPI_EXCLUDED_URLS", EXCLUDED_URLS, checks.expressions)
-    """Expressions of URLs without spans, with commas between."""
+    """Expressions of URLs without spans, separated by commas."""
 
     def __post_init__(self) -> None:
         """Check every value and convert it to the option's type. Raise OptionsError if one is wrong."""

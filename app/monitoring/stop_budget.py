@@ -6,7 +6,8 @@
           STOP_DELAY             at most 0.21: not ready, and more requests are accepted
         spans                    0.12, at most 3 s
         the rest                           the application's own shutdown
-      exporter                   the rest, at least 1 s
+      killed workers   at most 0.04      until they have ended
+      exporter                   the rest, at least 1 s: below 25 s the end may come up to 1 s later
 
 KILL_TIMEOUT is the time until the platform kills the service. It must be longer.
 """
@@ -22,6 +23,7 @@ CLOSING_SHARE: Final = 0.3
 SPAN_SHARE: Final = 0.12
 MAX_SPAN_SECONDS: Final = 3.0
 WORKER_SHARE: Final = 0.92
+KILLED_SHARE: Final = 0.04
 MIN_EXPORTER_SECONDS: Final = 1.0
 
 
@@ -50,6 +52,11 @@ class StopBudget:
     def workers(self) -> float:
         """Seconds after which workers that still run are killed."""
         return self.graceful_timeout * WORKER_SHARE
+
+    @property
+    def killed(self) -> float:
+        """Seconds that the master waits for the end of killed workers, so that it can count them."""
+        return self.graceful_timeout * KILLED_SHARE
 
     def exporter(self, elapsed: float) -> float:
         """Seconds for the exporter's end, when `elapsed` have passed since the signal."""

@@ -19,6 +19,13 @@ def test_the_exporter_ends_with_the_graceful_timeout(graceful: int) -> None:
         assert elapsed + budget.exporter(elapsed) == pytest.approx(graceful)
 
 
+@pytest.mark.parametrize("graceful", [25, 3600])
+def test_killed_workers_are_counted_within_the_graceful_timeout(graceful: int) -> None:
+    budget = StopBudget(graceful)
+    elapsed = budget.workers + budget.killed
+    assert elapsed + budget.exporter(elapsed) == pytest.approx(graceful)
+
+
 def test_the_exporter_always_has_a_second() -> None:
     assert StopBudget(1).exporter(0.9) == StopBudget(25).exporter(60) == MIN_EXPORTER_SECONDS == 1.0
 

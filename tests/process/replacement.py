@@ -47,9 +47,9 @@ def configured(directory: Path, settings: str = "{}", more: str = "") -> Path:
     return file
 
 
-def wait_for_workers(running: Service) -> None:
-    """Wait for both workers: a reload replaces a worker that still boots at once."""
-    wait_for(lambda: running.output.count("Application startup complete.") == 2, "both workers")
+def wait_for_workers(running: Service, number: int = 2) -> None:
+    """Wait for all workers: a reload replaces a worker that still boots at once."""
+    wait_for(lambda: running.output.count("Application startup complete.") == number, "all workers")
 
 
 class Connection:

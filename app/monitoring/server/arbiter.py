@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from gunicorn.arbiter import Arbiter
 
@@ -34,8 +34,6 @@ from .shared_state import ServiceState
 if TYPE_CHECKING:
     from ..observability import Observability
 
-# Workers above the configured number that may boot at one time to replace others.
-MAX_SURGE: Final = 1
 MIN_BOOT_DELAY_SECONDS, MAX_BOOT_DELAY_SECONDS = 1.0, 30.0
 
 
@@ -56,6 +54,7 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
     num_workers: int
     generation: int
     stop_delay: float
+    max_surge: int
     admission: AdmissionLimits | None
     limits: Limits
     """Set whenever the configuration has been read."""
@@ -106,7 +105,7 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
         self._reset_backoff(workers)
         stale = [worker for worker in workers if worker.state.wants_successor or worker.generation != self.generation]
         # Retiring workers finish their requests. At most as many retire at one time as serve.
-        successors = min(len(stale), MAX_SURGE) if len(self._retiring) < self.num_workers else 0
+        successors = min(len(stale), self.max_surge) if len(self._retiring) < self.num_workers else 0
         missing = self.num_workers + successors - len(workers)
         if missing > 0 and time.monotonic() >= self._next_boot:
             self._start(missing)
@@ -154,7 +153,10 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
                 self.kill_worker(pid, signal.SIGKILL)
 
     def worker_exited(self, worker: Any) -> None:
-        """Delay the next boot if a worker ended before it was ready; give up a reload whose first worker does."""
+        """Delay the next boot if a worker ended before it was ready; give up a reload whose first worker cannot boot.
+
+        One that something else killed, such as the kernel when memory is short, is started again.
+        """
         stopped = worker.state.ready or worker.state.retiring or worker.state.exit_reason
         if stopped or not self.service.served or self.service.stopping:
             return
@@ -162,7 +164,8 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
         self._next_boot = time.monotonic() + delay
         others = list(self.WORKERS.values())
         current = [other for other in others if other.generation == self.generation]
-        reloading = worker.generation == self.generation and len(current) < len(others)
+        unfit = worker.state.boot_failed or worker.aborted
+        reloading = unfit and worker.generation == self.generation and len(current) < len(others)
         if reloading and not any(other.state.ready for other in current):
             for other in others:
                 other.generation = self.generation

@@ -184,7 +184,7 @@ def _configured(observability: Configured, app: str) -> Hook:
     def nworkers_changed(server: Any, new: int, old: int | None) -> None:  # noqa: ARG001 -- the signature is gunicorn's
         """Run in the master whenever it has read its configuration, also at SIGHUP, and before `preload_app` counts."""
         options, _ = _final(observability, app, server)
-        server.stop_delay = options.stop_delay
+        server.stop_delay, server.max_surge = options.stop_delay, options.max_surge
         server.limits, server.admission = Limits.of(options), AdmissionLimits.of(options)
 
     return nworkers_changed
@@ -234,9 +234,10 @@ def _hooks(options: Options) -> dict[str, Hook]:
 
     def on_exit(server: Any) -> None:
         """Run in the master after the last worker."""
-        master.account_for_killed(server)
+        budget = StopBudget(options.graceful_timeout)
+        master.account_for_killed(server, budget.killed)
         began = getattr(server, "stop_began", time.monotonic())  # a start that fails has none
-        master.stop_exporter(StopBudget(options.graceful_timeout).exporter(time.monotonic() - began))
+        master.stop_exporter(budget.exporter(time.monotonic() - began))
 
     return {
         "pre_fork": master.never_raises(pre_fork),

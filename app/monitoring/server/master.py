@@ -197,7 +197,7 @@ def after_exit(server: Any, worker: Any) -> None:
     worker.state.close()
 
 
-def account_for_killed(server: Any, timeout: float = 2.0) -> None:
+def account_for_killed(server: Any, timeout: float) -> None:
     """Wait up to `timeout` seconds for the workers that gunicorn has killed at its end, and run `child_exit` for each.
 
     gunicorn sends SIGKILL and reaps once, without waiting: a worker that ends later would not be counted.

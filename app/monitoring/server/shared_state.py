@@ -7,8 +7,8 @@ from typing import Final
 class WorkerState:
     """The state of one worker."""
 
-    SIZE: Final = 5
-    _EXIT_REASON, _READY, _MAX_REQUESTS, _REPLACEMENT, _RETIRING = range(SIZE)
+    SIZE: Final = 6
+    _EXIT_REASON, _READY, _MAX_REQUESTS, _REPLACEMENT, _RETIRING, _BOOT_FAILED = range(SIZE)
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, self.SIZE)
@@ -57,6 +57,15 @@ class WorkerState:
     def set_retiring(self) -> None:
         """Set `retiring`."""
         self._memory[self._RETIRING] = True
+
+    @property
+    def boot_failed(self) -> bool:
+        """The worker has ended itself because it cannot serve: an error of its configuration or application."""
+        return bool(self._memory[self._BOOT_FAILED])
+
+    def set_boot_failed(self) -> None:
+        """Set `boot_failed`."""
+        self._memory[self._BOOT_FAILED] = True
 
     def close(self) -> None:
         """Free the memory."""

@@ -134,6 +134,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]
             if self.link.boot_may_fail and self._ends_service(error):
                 if not isinstance(error, SystemExit):
                     self.log.exception("Exception in worker process")
+                self.state.set_boot_failed()
                 sys.exit(1)  # the others go on
             raise
 
@@ -157,7 +158,8 @@ class Worker(UvicornWorker):  # type: ignore[misc]
     def load_wsgi(self) -> None:
         """Load the application, and end the service where its numbers would be wrong."""
         with application_errors(self.cfg.wsgi_app):
-            super().load_wsgi()
+            # gunicorn's own method serves the traceback of a SyntaxError if its `reload` is set.
+            self.wsgi = self.app.wsgi()
         refuse_start(self.wsgi)
 
     def _stop(self, *_: object) -> None:

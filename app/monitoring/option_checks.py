@@ -15,7 +15,7 @@ from .logs.levels import parse_levels
 Check = Callable[[Any], Any]
 Network = IPv4Network | IPv6Network
 SWITCHES = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
-_NETWORKS = "want addresses or networks such as 10.0.0.0/8, with commas between or as a tuple"
+_NETWORKS = "want addresses or networks such as 10.0.0.0/8, separated by commas or as a tuple"
 
 
 class UnwantedError(ValueError):
@@ -90,10 +90,10 @@ def name(value: object) -> str:
 
 
 def paths(value: object) -> tuple[str, ...]:
-    """Check paths of URLs: a text with commas between, or an iterable of texts. A slash at the end is dropped."""
+    """Check paths of URLs: a text separated by commas, or an iterable of texts. A slash at the end is dropped."""
     given = split(value) if isinstance(value, str) else value
     if not isinstance(given, Iterable) or isinstance(given, bytes):
-        raise UnwantedError("want paths such as /health, with commas between or as a tuple")
+        raise UnwantedError("want paths such as /health, separated by commas or as a tuple")
     found = tuple(given)
     for path in found:
         if not isinstance(path, str) or not re.fullmatch("/[^/?#].*", path):
@@ -114,17 +114,17 @@ def levels(value: object) -> str:
 
 
 def expressions(value: object) -> str:
-    """Check regular expressions with commas between. An empty one would match everything."""
+    """Check regular expressions separated by commas. An empty one would match everything."""
     given = text(value)
     for expression in given.split(",") if given else ():
         try:
             re.compile(expression.strip())
         except re.error as error:
             raise UnwantedError(
-                f"{expression.strip()!r}: {error}: want regular expressions with commas between"
+                f"{expression.strip()!r}: {error}: want regular expressions separated by commas"
             ) from error
         if not expression.strip():
-            raise UnwantedError("an empty expression matches every URL: want regular expressions with commas between")
+            raise UnwantedError("an empty expression matches every URL: want regular expressions separated by commas")
     return given
 
 
@@ -144,7 +144,7 @@ def switch(value: object) -> bool:
 
 
 def networks(value: object) -> tuple[Network, ...]:
-    """Check networks: a text with commas between, or an iterable of texts and networks."""
+    """Check networks: a text separated by commas, or an iterable of texts and networks."""
     parts = split(value) if isinstance(value, str) else value
     if not isinstance(parts, Iterable) or isinstance(parts, bytes):
         raise UnwantedError(_NETWORKS)
@@ -162,5 +162,5 @@ def _network(part: object) -> Network:
 
 
 def split(value: str) -> tuple[str, ...]:
-    """Return the words of a text with commas between."""
+    """Return the words of a text separated by commas."""
     return tuple(part.strip() for part in value.split(",") if part.strip())

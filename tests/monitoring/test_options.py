@@ -80,7 +80,7 @@ def test_a_wrong_variable_is_named_with_its_value_and_what_is_wanted(variable: s
         ("queue_timeout", 0, "want a number from 0.01 to 600"),
         ("exempt_paths", ("/health", "metrics"), "'metrics': want a path such as /health"),
         ("exempt_paths", ("/",), "'/': want a path such as /health"),
-        ("exempt_paths", 7, "want paths such as /health, with commas between or as a tuple"),
+        ("exempt_paths", 7, "want paths such as /health, separated by commas or as a tuple"),
         ("log_level", "LOUD", "want 'DEBUG', 'INFO'"),
         ("log_format", "xml", "want one of json, console"),
         ("tracing_disabled", 1, "want true or false"),

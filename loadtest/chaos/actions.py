@@ -54,7 +54,7 @@ async def kill_worker(world: World) -> Leaving:
 
 
 async def kill_worker_during_reload(world: World) -> Leaving:
-    """Kill an old worker or a new one. If the first new one does not live to serve, the master gives the reload up."""
+    """Kill an old worker or a new one, which is then started again."""
     leaving = await reload(world)
     await asyncio.sleep(world.some(0.1, 1.5))
     killed = _signal_one(world, signal.SIGKILL)

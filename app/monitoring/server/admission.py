@@ -12,6 +12,7 @@ import asyncio
 import contextvars
 from collections import OrderedDict
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from ..logging import get_logger
@@ -20,7 +21,7 @@ from ..metrics.catalogue import catalogue
 from ..metrics.http import HttpMetrics, known_method
 from ..options import Options
 from ..requests.slot import SLOT, WAITED
-from .rejection import SERVICE_UNAVAILABLE, Rejections
+from .rejection import Rejections
 
 if TYPE_CHECKING:
     from .protocol import Protocol
@@ -146,7 +147,7 @@ class Admission:
         scope = cycle.scope
         self._report.add(reason)
         if HttpMetrics.current is not None:
-            HttpMetrics.current.record_unrouted(known_method(scope["method"]), SERVICE_UNAVAILABLE)
+            HttpMetrics.current.record_unrouted(known_method(scope["method"]), HTTPStatus.SERVICE_UNAVAILABLE)
         try:
             connection.reject(cycle, self._rejections)
         except Exception:  # the other connections of the queue go on

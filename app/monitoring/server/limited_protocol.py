@@ -245,7 +245,7 @@ class LimitedProtocol(HttpToolsProtocol):
         stage, self._stage = self._stage, REFUSED
         catalogue().connections_rejected.labels(refusal.reason).inc()
         to_head = stage != IDLE and self.scope is not None and self.scope["method"] == "HEAD"
-        response = refusal.response(self.server_state.default_headers, body=not to_head)
+        response = refusal.response(self.server_state.default_headers, head=to_head)
         cycle = self.cycle
         if stage == BODY and self.pipeline:
             self.pipeline.popleft()

@@ -6,8 +6,7 @@ from http import HTTPStatus
 from typing import Final
 
 from ..options import Options
-
-RETRY_AFTER_SECONDS = 1
+from .fixed_response import fixed_response
 
 
 @dataclass(frozen=True)
@@ -47,17 +46,19 @@ class Refusal:
     reason: str
     status: HTTPStatus
     text: str
-    retry: bool = False
+    retry_after: int | None = None
 
-    def response(self, headers: Iterable[tuple[bytes, bytes]], *, body: bool) -> bytes:
+    def response(self, headers: Iterable[tuple[bytes, bytes]], *, head: bool) -> bytes:
         """Return the bytes of the response, which announces the close. `headers` are those of every response."""
-        lines = [f"HTTP/1.1 {self.status} {self.status.phrase}".encode()]
-        lines += [name + b": " + value for name, value in headers]
-        lines += [b"content-type: text/plain; charset=utf-8", f"content-length: {len(self.text)}".encode()]
-        if self.retry:
-            lines.append(f"retry-after: {RETRY_AFTER_SECONDS}".encode())
-        lines += [b"connection: close", b"", self.text.encode() if body else b""]
-        return b"\r\n".join(lines)
+        return fixed_response(
+            self.status,
+            headers,
+            "text/plain; charset=utf-8",
+            self.text.encode(),
+            head=head,
+            close=True,
+            retry_after=self.retry_after,
+        )
 
 
 class RefusedError(Exception):
@@ -76,7 +77,7 @@ BODY_TIMEOUT: Final = Refusal("body_timeout", HTTPStatus.REQUEST_TIMEOUT, "The r
 MALFORMED: Final = Refusal("malformed", HTTPStatus.BAD_REQUEST, "Invalid HTTP request received.")
 HOST: Final = Refusal("host", HTTPStatus.BAD_REQUEST, "Want one Host header.")
 NOT_IMPLEMENTED: Final = Refusal("not_implemented", HTTPStatus.NOT_IMPLEMENTED, "Not implemented.")
-NO_ROOM: Final = Refusal("max_connections", HTTPStatus.SERVICE_UNAVAILABLE, "Too many connections.", retry=True)
+NO_ROOM: Final = Refusal("max_connections", HTTPStatus.SERVICE_UNAVAILABLE, "Too many connections.", retry_after=1)
 # Connections that are closed to make room for others, and those whose client does not read the end of a response.
 EVICTED: Final = "evicted"
 UNREAD: Final = "response_unread"

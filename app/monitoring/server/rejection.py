@@ -1,11 +1,13 @@
 """The response to a request that is shed: 503 with Retry-After and a problem (RFC 9457), built once and sent often."""
 
 from collections.abc import Sequence
+from http import HTTPStatus
 from itertools import cycle
 
 import orjson
 
-SERVICE_UNAVAILABLE = 503
+from .fixed_response import fixed_response
+
 # In turn, so that clients that are rejected together do not come back together.
 RETRY_AFTER_SECONDS = (1, 2, 3)
 # Seconds for which a connection is not read after the first rejection in a row, the second and so on. They limit the
@@ -16,8 +18,8 @@ MAX_DISCARDED_BYTES = 64 * 1024
 _BODY = orjson.dumps(
     {
         "type": "about:blank",
-        "title": "Service Unavailable",
-        "status": SERVICE_UNAVAILABLE,
+        "title": HTTPStatus.SERVICE_UNAVAILABLE.phrase,
+        "status": HTTPStatus.SERVICE_UNAVAILABLE,
         "detail": "The service is overloaded. Nothing was done; try again later.",
     }
 )
@@ -39,21 +41,16 @@ class Rejections:
         key = (head, keep_alive, next(self._seconds))
         found = self._made.get(key)
         if found is None:
-            found = self._made[key] = _response(headers, *key)
+            found = self._made[key] = fixed_response(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                headers,
+                "application/problem+json",
+                _BODY,
+                head=head,
+                close=not keep_alive,
+                retry_after=key[-1],
+            )
         return found
-
-
-def _response(headers: Sequence[tuple[bytes, bytes]], head: bool, keep_alive: bool, seconds: int) -> bytes:  # noqa: FBT001
-    lines = [b"HTTP/1.1 503 Service Unavailable"]
-    lines += [name + b": " + value for name, value in headers]
-    lines += [
-        b"content-type: application/problem+json",
-        b"content-length: %d" % len(_BODY),
-        b"retry-after: %d" % seconds,
-    ]
-    if not keep_alive:
-        lines.append(b"connection: close")
-    return b"\r\n".join([*lines, b"", b"" if head else _BODY])
 
 
 def pause_after(rejected: int) -> float:

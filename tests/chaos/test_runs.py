@@ -1,4 +1,4 @@
-"""Short chaos runs with seeds of their own: `make chaos` makes one last a quarter of an hour."""
+"""Short chaos runs. `make chaos` makes one last a quarter of an hour, and CI three of a minute with different seeds."""
 
 import json
 import sys
@@ -14,13 +14,12 @@ SECONDS = "10"
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the processes of a run are found in Linux's /proc")
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_a_short_run_loses_nothing(seed: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    status = main(["--seconds", SECONDS, "--seed", str(seed), "--results", str(tmp_path)])
+def test_a_short_run_loses_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    status = main(["--seconds", SECONDS, "--seed", "1", "--results", str(tmp_path)])
     assert status == 0, capfd.readouterr()
     (directory,) = tmp_path.iterdir()
     summary = json.loads((directory / "summary.json").read_text())
-    assert (summary["seed"], summary["verdict"], summary["violations"]) == (seed, "passed", [])
+    assert (summary["seed"], summary["verdict"], summary["violations"]) == (1, "passed", [])
     assert summary["actions"], "no action was taken"
     assert summary["requests"]["acknowledged_writes"] > 0
     assert (directory / "chart.svg").read_text().startswith("<svg ")

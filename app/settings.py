@@ -76,24 +76,30 @@ class Settings(BaseSettings):
         None,
         gt=0,
         le=86_400,
-        description="seconds from the stop signal to the platform's kill; above GRACEFUL_TIMEOUT",
+        description="seconds from the stop signal to the platform's kill; the start warns if a stop takes longer",
     )
     worker_timeout: int = Field(30, ge=1, le=3600, description="seconds without a sign of life before a kill")
     keepalive: int = Field(75, ge=1, le=3600, description="seconds an idle connection stays; above the balancer's")
-    max_head_bytes: int = Field(65536, ge=1024, le=1 << 20, description="bytes of a request's head; more is 431")
-    max_head_lines: int = Field(100, ge=8, le=10_000, description="header lines of a request; more is 431")
-    head_timeout: int = Field(
+    max_header_bytes: int = Field(65536, ge=1024, le=1 << 20, description="bytes of a request's head; more is 431")
+    max_header_fields: int = Field(100, ge=8, le=10_000, description="header lines of a request; more is 431")
+    header_timeout: int = Field(
         10, ge=1, le=3600, description="seconds for a request's head from its first byte; then 408"
     )
     body_timeout: int = Field(30, ge=1, le=3600, description="seconds between pieces of a request's body; then 408")
     min_body_rate: int = Field(
-        500, ge=1, le=1_000_000_000, description="bytes a second of a body, after BODY_TIMEOUT; below is 408"
+        500,
+        ge=1,
+        le=1_000_000_000,
+        description="bytes a second of a body on average, after BODY_TIMEOUT seconds; less is 408",
     )
     max_connections: int = Field(
-        1000, ge=1, le=1_000_000, description="connections a worker may have; idle ones make room, then 503"
+        1000,
+        ge=1,
+        le=1_000_000,
+        description="connections of a worker; one more closes the longest idle one, if none is idle 503",
     )
-    exempt_paths: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("/health", "/metrics"), description="paths answered beyond limits of load, comma separated"
+    overload_exempt_paths: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("/health", "/metrics"), description="paths served under overload too, such as probes, comma separated"
     )
     forwarded_allow_ips: str = Field(
         "127.0.0.1", description="proxies whose X-Forwarded-For is trusted, comma separated, or *"
@@ -107,7 +113,7 @@ class Settings(BaseSettings):
         None,
         ge=0,
         le=1_000_000,
-        description="requests a worker handles at a time; unset is 4 for each DATABASE_POOL_SIZE, 0 is no bound",
+        description="requests a worker handles at a time; unset is 4 times DATABASE_POOL_SIZE, 0 is unlimited",
     )
     redis_url: SecretStr | None = Field(
         None,
@@ -163,7 +169,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"want addresses or networks such as 10.0.0.0/8: {error}") from error
         return value
 
-    @field_validator("exempt_paths", mode="before")
+    @field_validator("overload_exempt_paths", mode="before")
     @classmethod
     def _split_paths(cls, value: object) -> object:
         if not isinstance(value, str):

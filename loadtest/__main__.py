@@ -25,7 +25,7 @@ from loadtest.scenarios import SCENARIOS, Result, run
 from loadtest.stack import Options
 
 T = TypeVar("T")
-FAILED, NOT_PLAYED = 1, 2
+FAILED, NOT_RUN = 1, 2
 MIN_USERS, MAX_USERS, MAX_WORKERS = 10, 1000, 64
 MAX_SPEED = 30.0
 # An httpx error is a program that does not answer the campaign.
@@ -45,8 +45,8 @@ async def campaign(names: list[str], directory: Path, options: Options) -> int:
             played[-1].figures["duration_seconds"] = round(time.monotonic() - begun, 1)
             show(played[-1])
     except NOT_PLAYABLE as error:
-        print(f"not played to its end: {str(error) or repr(error)}", file=sys.stderr)
-        status = NOT_PLAYED
+        print(f"not run to its end: {str(error) or repr(error)}", file=sys.stderr)
+        status = NOT_RUN
     facts = {
         "run_id": directory.name,
         "started": started.isoformat(timespec="seconds"),
@@ -113,7 +113,7 @@ def main() -> int:
             find(*program)
     except (ProgramError, ConfigurationError) as error:
         print(error, file=sys.stderr)
-        return NOT_PLAYED
+        return NOT_RUN
     directory = ROOT / "build" / "loadtest" / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     directory.mkdir(parents=True)
     try:
@@ -122,7 +122,7 @@ def main() -> int:
         )
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("ended early: no results", file=sys.stderr)
-        return NOT_PLAYED
+        return NOT_RUN
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import httpx
 
 from app.settings import ROOT
 from loadtest import results
-from loadtest.__main__ import FAILED, NOT_PLAYED, show, until_signalled
+from loadtest.__main__ import FAILED, NOT_RUN, show, until_signalled
 from loadtest.alerts import Prometheus, PrometheusError, Timeline, watched
 from loadtest.comparison import figures
 from loadtest.programs import ProgramError, last, until
@@ -96,11 +96,11 @@ def main() -> int:
     try:
         result = asyncio.run(until_signalled(play(directory / NAME, options)))
     except (ProgramError, PrometheusError, httpx.HTTPError) as error:
-        print(f"not played to its end: {str(error) or repr(error)}", file=sys.stderr)
-        return NOT_PLAYED
+        print(f"not run to its end: {str(error) or repr(error)}", file=sys.stderr)
+        return NOT_RUN
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("ended early: no results", file=sys.stderr)
-        return NOT_PLAYED
+        return NOT_RUN
     show(result)
     facts = {
         "run_id": directory.name,

@@ -61,8 +61,8 @@ class OptionArguments(TypedDict, total=False):
     workers: int | None
     max_requests: int | None
     max_requests_jitter: int | None
-    graceful_timeout: int | None
     max_surge: int | None
+    graceful_timeout: int | None
     stop_delay: float | None
     kill_timeout: float | None
     worker_timeout: int | None
@@ -70,13 +70,13 @@ class OptionArguments(TypedDict, total=False):
     max_in_flight: int | None
     max_queued_requests: int | None
     queue_timeout: float | None
-    max_head_bytes: int | None
-    max_head_lines: int | None
-    head_timeout: int | None
+    max_header_bytes: int | None
+    max_header_fields: int | None
+    header_timeout: int | None
     body_timeout: int | None
     min_body_rate: int | None
     max_connections: int | None
-    exempt_paths: Iterable[str] | None
+    overload_exempt_paths: Iterable[str] | None
     forwarded_allow_ips: str | None
     metrics_directory: Path | str | None
     max_series: int | None
@@ -140,37 +140,42 @@ class Options:
     """Seconds that a stopping worker has to finish."""
     stop_delay: float = _of("STOP_DELAY", 0.5, checks.number(0, 600, float))
     """Seconds in which a service that stops is not ready and still accepts requests, so that clients and load balancers
-    learn of the stop. At most 0.3 of the drain, which is 0.7 of `graceful_timeout`."""
+    learn of the stop. More than 0.21 of `graceful_timeout` is refused."""
     kill_timeout: float | None = _of("KILL_TIMEOUT", None, checks.number(0.001, 86_400, float))
     """Seconds from the stop signal until the platform kills the service, if known: Kubernetes'
-    terminationGracePeriodSeconds less preStop, Compose's stop_grace_period. Must exceed `graceful_timeout`."""
+    terminationGracePeriodSeconds less preStop, Compose's stop_grace_period. A start with a
+    longer stop warns."""
     worker_timeout: int = _of("WORKER_TIMEOUT", 30, checks.number(1, 3600))
     """Seconds without a heartbeat after which a worker is killed; its boot counts as one."""
     keepalive: int = _of("KEEPALIVE", 75, checks.number(1, 3600))
     """Seconds that a connection may wait for a request. Must exceed the idle time-out of the load balancer in front."""
     max_in_flight: int = _of("MAX_IN_FLIGHT", 0, checks.number(0, 1e6))
-    """Requests that a worker handles at a time; 0 is no bound. Further ones wait in a queue. Websockets, streams of
-    events and `exempt_paths` do not count. Without effect under `uvicorn --workers`."""
+    """Requests that a worker handles at a time; 0 is no bound. Further ones wait in a queue. Websockets and
+    `overload_exempt_paths` do not count; streams of events count until they start. Without effect under
+    `uvicorn --workers`."""
     max_queued_requests: int = _of("MAX_QUEUED_REQUESTS", 50, checks.number(0, 1e6))
     """Requests that may wait in a worker for one of `max_in_flight` to end; further ones are answered 503 at
     once."""
     queue_timeout: float = _of("QUEUE_TIMEOUT", 0.5, checks.number(0.01, 600, float))
-    """Seconds that a request may wait before it is answered 503. At most 0.3 of the drain, like `stop_delay`."""
-    max_head_bytes: int = _of("MAX_HEAD_BYTES", 65536, checks.number(1024, 1 << 20))
+    """Seconds that a request may wait in the queue before it is answered 503. Shortened to 0.21 of
+    `graceful_timeout`."""
+    max_header_bytes: int = _of("MAX_HEADER_BYTES", 65536, checks.number(1024, 1 << 20))
     """Bytes of a request's head; the answer to a larger one is 431. Without effect under `uvicorn --workers`, like
-    `max_head_lines`, `head_timeout`, `body_timeout`, `min_body_rate`, `max_connections` and `exempt_paths`."""
-    max_head_lines: int = _of("MAX_HEAD_LINES", 100, checks.number(8, 10_000))
+    `max_header_fields`, `header_timeout`, `body_timeout`, `min_body_rate`, `max_connections` and
+    `overload_exempt_paths`."""
+    max_header_fields: int = _of("MAX_HEADER_FIELDS", 100, checks.number(8, 10_000))
     """Header lines of a request; the answer to more is 431."""
-    head_timeout: int = _of("HEAD_TIMEOUT", 10, checks.number(1, 3600))
+    header_timeout: int = _of("HEADER_TIMEOUT", 10, checks.number(1, 3600))
     """Seconds for a request's head, from its first byte; then 408."""
     body_timeout: int = _of("BODY_TIMEOUT", 30, checks.number(1, 3600))
-    """Seconds between two pieces of a request's body; then 408. Waits for the application do not count."""
+    """Seconds between two pieces of a request's body; then 408. Waits for the application do not
+    count. Also the seconds in which a client may read nothing of a response; then the connection is reset."""
     min_body_rate: int = _of("MIN_BODY_RATE", 500, checks.number(1, 1e9))
     """Bytes a second that a request's body must have on average, after the first `body_timeout` seconds; else 408."""
     max_connections: int = _of("MAX_CONNECTIONS", 1000, checks.number(1, 1_000_000))
     """Connections of a worker. For one more, the connection that has waited longest for a request is closed. If none
-    waits, only requests for `exempt_paths` are answered, others with 503, and then the worker stops accepting."""
-    exempt_paths: tuple[str, ...] = _of("EXEMPT_PATHS", ("/health", "/metrics"), checks.paths, _names)
+    waits, only requests for `overload_exempt_paths` are served, others get 503, and then the worker stops accepting."""
+    overload_exempt_paths: tuple[str, ...] = _of("OVERLOAD_EXEMPT_PATHS", ("/health", "/metrics"), checks.paths, _names)
     """Paths of probes and scrapes, and the paths below them, which are served under overload too. In the variable they
     are separated by commas; `none` is no path."""
     forwarded_allow_ips: str = _of("FORWARDED_ALLOW_IPS", "127.0.0.1", checks.text)

@@ -58,6 +58,12 @@ class StopBudget:
         """Seconds that the master waits for the end of killed workers, so that it can count them."""
         return self.graceful_timeout * KILLED_SHARE
 
+    @property
+    def end(self) -> float:
+        """Seconds until the master has ended at the latest."""
+        elapsed = self.workers + self.killed
+        return elapsed + self.exporter(elapsed)
+
     def exporter(self, elapsed: float) -> float:
         """Seconds for the exporter's end, when `elapsed` have passed since the signal."""
         return max(MIN_EXPORTER_SECONDS, self.graceful_timeout - elapsed)

@@ -23,7 +23,7 @@ from loadtest.chaos.campaign import Campaign, NotSettledError, Violation
 from loadtest.chaos.plan import sequence
 from loadtest.chaos.world import Options, under_traffic, world
 
-FAILED, NOT_PLAYED = 1, 2
+FAILED, NOT_RUN = 1, 2
 MIN_SECONDS, MAX_SECONDS, MAX_SEED = 5.0, 86_400.0, 2**32 - 1
 # Shorter runs take the quick actions only, recycle their workers sooner, and share the machine with other tests.
 MIN_RATE, MAX_RATE = 1.0, 10_000.0
@@ -38,7 +38,7 @@ async def play(directory: Path, options: Options, actions: list[Action]) -> Camp
     async with world(directory, options) as parts:
         campaign = Campaign(parts, started=asyncio.get_running_loop().time())
         campaign.pass_over(actions)
-        actions = [action for action in actions if action.name not in campaign.passed_over]
+        actions = [action for action in actions if action.name not in campaign.skipped]
         try:
             await campaign.settle([])
             campaign.started = asyncio.get_running_loop().time()
@@ -65,14 +65,14 @@ async def play(directory: Path, options: Options, actions: list[Action]) -> Camp
 async def _act(campaign: Campaign, actions: list[Action]) -> None:
     """Take actions until the time is over. What does not fit into the time that is left is passed over."""
     options, by_name = campaign.world.options, {action.name: action for action in actions}
-    passed_over = 0
+    skipped = 0
     for name in sequence(list(by_name), options.seed):
         if campaign.now() + by_name[name].seconds > options.seconds:
-            passed_over += 1
-            if passed_over >= len(by_name):
+            skipped += 1
+            if skipped >= len(by_name):
                 return
             continue
-        passed_over = 0
+        skipped = 0
         before = len(campaign.violations)
         await campaign.perform(by_name[name])
         _show(campaign, before)
@@ -125,8 +125,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     given = arguments(argv)
     if sys.platform != "linux":
-        print("not played: the processes of a run are found in Linux's /proc", file=sys.stderr)
-        return NOT_PLAYED
+        print("not run: the processes of a run are found in Linux's /proc", file=sys.stderr)
+        return NOT_RUN
     options, actions = chosen(given)
     started = datetime.now(UTC)
     directory = given.results / f"{started:%Y%m%dT%H%M%SZ}-{options.seed}-{os.getpid()}"
@@ -136,10 +136,10 @@ def main(argv: list[str] | None = None) -> int:
         campaign = asyncio.run(until_signalled(play(directory, options, actions)))
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("ended early: no results", file=sys.stderr)
-        return NOT_PLAYED
+        return NOT_RUN
     except EmbeddedError as error:
-        print(f"not played: {error}", file=sys.stderr)
-        return NOT_PLAYED
+        print(f"not run: {error}", file=sys.stderr)
+        return NOT_RUN
     facts = {
         "run": directory.name,
         **asdict(options),

@@ -61,7 +61,7 @@ async def kill_worker_during_reload(world: World) -> Leaving:
     return leaving if killed[0] in leaving else killed
 
 
-async def stop_worker_briefly(world: World) -> Leaving:
+async def pause_worker(world: World) -> Leaving:
     stopped = _signal_one(world, signal.SIGSTOP)
     await asyncio.sleep(world.some(0.5, 2.0))
     _continue(stopped)
@@ -160,14 +160,14 @@ async def fail_redis_over(world: World) -> Leaving:
     return []
 
 
-async def refuse_spans(world: World) -> Leaving:
+async def refuse_collector(world: World) -> Leaving:
     world.collector.refuse()
     await asyncio.sleep(world.some(2.0, 6.0))
     await world.collector.start()
     return []
 
 
-async def swallow_spans(world: World) -> Leaving:
+async def blackhole_collector(world: World) -> Leaving:
     """Accept the collector's connections, and read nothing; a worker leaves meanwhile, which flushes its spans."""
     world.collector.stall()
     leaving = _signal_one(world, signal.SIGTERM)
@@ -253,7 +253,7 @@ SHORT = (
     Action("terminate_worker", terminate_worker, 3),
     Action("kill_worker", kill_worker, 3, KILLED),
     Action("kill_worker_during_reload", kill_worker_during_reload, 6, KILLED),
-    Action("stop_worker_briefly", stop_worker_briefly, 3),
+    Action("pause_worker", pause_worker, 3),
     Action("kill_exporter", kill_exporter, 3, scrapes_may_fail=True),
     Action("recycle", recycle, 4),
     Action("stop_postgres", stop_postgres, 5, AWAY),
@@ -264,7 +264,7 @@ SHORT = (
     Action("hang_redis", hang_redis, 4),
     Action("slow_redis", slow_redis, 4),
     Action("fail_redis_over", fail_redis_over, 4),
-    Action("refuse_spans", refuse_spans, 5),
+    Action("refuse_collector", refuse_collector, 5),
     Action("exhaust_descriptors", exhaust_descriptors, 4, frozenset({CLOSED, REFUSED, UNAVAILABLE})),
     Action("leave_output_unread", leave_output_unread, 5),
     Action("step_clock", step_clock, 5, needs=CLOCK),
@@ -272,7 +272,7 @@ SHORT = (
 LONG = (
     Action("hang_worker", hang_worker, 26, KILLED),
     Action("reload_without_postgres", reload_without_postgres, 15, AWAY),
-    Action("swallow_spans", swallow_spans, 10),
+    Action("blackhole_collector", blackhole_collector, 10),
     Action("fill_metrics_disk", fill_metrics_disk, 12, needs=METRICS_DISK, counts_may_be_lost=True),
     Action("fill_database_disk", fill_database_disk, 8, AWAY, needs=DATABASE_DISK),
 )

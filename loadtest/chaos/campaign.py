@@ -47,7 +47,7 @@ class Campaign:
     actions: list[dict[str, Any]] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
     resources: Resources = field(default_factory=Resources)
-    passed_over: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
     """Actions that cannot be taken here, with the reason."""
     scrapes: int = 0
     started: float = 0.0
@@ -67,7 +67,7 @@ class Campaign:
     def pass_over(self, actions: Iterable[Action]) -> None:
         """Note the actions that cannot be taken here."""
         missing = self.world.unavailable
-        self.passed_over = {action.name: missing[action.needs] for action in actions if action.needs in missing}
+        self.skipped = {action.name: missing[action.needs] for action in actions if action.needs in missing}
 
     async def perform(self, action: Action) -> None:
         """Take an action, wait until the service has settled, and check what must hold."""

@@ -33,7 +33,7 @@ def _figures(campaign: Campaign) -> dict[str, Any]:
     return {
         "verdict": "failed" if campaign.violations else "passed",
         "violations": [asdict(violation) for violation in campaign.violations],
-        "passed_over": campaign.passed_over,
+        "skipped": campaign.skipped,
         "requests": {
             "answered": ledger.answered.total(),
             "unanswered": ledger.unanswered.total(),
@@ -49,7 +49,7 @@ def _figures(campaign: Campaign) -> dict[str, Any]:
             "memory_bytes": {name: _rounded(asdict(found)) for name, found in memory.items()},
             "descriptors": {name: _rounded(asdict(found)) for name, found in descriptors.items()},
         },
-        "seconds": [
+        "per_second": [
             {"at": at - int(campaign.started), "answered": one.answered, "failed": one.failed, "longest": one.longest}
             for at, one in sorted(ledger.seconds.items())
         ],
@@ -62,7 +62,7 @@ def _rounded(found: dict[str, float]) -> dict[str, float]:
 
 def chart(summary: Mapping[str, Any]) -> str:
     """Return the chart as SVG, from what is in summary.json."""
-    seconds, actions = summary["seconds"], summary["actions"]
+    seconds, actions = summary["per_second"], summary["actions"]
     length = max([1, *(one["at"] + 1 for one in seconds)])
     width = min(max(MIN_WIDTH, length * SECOND), MAX_WIDTH)
     scale = (width - LEFT - RIGHT) / length

@@ -170,7 +170,7 @@ def test_a_chart_shows_actions_and_failures() -> None:
         "run": "r",
         "seed": 7,
         "verdict": "failed",
-        "seconds": [
+        "per_second": [
             {"at": 0, "answered": 100, "failed": 0, "longest": 0.1},
             {"at": 1, "answered": 90, "failed": 30, "longest": 0.1},
         ],
@@ -194,4 +194,4 @@ def test_a_chart_shows_actions_and_failures() -> None:
 
 
 def test_a_chart_of_a_run_without_requests_is_empty() -> None:
-    assert "0 s" in report.chart({"run": "r", "seed": 7, "verdict": "failed", "seconds": [], "actions": []})
+    assert "0 s" in report.chart({"run": "r", "seed": 7, "verdict": "failed", "per_second": [], "actions": []})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.chaos.__main__ import FAILED, NOT_PLAYED, main
+from loadtest.chaos.__main__ import FAILED, NOT_RUN, main
 from loadtest.chaos.actions import ACTIONS
 
 SECONDS = "10"
@@ -49,6 +49,6 @@ def test_a_failure_that_no_action_allows_fails_the_run(
     ids=["action", "seconds", "rate", "seed"],
 )
 def test_a_wrong_argument_is_refused(wrong: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match=str(NOT_PLAYED)):
+    with pytest.raises(SystemExit, match=str(NOT_RUN)):
         main(wrong)
     assert message in capsys.readouterr().err

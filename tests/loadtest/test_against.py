@@ -28,7 +28,7 @@ def against(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["--locustfile", "no-such.py"], "--locustfile no-such.py: no such file"),
         (["--locustfile", USERS, "--users", "0"], "--users 0: want 1 to 1000"),
         (["--locustfile", USERS, "--seconds", "86400"], "--seconds 86400: want 1 to 3600"),
-        (["--locustfile", USERS], "not played to its end: All connection attempts failed"),
+        (["--locustfile", USERS], "not run to its end: All connection attempts failed"),
     ],
 )
 def test_a_run_that_cannot_be_made_is_refused_with_the_reason(arguments: list[str], message: str) -> None:

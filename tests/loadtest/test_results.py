@@ -75,8 +75,8 @@ async def test_a_scenario_that_breaks_off_is_not_played_and_the_ones_before_it_a
         return result(True)
 
     monkeypatch.setattr(command, "run", run)
-    assert await command.campaign(["healthy", "errors"], tmp_path, Options()) == command.NOT_PLAYED
-    assert capsys.readouterr().err == f"not played to its end: {said}\n"
+    assert await command.campaign(["healthy", "errors"], tmp_path, Options()) == command.NOT_RUN
+    assert capsys.readouterr().err == f"not run to its end: {said}\n"
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["complete"] is False
     assert len(summary["scenarios"]) == 1

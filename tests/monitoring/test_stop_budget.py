@@ -26,6 +26,11 @@ def test_killed_workers_are_counted_within_the_graceful_timeout(graceful: int) -
     assert elapsed + budget.exporter(elapsed) == pytest.approx(graceful)
 
 
+@pytest.mark.parametrize(("graceful", "end"), [(1, 1.96), (10, 10.6), (25, 25), (3600, 3600)])
+def test_the_latest_end_is_that_of_an_exporter_behind_killed_workers(graceful: int, end: float) -> None:
+    assert StopBudget(graceful).end == pytest.approx(end)
+
+
 def test_the_exporter_always_has_a_second() -> None:
     assert StopBudget(1).exporter(0.9) == StopBudget(25).exporter(60) == MIN_EXPORTER_SECONDS == 1.0
 

@@ -17,7 +17,7 @@ SLOW = request("GET", "/pid?seconds=8", LAST)
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Service]:
-    with limited(tmp_path, MAX_CONNECTIONS=str(MAX), HEAD_TIMEOUT="30", GRACEFUL_TIMEOUT="15") as started:
+    with limited(tmp_path, MAX_CONNECTIONS=str(MAX), HEADER_TIMEOUT="30", GRACEFUL_TIMEOUT="15") as started:
         yield started
 
 

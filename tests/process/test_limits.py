@@ -10,7 +10,7 @@ from tests.process.limited import LAST, ask, connect, limited, only_answer, reje
 from tests.process.raw import answers, exchange, request
 from tests.process.service import Service, wait_for
 
-HEAD_BYTES, HEAD_LINES = 4096, 20
+HEADER_BYTES, HEADER_FIELDS = 4096, 20
 MEBIBYTE = 1 << 20
 PARTS = b"3\r\nabc\r\n", b"3\r\ndef\r\n", b"0\r\n\r\n"
 CHUNKED = request("POST", "/echo", "Transfer-Encoding: chunked")
@@ -20,9 +20,9 @@ CHUNKED = request("POST", "/echo", "Transfer-Encoding: chunked")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with limited(
         tmp_path_factory.mktemp("limits"),
-        MAX_HEAD_BYTES=str(HEAD_BYTES),
-        MAX_HEAD_LINES=str(HEAD_LINES),
-        HEAD_TIMEOUT="1",
+        MAX_HEADER_BYTES=str(HEADER_BYTES),
+        MAX_HEADER_FIELDS=str(HEADER_FIELDS),
+        HEADER_TIMEOUT="1",
         BODY_TIMEOUT="1",
         MIN_BODY_RATE="1000000",
         KEEPALIVE="2",
@@ -33,12 +33,12 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 @pytest.mark.parametrize(
     ("sent", "status", "reason"),
     [
-        pytest.param(request("GET", "/pid", "A: " + "x" * HEAD_BYTES), 431, "head_bytes", id="large header"),
-        pytest.param(request("GET", "/pid?" + "x" * HEAD_BYTES), 431, "head_bytes", id="large target"),
-        pytest.param(b"GET /pid HTTP/1.1\r\nA: " + b"x" * 50_000, 431, "head_bytes", id="large unfinished header"),
-        pytest.param(request("GET", "/pid", *["A: b"] * HEAD_LINES), 431, "head_lines", id="many lines"),
-        pytest.param(CHUNKED + b"0\r\nA: " + b"x" * 50_000, 431, "head_bytes", id="large trailer"),
-        pytest.param(CHUNKED + b"0\r\n" + b"A: b\r\n" * 100, 431, "head_lines", id="many trailer lines"),
+        pytest.param(request("GET", "/pid", "A: " + "x" * HEADER_BYTES), 431, "header_bytes", id="large header"),
+        pytest.param(request("GET", "/pid?" + "x" * HEADER_BYTES), 431, "header_bytes", id="large target"),
+        pytest.param(b"GET /pid HTTP/1.1\r\nA: " + b"x" * 50_000, 431, "header_bytes", id="large unfinished header"),
+        pytest.param(request("GET", "/pid", *["A: b"] * HEADER_FIELDS), 431, "header_fields", id="many lines"),
+        pytest.param(CHUNKED + b"0\r\nA: " + b"x" * 50_000, 431, "header_bytes", id="large trailer"),
+        pytest.param(CHUNKED + b"0\r\n" + b"A: b\r\n" * 100, 431, "header_fields", id="many trailer lines"),
         pytest.param(b"GET /pid HTTP/1.1\r\n\r\n", 400, "host", id="no Host"),
         pytest.param(request("GET", "/pid", "Host: y"), 400, "host", id="two Hosts"),
         pytest.param(request("POST", "/echo", "Transfer-Encoding: gzip, chunked"), 501, "not_implemented", id="gzip"),
@@ -78,7 +78,7 @@ def test_a_head_of_eight_mebibytes_is_answered_before_its_end_and_takes_no_memor
 
 
 def test_a_head_may_be_as_large_as_the_limit(running: Service) -> None:
-    assert ask(running, request("GET", "/pid", LAST, "A: " + "x" * (HEAD_BYTES - 100))).status == 200
+    assert ask(running, request("GET", "/pid", LAST, "A: " + "x" * (HEADER_BYTES - 100))).status == 200
 
 
 def test_small_heads_that_come_together_are_no_large_one(running: Service) -> None:
@@ -101,8 +101,8 @@ def test_a_refusal_comes_after_the_responses_before_it(running: Service) -> None
 @pytest.mark.parametrize(
     ("parts", "reason"),
     [
-        pytest.param([b"G"], "head_timeout", id="half a head"),
-        pytest.param([request("GET", "/pid")[:-2]], "head_timeout", id="all but the last line"),
+        pytest.param([b"G"], "header_timeout", id="half a head"),
+        pytest.param([request("GET", "/pid")[:-2]], "header_timeout", id="all but the last line"),
         pytest.param([request("POST", "/echo", "Content-Length: 9"), b"abc"], "body_timeout", id="half a body"),
         pytest.param([CHUNKED, PARTS[0]], "body_timeout", id="half a chunked body"),
     ],

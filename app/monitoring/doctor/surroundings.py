@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from ipaddress import ip_address
 
+from ..stop_budget import StopBudget
 from .finding import Finding, listed
 from .situation import Situation
 
@@ -67,13 +68,14 @@ def tracing_without_collector(situation: Situation) -> Iterator[Finding]:
 
 
 def stop_budget(situation: Situation) -> Iterator[Finding]:
-    """Find a platform that kills the service before GRACEFUL_TIMEOUT is over, and exports that outlast it."""
+    """Find a platform that kills the service before its stop is over, and exports that outlast GRACEFUL_TIMEOUT."""
     graceful, kill, export = situation.graceful_timeout, situation.kill_timeout, situation.otlp_timeout
-    if graceful is not None and kill is not None and kill <= graceful:
+    end = None if graceful is None else StopBudget(graceful).end
+    if end is not None and kill is not None and kill <= end:
         yield Finding(
             "kill-timeout",
             "warning",
-            f"KILL_TIMEOUT={kill:g} is not above GRACEFUL_TIMEOUT={graceful:g}",
+            f"KILL_TIMEOUT={kill:g} is not above {end:g}, the longest stop with GRACEFUL_TIMEOUT={graceful:g}",
             "a service that stops is killed while it answers requests, and its last spans and values may be lost",
             "a longer grace period of the platform, or a GRACEFUL_TIMEOUT below it",
         )

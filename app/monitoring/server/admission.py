@@ -41,14 +41,16 @@ class AdmissionLimits:
     max_in_flight: int
     max_queued: int
     queue_timeout: float
-    exempt_paths: tuple[str, ...]
+    overload_exempt_paths: tuple[str, ...]
 
     @classmethod
     def of(cls, options: Options) -> Self | None:
         """Return the limits of `options`, None if requests in flight are not bounded."""
         if not options.max_in_flight:
             return None
-        return cls(options.max_in_flight, options.max_queued_requests, options.queue_timeout, options.exempt_paths)
+        return cls(
+            options.max_in_flight, options.max_queued_requests, options.queue_timeout, options.overload_exempt_paths
+        )
 
 
 class Slot:
@@ -86,8 +88,8 @@ class Admission:
         self._max_in_flight, self._max_queued = limits.max_in_flight, limits.max_queued
         self._timeout = min(limits.queue_timeout, queue_timeout)
         self._exempt_in_flight = 0
-        self._exempt = frozenset(limits.exempt_paths)
-        self._exempt_prefixes = tuple(f"{path}/" for path in limits.exempt_paths)
+        self._exempt = frozenset(limits.overload_exempt_paths)
+        self._exempt_prefixes = tuple(f"{path}/" for path in limits.overload_exempt_paths)
         self._loop = asyncio.get_running_loop()
         # A connection has one request at a time: the others wait in its pipeline.
         self._queue: OrderedDict[Protocol, _Waiting] = OrderedDict()

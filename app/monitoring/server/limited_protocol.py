@@ -53,7 +53,7 @@ class LimitedProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         bounds = self.server_state.limits
-        self._max_head_bytes, self._max_head_lines = bounds.max_head_bytes, bounds.max_head_lines
+        self._max_header_bytes, self._max_header_fields = bounds.max_header_bytes, bounds.max_header_fields
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the connection, if the worker has room for it."""
@@ -72,7 +72,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse bytes, in pieces of the size of a head at most, so that a larger one is refused early."""
-        size = self._max_head_bytes
+        size = self._max_header_bytes
         if len(data) <= size:
             self._parse(data)
             return
@@ -90,8 +90,8 @@ class LimitedProtocol(HttpToolsProtocol):
             cause = error.__context__
             self.refuse(cause.refusal if isinstance(cause, RefusedError) else limits.MALFORMED)
             return
-        if self._unparsed > self._max_head_bytes:  # a head, or the end of a chunked body
-            self.refuse(limits.HEAD_BYTES)
+        if self._unparsed > self._max_header_bytes:  # a head, or the end of a chunked body
+            self.refuse(limits.HEADER_BYTES)
 
     def _feed(self, data: bytes | memoryview) -> None:
         """Feed the parser. It stops after an offer to upgrade: a new parser gets the head without it, and the body."""
@@ -121,8 +121,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Add a line of the head. Lines of a trailer go to a separate list that is discarded."""
         headers = self.headers
-        if len(headers) >= self._max_head_lines:
-            raise RefusedError(limits.HEAD_LINES)
+        if len(headers) >= self._max_header_fields:
+            raise RefusedError(limits.HEADER_FIELDS)
         headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
@@ -130,8 +130,8 @@ class LimitedProtocol(HttpToolsProtocol):
         parser, headers = self.parser, self.headers
         method, version = parser.get_method(), parser.get_http_version()
         self._make_scope(method.decode("ascii"), version)
-        if self._unparsed > self._max_head_bytes:
-            check_size(self.url, headers, self._max_head_bytes)
+        if self._unparsed > self._max_header_bytes:
+            check_size(self.url, headers, self._max_header_bytes)
         if parser.should_upgrade():
             if method == _CONNECT:
                 raise RefusedError(limits.NOT_IMPLEMENTED)
@@ -298,8 +298,8 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.flow.read_paused or (self._stage == BODY and cycle.waiting_for_100_continue):
             self.since = self.server_state.clock  # the application does not read, or a request before is not answered
         elif self._stage == HEAD:
-            if age > bounds.head_timeout:
-                self.refuse(limits.HEAD_TIMEOUT)
+            if age > bounds.header_timeout:
+                self.refuse(limits.HEADER_TIMEOUT)
         else:
             self._body_waited += 1
             allowed = bounds.body_timeout + self._body_bytes / bounds.min_body_rate

@@ -13,30 +13,30 @@ from .fixed_response import fixed_response
 class Limits:
     """The options of `Options` that concern connections, under the same names."""
 
-    max_head_bytes: int = Options.max_head_bytes
-    max_head_lines: int = Options.max_head_lines
-    head_timeout: int = Options.head_timeout
+    max_header_bytes: int = Options.max_header_bytes
+    max_header_fields: int = Options.max_header_fields
+    header_timeout: int = Options.header_timeout
     body_timeout: int = Options.body_timeout
     min_body_rate: int = Options.min_body_rate
     max_connections: int = Options.max_connections
-    exempt_paths: tuple[str, ...] = Options.exempt_paths
+    overload_exempt_paths: tuple[str, ...] = Options.overload_exempt_paths
 
     @classmethod
     def of(cls, options: Options) -> "Limits":
         """Return the limits of a service."""
         return cls(
-            options.max_head_bytes,
-            options.max_head_lines,
-            options.head_timeout,
+            options.max_header_bytes,
+            options.max_header_fields,
+            options.header_timeout,
             options.body_timeout,
             options.min_body_rate,
             options.max_connections,
-            options.exempt_paths,
+            options.overload_exempt_paths,
         )
 
     def exempts(self, path: str) -> bool:
-        """Return whether a path is one of `exempt_paths` or below one."""
-        return any(path == prefix or path.startswith(f"{prefix.rstrip('/')}/") for prefix in self.exempt_paths)
+        """Return whether a path is one of `overload_exempt_paths` or below one."""
+        return any(path == prefix or path.startswith(f"{prefix.rstrip('/')}/") for prefix in self.overload_exempt_paths)
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,9 @@ class RefusedError(Exception):
 
 
 _TOO_LARGE = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-HEAD_BYTES: Final = Refusal("head_bytes", _TOO_LARGE, "Request head too large.")
-HEAD_LINES: Final = Refusal("head_lines", _TOO_LARGE, "Too many header lines.")
-HEAD_TIMEOUT: Final = Refusal("head_timeout", HTTPStatus.REQUEST_TIMEOUT, "The request head took too long.")
+HEADER_BYTES: Final = Refusal("header_bytes", _TOO_LARGE, "Request head too large.")
+HEADER_FIELDS: Final = Refusal("header_fields", _TOO_LARGE, "Too many header lines.")
+HEADER_TIMEOUT: Final = Refusal("header_timeout", HTTPStatus.REQUEST_TIMEOUT, "The request head took too long.")
 BODY_TIMEOUT: Final = Refusal("body_timeout", HTTPStatus.REQUEST_TIMEOUT, "The request body took too long.")
 MALFORMED: Final = Refusal("malformed", HTTPStatus.BAD_REQUEST, "Invalid HTTP request received.")
 HOST: Final = Refusal("host", HTTPStatus.BAD_REQUEST, "Want one Host header.")

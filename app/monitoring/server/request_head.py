@@ -4,7 +4,7 @@ from urllib.parse import unquote
 
 import httptools
 
-from .limits import HEAD_BYTES, HOST, NOT_IMPLEMENTED, RefusedError
+from .limits import HEADER_BYTES, HOST, NOT_IMPLEMENTED, RefusedError
 
 Headers = list[tuple[bytes, bytes]]
 OLD_VERSIONS = frozenset({"0.9", "1.0"})
@@ -13,7 +13,7 @@ OLD_VERSIONS = frozenset({"0.9", "1.0"})
 def check_size(url: bytes, headers: Headers, limit: int) -> None:
     """Raise RefusedError if the head is larger than `limit` bytes. Names and values count without blanks between."""
     if len(url) + sum(len(name) + len(value) for name, value in headers) > limit:
-        raise RefusedError(HEAD_BYTES)
+        raise RefusedError(HEADER_BYTES)
 
 
 def checked_fields(headers: Headers, version: str) -> dict[bytes, bytes]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .limited_protocol import LimitedProtocol
     from .server_state import ServerState
 
-# Connections beyond the limit, on which only the paths of `exempt_paths` are served.
+# Connections beyond the limit, on which only the paths of `overload_exempt_paths` are served.
 RESERVED_CONNECTIONS = 16
 # Share of the connections that a search has to find before it is repeated within one second.
 MIN_FOUND_SHARE = 1 / 16

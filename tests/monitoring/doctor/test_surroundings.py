@@ -113,6 +113,8 @@ def test_arguments_that_ask_for_spans_of_nobody_are_found(
         ({"kill_timeout": 26}, []),
         ({"kill_timeout": 25}, ["kill-timeout"]),
         ({"kill_timeout": 25, "graceful_timeout": 24}, []),
+        ({"kill_timeout": 10.6, "graceful_timeout": 10}, ["kill-timeout"]),
+        ({"kill_timeout": 10.7, "graceful_timeout": 10}, []),
         ({"otlp_timeout": 25}, []),
         ({"otlp_timeout": 26}, ["export-timeout"]),
         ({"otlp_timeout": 26, "otlp_endpoint": None}, []),
@@ -130,7 +132,7 @@ def test_times_that_do_not_fit_the_graceful_timeout_are_found(
 def test_the_command_compares_the_variables_of_a_stop(doctor: Doctor) -> None:
     assert doctor(KILL_TIMEOUT="30").lines == ["0 findings"]
     line = doctor(KILL_TIMEOUT="30", GRACEFUL_TIMEOUT="31").only("kill-timeout")
-    assert "KILL_TIMEOUT=30 is not above GRACEFUL_TIMEOUT=31" in line
+    assert "KILL_TIMEOUT=30 is not above 31, the longest stop with GRACEFUL_TIMEOUT=31" in line
     environ = {"OTEL_SDK_DISABLED": "false", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4317"}
     doctor(OTEL_EXPORTER_OTLP_TIMEOUT="30", **environ).only("export-timeout")
 

@@ -65,13 +65,13 @@ def test_without_an_option_there_is_no_bound() -> None:
 
 
 def test_limits_are_those_of_the_options() -> None:
-    options = Options(max_in_flight=3, max_queued_requests=0, queue_timeout=0.25, exempt_paths=("/live/",))
+    options = Options(max_in_flight=3, max_queued_requests=0, queue_timeout=0.25, overload_exempt_paths=("/live/",))
     assert AdmissionLimits.of(options) == AdmissionLimits(3, 0, 0.25, ("/live",))
 
 
 @pytest.mark.parametrize(("text", "paths"), [("/live, /scrape/", ("/live", "/scrape")), ("none", ())])
 def test_exempt_paths_are_read_from_the_environment(text: str, paths: tuple[str, ...]) -> None:
-    assert Options.read({}, {"EXEMPT_PATHS": text}).exempt_paths == paths
+    assert Options.read({}, {"OVERLOAD_EXEMPT_PATHS": text}).overload_exempt_paths == paths
 
 
 def test_the_head_of_a_rejection_has_the_length_of_the_body_it_lacks() -> None:

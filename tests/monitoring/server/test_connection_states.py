@@ -16,7 +16,7 @@ from app.monitoring.server.server_state import ServerState
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 UPGRADE = b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 CHUNKED = b"POST /b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-LIMITS = Limits(head_timeout=2, body_timeout=3)
+LIMITS = Limits(header_timeout=2, body_timeout=3)
 
 
 class Wire(asyncio.Transport):

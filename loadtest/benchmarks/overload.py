@@ -10,10 +10,12 @@ responses in time, within the latency objective of 2 s, over the capacity.
 
 import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from loadtest.benchmarks.command import BenchmarkError, Depth, Figures, progress, run, table
+from loadtest.benchmarks.overload_clients import WITHOUT_RETRY_AFTER
 from loadtest.benchmarks.overload_service import Service, cores, service, start
 
 SECONDS = {Depth.QUICK: 6.0, Depth.DEFAULT: 30.0, Depth.FULL: 60.0}
@@ -24,6 +26,7 @@ VARIANTS = {"no bound": {"MAX_IN_FLIGHT": "0"}, "bounded": {}}
 LONGEST_SECONDS = 60.0
 MIN_GOODPUT, MAX_P99_MS, MAX_PROBE_MS = 0.8, 2000.0, 1000.0
 SETTLED_SECONDS = 3.0
+EXPECTED = frozenset({"200", "503"})
 
 
 def _load(running: Service, seconds: float, connections: int, rate: float = 0.0) -> Figures:
@@ -75,29 +78,31 @@ def _variant(name: str, changes: dict[str, str], depth: Depth, directory: Path) 
         return {"variant": name, "capacity": alone, "stages": stages}
 
 
-def _verdicts(variant: Figures) -> list[Figures]:
-    found = []
-    for stage in variant["stages"]:
-        slowest = max(stage["probes"][path]["max"] for path in stage["probes"])
-        found += [
-            _verdict(
-                f"goodput at {stage['stage']}", f">= {MIN_GOODPUT}", stage["goodput"], stage["goodput"] >= MIN_GOODPUT
-            ),
-            _verdict(
-                f"accepted P99 at {stage['stage']}, ms",
-                f"<= {MAX_P99_MS:g}",
-                stage["accepted_ms"]["p99"],
-                (stage["accepted_ms"]["p99"] or MAX_P99_MS + 1) <= MAX_P99_MS,
-            ),
-            _verdict(
-                f"slowest probe at {stage['stage']}, ms", f"<= {MAX_PROBE_MS:g}", slowest, slowest <= MAX_PROBE_MS
-            ),
-        ]
-    return found
+def verdicts(stages: list[Figures]) -> list[Figures]:
+    """Compare each stage with the budgets."""
+    return [verdict for stage in stages for verdict in _of_stage(stage)]
 
 
-def _verdict(budget: str, want: str, found: Any, met: bool) -> Figures:  # noqa: FBT001
-    return {"budget": budget, "want": want, "found": found, "met": met}
+def _of_stage(stage: Figures) -> Iterator[Figures]:
+    probes = stage["probes"].values()
+
+    def verdict(budget: str, want: str, found: Any, met: bool) -> Figures:  # noqa: FBT001
+        return {"budget": f"{budget} at {stage['stage']}", "want": want, "found": found, "met": met}
+
+    yield verdict("goodput", f">= {MIN_GOODPUT}", stage["goodput"], stage["goodput"] >= MIN_GOODPUT)
+    p99 = stage["accepted_ms"]["p99"]
+    yield verdict("accepted P99, ms,", f"<= {MAX_P99_MS:g}", p99, p99 is not None and p99 <= MAX_P99_MS)
+    slowest = max(one["max"] for one in probes)
+    yield verdict("slowest probe, ms,", f"<= {MAX_PROBE_MS:g}", slowest, slowest <= MAX_PROBE_MS)
+    failed = sum(one["failed"] for one in probes)
+    yield verdict("failed probes", "0", failed, failed == 0)
+    without = stage["counts"].get(WITHOUT_RETRY_AFTER, 0)
+    yield verdict(WITHOUT_RETRY_AFTER, "0", without, without == 0)
+    others = sum(number for status, number in stage["counts"].items() if status.isdigit() and status not in EXPECTED)
+    yield verdict("responses other than 200 and 503", "0", others, others == 0)
+    idle, left = stage["idle_after_seconds"], stage["in_flight_afterwards"]
+    settled = idle is not None and idle <= SETTLED_SECONDS and left == 0
+    yield verdict("idle after the clients left, s,", f"<= {SETTLED_SECONDS:g}, no request in flight", idle, settled)
 
 
 def measure(depth: Depth) -> Figures:
@@ -111,7 +116,7 @@ def measure(depth: Depth) -> Figures:
         "workers": WORKERS,
         "cores": {"service, PostgreSQL and Redis": sorted(ours), "clients and probes": sorted(others)},
         "variants": variants,
-        "budgets": _verdicts(variants[-1]),
+        "budgets": verdicts(variants[-1]["stages"]),
     }
 
 

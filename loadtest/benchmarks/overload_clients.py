@@ -27,6 +27,9 @@ PATHS = (
 HEAD = "GET {} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\nUser-Agent: overload\r\n\r\n"
 REQUESTS = tuple(HEAD.format(path).encode() for path in PATHS)
 LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+RETRY_AFTER = re.compile(rb"\r\nretry-after: *[1-9]", re.IGNORECASE)
+# In the counts: rejections without Retry-After.
+WITHOUT_RETRY_AFTER = "503 without Retry-After"
 END_OF_HEAD = b"\r\n\r\n"
 TICK_SECONDS = 0.002
 # The latency objective in seconds.
@@ -94,6 +97,8 @@ class Connection(asyncio.Protocol):
         if found is None or len(self._received) < end + len(END_OF_HEAD) + int(found[1]):
             return
         status, due = self._received[9:12].decode(), self._due
+        if status == "503" and RETRY_AFTER.search(self._received, 0, end) is None:
+            self._clients.ledger.counts[WITHOUT_RETRY_AFTER] += 1
         self._received, self._due = b"", None
         if due is not None:
             self._clients.answered(self, status, due)

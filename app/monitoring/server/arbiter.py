@@ -52,6 +52,7 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
     WORKERS: dict[int, Any]
     LISTENERS: list[Any]
     num_workers: int
+    pidfile: Any
     generation: int
     stop_delay: float
     max_surge: int
@@ -89,7 +90,7 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
 
     def prepare(self, worker: Any) -> None:
         """Set the attributes of a worker's link before the fork."""
-        worker.generation = self.generation
+        worker.generation, worker.forked, worker.reported = self.generation, time.monotonic(), False
         link: MasterLink = worker.link
         link.service, link.queue, link.stop_delay = self.service, self.queue, self.stop_delay
         link.admission = self.admission
@@ -102,6 +103,7 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
             return
         self._kill_overdue()
         workers = [worker for worker in self.WORKERS.values() if worker.pid not in self._retiring]
+        self._report_late(workers)
         self._reset_backoff(workers)
         stale = [worker for worker in workers if worker.state.wants_successor or worker.generation != self.generation]
         # Retiring workers finish their requests. At most as many retire at one time as serve.
@@ -110,6 +112,15 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
         if missing > 0 and time.monotonic() >= self._next_boot:
             self._start(missing)
         self._retire(workers, stale)
+
+    def _report_late(self, workers: list[Any]) -> None:
+        """Log each worker once that has not become ready within WORKER_TIMEOUT: the start of its lifespan may hang."""
+        for worker in workers:
+            waited = time.monotonic() - worker.forked
+            if self.cfg.timeout and waited > self.cfg.timeout and not worker.reported:
+                worker.reported = True
+                if not worker.state.ready and not worker.state.wants_successor:
+                    get_logger("gunicorn.workers").warning("worker_not_ready", pid=worker.pid, seconds=round(waited, 1))
 
     def _reset_backoff(self, workers: list[Any]) -> None:
         newest = max((worker.age for worker in workers if worker.state.ready), default=0)
@@ -179,6 +190,7 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
 
         observability = Observability.current()
         kept, number, directory = dict(self.app.__dict__), self.num_workers, os.getcwd()  # noqa: PTH109
+        pidfile = self.pidfile
         environment, printed = dict(os.environ), io.StringIO()
         try:
             with self._no_workers(), contextlib.redirect_stderr(printed):
@@ -191,6 +203,7 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
             with self._no_workers():
                 self.setup(self.app)
             self.num_workers = number
+            self._restore_pidfile(pidfile)
             _use_again(observability)
             get_logger("gunicorn.reload").error("reload_refused", reason=_reason(error, printed.getvalue()))
             return
@@ -199,6 +212,13 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
         self.generation += 1
         self._next_boot = 0.0
         self.manage_workers()
+
+    def _restore_pidfile(self, pidfile: Any) -> None:
+        """Write the pid file again that gunicorn has removed before the reload failed."""
+        if pidfile is not None and self.pidfile is not pidfile:
+            with contextlib.suppress(OSError, RuntimeError):  # its directory has gone, or another service has it
+                pidfile.create(self.pid)
+        self.pidfile = pidfile
 
     def setup(self, app: Any) -> None:
         """Take the configuration of `app`; at a reload, raise ReloadRefusedError for another address, TLS or user."""
@@ -236,8 +256,10 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
             raise
 
     def handle_int(self) -> None:
-        """Stop gracefully. gunicorn's own handler waits in a loop that a second SIGINT cannot interrupt."""
+        """Stop gracefully. gunicorn's own handler waits in a loop that a second signal cannot interrupt."""
         raise StopIteration
+
+    handle_quit = handle_int
 
     def stop(self, graceful: bool = True) -> None:  # noqa: FBT001, FBT002 -- the signature is gunicorn's
         """Stop all workers. The paths of Unix sockets go last: workers accept connections during stop_delay."""

@@ -98,7 +98,7 @@ def settings_of(
             given.pop("on_starting", None),
         ),
         "nworkers_changed": _configured(observability, app),
-        **_hooks(options),
+        **_hooks(observability),
     }
     for name, value in given.items():
         hooks[name] = _compose(name, hooks[name], value) if name in hooks else value
@@ -216,7 +216,9 @@ def _compose(name: str, ours: Hook, theirs: Hook) -> Hook:
     return hook
 
 
-def _hooks(options: Options) -> dict[str, Hook]:
+def _hooks(observability: Configured) -> dict[str, Hook]:
+    options = observability.options
+
     def pre_fork(server: Any, worker: Any) -> None:
         """Run in the master before each fork."""
         master.before_fork(server, worker)
@@ -234,7 +236,7 @@ def _hooks(options: Options) -> dict[str, Hook]:
 
     def on_exit(server: Any) -> None:
         """Run in the master after the last worker."""
-        budget = StopBudget(options.graceful_timeout)
+        budget = StopBudget(observability.options.graceful_timeout)  # that of the command line, if it has one
         master.account_for_killed(server, budget.killed)
         began = getattr(server, "stop_began", time.monotonic())  # a start that fails has none
         master.stop_exporter(budget.exporter(time.monotonic() - began))

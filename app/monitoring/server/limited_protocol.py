@@ -39,6 +39,8 @@ class LimitedProtocol(HttpToolsProtocol):
     """The clock's value at the last step of the message, or at its end."""
     order = 0
     """The number of the connection in this worker."""
+    transferred = False
+    """Another worker has handed the connection over, so it has had requests."""
     _stage = IDLE
     _reserved = _upgrades = False
     _last_words: bytes | None = None
@@ -344,12 +346,14 @@ class LimitedProtocol(HttpToolsProtocol):
         """True while no request has come, a head is incomplete, or the connection is idle for more than a second."""
         if self._stage == HEAD:
             return not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete)
-        return self.idle and (self.cycle is None or self.server_state.clock - self.since > 1)
+        unused = self.cycle is None and not self.transferred
+        return self.idle and (unused or self.server_state.clock - self.since > 1)
 
     @property
     def is_new(self) -> bool:
         """True until the head of the first request is complete."""
-        return self.cycle is None and self._stage in {IDLE, HEAD} and not self.transport.is_closing()
+        unused = self.cycle is None and not self.transferred
+        return unused and self._stage in {IDLE, HEAD} and not self.transport.is_closing()
 
     @property
     def has_unread(self) -> bool:

@@ -51,6 +51,12 @@ class MasterLink:
             self.service.set_served()
         self._wake_master()
 
+    def report_leaving(self) -> None:
+        """Tell the master that this worker serves no new connection. It starts a successor unless it has told it to."""
+        if not self.worker.retiring:
+            self.worker.set_leaving()
+            self._wake_master()
+
     def report_max_requests(self) -> None:
         """Ask the master for a successor because of MAX_REQUESTS."""
         if not self.worker.max_requests_reached:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..logging import get_logger
 from .handover import Queue
+from .room import Room
 
 # Seconds until a process without free descriptors tries again.
 RETRY_SECONDS = 0.1
@@ -34,8 +35,10 @@ _LOST = frozenset(
 class Receiver:
     """Accepts connections of the queue, and of the backlog of listeners, in this worker."""
 
-    def __init__(self, queue: Queue, make_protocol: Callable[[], Any], context: ssl.SSLContext | None) -> None:
-        self._queue, self._make_protocol = queue, make_protocol
+    def __init__(
+        self, queue: Queue, make_protocol: Callable[[], Any], context: ssl.SSLContext | None, room: Room
+    ) -> None:
+        self._queue, self._make_protocol, self._room = queue, make_protocol, room
         self._tls = {} if context is None else {"ssl": context, "ssl_handshake_timeout": TLS_HANDSHAKE_SECONDS}
         self._loop = asyncio.get_running_loop()
         self._accepting: set[asyncio.Task[None]] = set()
@@ -47,11 +50,17 @@ class Receiver:
         self._loop.add_reader(self._queue.fileno(), self.receive)
 
     def receive(self, limit: int | None = MAX_RECEIVED_AT_ONCE) -> None:
-        """Accept up to `limit` queued connections; None is all."""
+        """Accept up to `limit` queued connections; None is all.
+
+        A worker at its limit of connections accepts one at a time, and leaves the others to workers that have room.
+        """
+        crowded = limit is not None and self._room.at_limit
         try:
-            for connection in islice(self._queue.receive(), limit):
-                self.accept(connection)
+            for connection in islice(self._queue.receive(), 1 if crowded else limit):
+                self.accept(connection, self._make_transferred)
         except OSError:  # another worker may have a descriptor left
+            crowded = True
+        if crowded:
             self._loop.remove_reader(self._queue.fileno())
             self._loop.call_later(RETRY_SECONDS, self._retry)
 
@@ -59,16 +68,21 @@ class Receiver:
         if not self._stopped:
             self.start()
 
-    def accept(self, connection: socket.socket) -> None:
+    def _make_transferred(self) -> Any:
+        protocol = self._make_protocol()
+        protocol.transferred = True
+        return protocol
+
+    def accept(self, connection: socket.socket, make_protocol: Callable[[], Any] | None = None) -> None:
         """Serve a connection."""
-        task = self._loop.create_task(self._accept(connection))
+        task = self._loop.create_task(self._accept(connection, make_protocol or self._make_protocol))
         self._accepting.add(task)
         task.add_done_callback(self._accepting.discard)
 
-    async def _accept(self, connection: socket.socket) -> None:
+    async def _accept(self, connection: socket.socket, make_protocol: Callable[[], Any]) -> None:
         options: dict[str, Any] = self._tls
         try:
-            await self._loop.connect_accepted_socket(self._make_protocol, connection, **options)
+            await self._loop.connect_accepted_socket(make_protocol, connection, **options)
         except OSError as error:  # the client has left meanwhile, or its TLS handshake has failed
             get_logger("gunicorn.handover").debug("connection_not_accepted", error=str(error))
             connection.close()

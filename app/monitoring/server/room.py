@@ -43,6 +43,11 @@ class Room:
         """True if there are more connections than the limit."""
         return len(self._state.connections) > self._state.limits.max_connections
 
+    @property
+    def at_limit(self) -> bool:
+        """True if one more connection would exceed the limit."""
+        return len(self._state.connections) >= self._limit
+
     def admits(self, connection: "LimitedProtocol") -> bool:
         """Make room for a new connection. Return False if it is one of the reserved."""
         if not self.full or self.evict(connection):

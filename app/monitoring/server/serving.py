@@ -23,7 +23,7 @@ from .server_state import ServerState
 from .sweeper import Sweeper
 
 POLL_SECONDS = 0.05
-# Seconds between the SIGINT of a terminal to a worker and the master's note that the service stops.
+# Seconds between the signal of a terminal to a worker and the master's note that the service stops.
 SIGNAL_SECONDS = 0.5
 # Seconds that a connection from the backlog has for its first request.
 FIRST_REQUEST_SECONDS = 0.5
@@ -54,11 +54,13 @@ class WorkerServer(Server):
         self._successor_requested = self._interrupted = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 -- the signature is uvicorn's
-        if sig == signal.SIGQUIT and self.should_exit and self._link.service_stopping:
-            self.force_exit = True  # the master's answer to a second SIGINT
+        stopping = self.should_exit and self._link.service_stopping
+        if sig == signal.SIGQUIT:
+            # The answer of RollingArbiter to a second SIGINT. gunicorn's own sends one at the first.
+            self.force_exit = self.force_exit or (stopping and self._link.service is not None)
         if sig == signal.SIGINT:
-            self.force_exit = self.force_exit or self._interrupted or (self.should_exit and self._link.service_stopping)
-            self._interrupted = True
+            self.force_exit = self.force_exit or self._interrupted or stopping
+        self._interrupted = self._interrupted or sig in {signal.SIGINT, signal.SIGQUIT}
         if self.should_exit:
             return
         foreign = sig == signal.SIGTERM and self.started and not self._link.stop_requested
@@ -75,9 +77,11 @@ class WorkerServer(Server):
         self._sweeper = Sweeper(self.server_state)
         self._listeners.pause_for(self.server_state.room, sockets or [])
         if self._link.queue is not None:
-            self._receiver = Receiver(self._link.queue, self.make_protocol, self.config.ssl)
+            room = self.server_state.room
+            self._receiver = Receiver(self._link.queue, self.make_protocol, self.config.ssl, room)
             self._receive()
-        self._link.report_ready()
+        if not self.should_exit:  # told to stop meanwhile
+            self._link.report_ready()
 
     @property
     def _transfers(self) -> bool:
@@ -122,6 +126,7 @@ class WorkerServer(Server):
         deadline = loop.time() + budget
         retires = not await self._service_stops()
         if retires:
+            self._link.report_leaving()
             await self._retire(sockets or [], deadline - budget * CLOSING_SHARE)
         if self._link.service_stopping:
             # The sockets of a worker that retires are closed already.
@@ -138,7 +143,7 @@ class WorkerServer(Server):
     async def _service_stops(self) -> bool:
         """Return whether the whole service stops, once that is known.
 
-        Ctrl-C sends SIGINT to the workers and to the master, which may be slower.
+        A terminal sends SIGINT or SIGQUIT to the workers and to the master, which may be slower.
         """
         deadline = asyncio.get_running_loop().time() + (SIGNAL_SECONDS if self._interrupted else 0.0)
         while not self._link.stop_requested and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110

@@ -31,6 +31,11 @@ class WorkerState:
         """Set `ready`."""
         self._memory[self._READY] = True
 
+    def set_leaving(self) -> None:
+        """Clear `ready` and set `wants_successor`: the worker stops without being told to by the master."""
+        self._memory[self._READY] = False
+        self._memory[self._REPLACEMENT] = True
+
     @property
     def max_requests_reached(self) -> bool:
         """The worker has served MAX_REQUESTS."""

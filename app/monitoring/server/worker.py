@@ -136,13 +136,17 @@ class Worker(UvicornWorker):  # type: ignore[misc]
                     self.log.exception("Exception in worker process")
                 self.state.set_boot_failed()
                 sys.exit(1)  # the others go on
+            if ends and self.booted and not isinstance(error, SystemExit):
+                self.log.exception("Exception in worker process")
+                sys.exit(Arbiter.WORKER_BOOT_ERROR)
             raise
 
     def _ends_service(self, error: BaseException) -> bool:
-        """Return whether gunicorn ends the service when this worker ends with `error`."""
+        """Return whether the first start ends when this worker ends with `error`."""
         if isinstance(error, SystemExit):
             return error.code in {Arbiter.WORKER_BOOT_ERROR, Arbiter.APP_LOAD_ERROR}
-        return isinstance(error, Exception) and not self.booted
+        # gunicorn takes a worker for booted before Uvicorn has read the certificate.
+        return isinstance(error, Exception) and not self.state.ready
 
     def _await_stop(self) -> None:
         """Wait for the stop signal of a master that ends the service because another worker has failed to boot.
@@ -169,6 +173,8 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         """
         if not self._stopping and not self._serving:
             self._set_exit_reason(STOPPED)
+            for listener in self.sockets:  # the others close theirs; nobody would answer what this one accepts
+                listener.sock.close()
             # Not threading.Thread: this handler may have interrupted code that holds the locks of `threading`.
             _thread.start_new_thread(self._exit_soon, ())
         self._stopping = True

@@ -16,9 +16,11 @@ from uvicorn.server import Server
 
 from app.monitoring.server import listeners, receiver, serving
 from app.monitoring.server.handover import Queue
+from app.monitoring.server.limits import Limits
 from app.monitoring.server.link import MasterLink
 from app.monitoring.server.protocol import Protocol
 from app.monitoring.server.receiver import Receiver, accepted
+from app.monitoring.server.server_state import ServerState
 from app.monitoring.server.serving import WorkerServer
 
 Address = tuple[str, int]
@@ -41,6 +43,12 @@ class Aborted(socket.socket):
             return super().accept()
         self.ended = True
         raise ConnectionAbortedError(errno.ECONNABORTED, "the client has left")
+
+
+class Transferred(asyncio.Protocol):
+    """A connection that may be marked as handed over."""
+
+    transferred = False
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -173,6 +181,35 @@ def test_a_connection_that_was_aborted_does_not_hide_the_rest_of_the_backlog() -
         connections[0].close()
 
 
+@pytest.mark.parametrize(("connections", "received"), [(0, 5), (1, 1)])
+async def test_a_worker_at_its_limit_leaves_queued_connections_to_the_others(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, connections: int, received: int
+) -> None:
+    monkeypatch.setattr(receiver, "RETRY_SECONDS", 600.0)
+    state, made = ServerState(Limits(max_connections=1)), []
+    state.connections.update(Transferred() for _ in range(connections))  # type: ignore[misc]
+    pairs = [socket.socketpair() for _ in range(5)]
+    for _, connection in pairs:
+        assert queue.send(connection)
+        connection.close()
+
+    def make() -> Transferred:
+        made.append(Transferred())
+        return made[-1]
+
+    receiving = Receiver(queue, make, None, state.room)
+    receiving.start()
+    async with asyncio.timeout(30):
+        while len(made) < received:  # noqa: ASYNC110 -- the receiver makes no event
+            await asyncio.sleep(0)
+    await receiving.stop()
+    left = list(queue.receive())
+    assert (len(made), len(left)) == (received, 5 - received)
+    assert all(one.transferred for one in made)
+    for one in (*left, *(client for client, _ in pairs)):
+        one.close()
+
+
 async def test_a_handshake_that_does_not_end_is_cut_at_the_stop(
     tmp_path: Path, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,7 +219,7 @@ async def test_a_handshake_that_does_not_end_is_cut_at_the_stop(
     subprocess.run([*command.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)  # noqa: ASYNC221
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
-    receiving = Receiver(queue, asyncio.Protocol, context)
+    receiving = Receiver(queue, asyncio.Protocol, context, ServerState().room)
     receiving.start()
     silent, connection = socket.socketpair()
     silent.setblocking(False)

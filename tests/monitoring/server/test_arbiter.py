@@ -1,6 +1,7 @@
 """The decisions of the master over any sequence of events, on workers without processes."""
 
 import signal
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,7 @@ from app.monitoring.server.arbiter import MAX_BOOT_DELAY_SECONDS, MIN_BOOT_DELAY
 from app.monitoring.server.shared_state import ServiceState, WorkerState
 
 GRACEFUL_TIMEOUT = 25
-EVENTS = ("ready", "wants successor", "crash", "boot fails", "retired", "reload", "more", "fewer", "look")
+EVENTS = ("ready", "wants successor", "leaves", "crash", "boot fails", "retired", "reload", "more", "fewer", "look")
 
 
 class Worker:
@@ -21,6 +22,7 @@ class Worker:
     def __init__(self, pid: int, generation: int) -> None:
         self.pid = self.age = pid
         self.generation, self.aborted, self.state = generation, False, WorkerState()
+        self.forked, self.reported = time.monotonic(), False
 
 
 class Master(RollingArbiter):
@@ -31,13 +33,13 @@ class Master(RollingArbiter):
     @classmethod
     def of(cls, workers: int, max_surge: int) -> "Master":
         master = object.__new__(cls)
-        vars(master).update(
+        master.__dict__.update(
             WORKERS={},
             _num_workers=workers,
             generation=0,
             max_surge=max_surge,
             service=ServiceState(),
-            cfg=SimpleNamespace(graceful_timeout=GRACEFUL_TIMEOUT, nworkers_changed=lambda *_: None),
+            cfg=SimpleNamespace(graceful_timeout=GRACEFUL_TIMEOUT, timeout=30, nworkers_changed=lambda *_: None),
             _retiring={},
             _reloading=False,
             _boots=Backoff(MIN_BOOT_DELAY_SECONDS, MAX_BOOT_DELAY_SECONDS),
@@ -73,6 +75,7 @@ class Master(RollingArbiter):
         groups = {
             "ready": [one for one in self.WORKERS.values() if not one.state.ready],
             "wants successor": self.serving,
+            "leaves": self.serving,
             "crash": list(self.WORKERS.values()),
             "boot fails": [one for one in self.WORKERS.values() if not one.state.ready],
             "retired": [one for one in self.WORKERS.values() if one.state.retiring],
@@ -86,6 +89,8 @@ class Master(RollingArbiter):
                 self.service.set_served()
             elif event == "wants successor":
                 worker.state.request_successor()
+            elif event == "leaves":
+                worker.state.set_leaving()
             else:
                 if event == "boot fails":
                     worker.state.set_boot_failed()
@@ -105,7 +110,7 @@ class Master(RollingArbiter):
             for worker in list(self.WORKERS.values()):
                 if worker.state.retiring:
                     self.end(worker)
-                else:
+                elif not worker.state.wants_successor:
                     worker.state.set_ready()
                     self.service.set_served()
             self.manage_workers()

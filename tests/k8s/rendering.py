@@ -1,5 +1,6 @@
 """The manifests as they reach a cluster: rendered by kustomize itself."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -36,23 +37,29 @@ def find_kustomize() -> str:
     if on_path is not None:
         return on_path
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "baliblissed" / "bin"
-    built = cache / "kustomize"
-    if not built.exists():
-        go = shutil.which("go")
-        if go is None:
-            return _unavailable("neither kustomize nor Go is on PATH")
-        cache.mkdir(parents=True, exist_ok=True)
-        build = subprocess.run(
-            [go, "install", f"{MODULE}@{VERSION}"],
-            env={**os.environ, "GOBIN": str(cache), "GOFLAGS": ""},
-            capture_output=True,
-            text=True,
-            timeout=BUILD_TIMEOUT,
-            check=False,
-        )
-        if build.returncode != 0:
-            return _unavailable(f"go install {MODULE}@{VERSION} failed: {build.stderr.strip()[-500:]}")
-    return str(built)
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one of the processes of a test run builds it
+        if not (cache / "kustomize").exists():
+            _build_kustomize(cache)
+    return str(cache / "kustomize")
+
+
+def _build_kustomize(directory: Path) -> None:
+    go = shutil.which("go")
+    if go is None:
+        return _unavailable("neither kustomize nor Go is on PATH")
+    build = subprocess.run(
+        [go, "install", f"{MODULE}@{VERSION}"],
+        env={**os.environ, "GOBIN": str(directory), "GOFLAGS": ""},
+        capture_output=True,
+        text=True,
+        timeout=BUILD_TIMEOUT,
+        check=False,
+    )
+    if build.returncode != 0:
+        return _unavailable(f"go install {MODULE}@{VERSION} failed: {build.stderr.strip()[-500:]}")
+    return None
 
 
 def render(directory: Path) -> list[Manifest]:

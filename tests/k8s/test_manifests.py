@@ -220,9 +220,11 @@ def test_the_grace_period_covers_the_sleep_and_the_stop(overlay: str) -> None:
     assert sleep >= backend(overlay)["readinessProbe"]["periodSeconds"]
     document = (ROOT / "docs" / "deploy-kubernetes.md").read_text()
     assert f"{sleep} + {graceful} + {grace - sleep - graceful} = {grace}" in document
-    for part in (budget.drain, budget.max_stop_delay, budget.spans, budget.exporter(budget.workers)):
+    for part in (budget.drain, budget.max_stop_delay, budget.spans, budget.killed):
         assert f"| {part:.4g} s |" in document, part
     assert f"until {budget.workers:g} s |" in document
+    latest = budget.exporter(budget.workers + budget.killed)
+    assert f"| {latest:g} to {budget.exporter(budget.workers):g} s |" in document
 
 
 def test_a_rollout_never_has_fewer_pods_and_the_autoscaler_alone_counts_them(overlay: str) -> None:

@@ -175,17 +175,15 @@ def pairs_of(process: psutil.Process) -> int:
     return sum(not found.laddr and not found.raddr for found in process.net_connections("unix"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT, signal.SIGINT])
 @pytest.mark.parametrize("how", WAYS)
-def test_a_stop_signal_ends_the_child_and_leaves_the_worker_alone(
-    running: Service, how: str, number: signal.Signals
-) -> None:
+def test_each_stop_signal_ends_the_child_and_leaves_the_worker_alone(running: Service, how: str) -> None:
     (worker,) = running.workers()
-    with child_of(running, how) as child:
-        child.send_signal(number)
-        wait_for(lambda: gone([child]), "the end of the child")
-    assert [int(running.get("/pid").text) for _ in range(3)] == [worker.pid] * 3
-    assert running.workers() == [worker]
+    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
+        with child_of(running, how) as child:
+            child.send_signal(number)
+            wait_for(lambda: gone([child]), f"the end of the child by {number!r}")
+        assert [int(running.get("/pid").text) for _ in range(3)] == [worker.pid] * 3
+        assert running.workers() == [worker]
     assert running.stop() == 0
     assert running.left("shop_worker_exits_total", reason="stopped") == 1
 

@@ -5,6 +5,7 @@ to act on the second SIGINT, which the terminal sends to them too.
 """
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from app.monitoring.server.serving import TICKS_A_SECOND
 from loadtest.programs import free_port
 from tests.process.raw import Answer, answers, request
 from tests.process.service import ROOT, gone, service, wait_for
@@ -124,6 +126,11 @@ def drains(idle: socket.socket) -> bool:
     return rest(idle) == b""
 
 
+def is_let_alone(busy: socket.socket) -> bool:
+    """Return whether nothing comes for longer than Uvicorn takes to notice that it is to cut a request."""
+    return not select.select([busy], [], [], 5 / TICKS_A_SECOND)[0]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT])
 def test_a_worker_answers_what_is_in_flight_before_it_ends(small: Small, number: signal.Signals) -> None:
     [worker] = small.workers()
@@ -153,6 +160,7 @@ def test_another_signal_does_not_cut_short_what_a_worker_answers(small: Small, s
         worker.send_signal(signal.SIGINT)
         assert drains(idle)
         worker.send_signal(second)
+        assert is_let_alone(busy)
         (small.directory / "released").touch()
         assert answer(busy).body == b"done"
 
@@ -161,6 +169,7 @@ def test_one_ctrl_c_in_a_terminal_answers_what_is_in_flight(small: Small) -> Non
     with in_flight(small) as (busy, idle):
         os.killpg(small.process.pid, signal.SIGINT)
         assert drains(idle)
+        assert is_let_alone(busy)
         (small.directory / "released").touch()
         assert answer(busy).body == b"done"
     assert small.process.wait(30) == 0

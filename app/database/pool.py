@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 
+from app.database.turns import Turns
 from app.monitoring.logging import get_logger
 
 log = get_logger("database")
@@ -57,7 +58,7 @@ class Database:
     def __init__(self, url: str, *, size: int = 10) -> None:
         self._url = url
         self._size = size
-        self._free = asyncio.Semaphore(size)
+        self._turns = Turns(size)
         self._pool: asyncpg.Pool | None = None
         self.migrated = False
         """True once the migrations have set up the schema."""
@@ -75,32 +76,23 @@ class Database:
         )
 
     @contextlib.asynccontextmanager
-    async def connection(self) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"]:
+    async def connection(
+        self, wait: float | None = None, *, first: bool = False
+    ) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"]:
         """Yield a connection of the pool; raise DatabaseUnavailable in place of the driver's errors.
 
+        Wait up to `wait` seconds for a free one, ACQUIRE_TIMEOUT by default, in the order of arrival or `first`.
         OSError and TimeoutError count as the driver's wherever in the block they are raised: do no other I/O in it.
         """
         if self._pool is None:
             raise DatabaseUnavailable("the pool is not open")
         try:
-            async with self._turn(), self._pool.acquire(timeout=CONNECT_TIMEOUT) as connection:
+            turn = self._turns.turn(ACQUIRE_TIMEOUT if wait is None else wait, first=first)
+            async with turn, self._pool.acquire(timeout=CONNECT_TIMEOUT) as connection:
                 yield connection
         except AWAY as error:
             log.warning("database_unavailable", error=f"{type(error).__name__}: {error}")
             raise DatabaseUnavailable(type(error).__name__) from error
-
-    @contextlib.asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """Wait for a free connection, in the order of arrival. Raise TimeoutError after ACQUIRE_TIMEOUT."""
-        if self._free.locked():
-            async with asyncio.timeout(ACQUIRE_TIMEOUT):
-                await self._free.acquire()
-        else:
-            await self._free.acquire()
-        try:
-            yield
-        finally:
-            self._free.release()
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"]:
@@ -109,8 +101,11 @@ class Database:
             yield connection
 
     async def ping(self) -> None:
-        """Run `SELECT 1`, the checkout included."""
-        async with self.connection() as connection:
+        """Run `SELECT 1` on the next free connection: behind requests the check of a busy service would fail.
+
+        A statement ends within COMMAND_TIMEOUT, so one gets free in that time as long as the database answers.
+        """
+        async with self.connection(COMMAND_TIMEOUT, first=True) as connection:
             await connection.fetchval("SELECT 1")
 
     async def close(self, timeout: float = 2.0) -> None:  # noqa: ASYNC109 -- asyncpg's own close has none

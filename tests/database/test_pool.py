@@ -155,12 +155,31 @@ async def test_a_statement_that_takes_too_long_is_unavailable_and_the_pool_goes_
 
 
 async def test_a_pool_that_is_exhausted_is_unavailable(small: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as changed:
-        changed.setattr(module, "ACQUIRE_TIMEOUT", 0.05)
+    monkeypatch.setattr(module, "ACQUIRE_TIMEOUT", 0.05)
+    async with small.connection():
+        with pytest.raises(DatabaseUnavailable, match="TimeoutError"):
+            await execute(small, "SELECT 1")
+
+
+async def test_a_ping_is_not_behind_the_requests_of_a_busy_pool(small: Database) -> None:
+    order: list[str] = []
+
+    async def use() -> None:
         async with small.connection():
-            with pytest.raises(DatabaseUnavailable, match="TimeoutError"):
-                await small.ping()
-    await small.ping()  # with the usual time: a connection comes back to the pool in the background
+            order.append("request")
+            await asyncio.sleep(0.01)
+
+    async def ping() -> None:
+        await small.ping()
+        order.append("ping")
+
+    async with asyncio.TaskGroup() as tasks, small.connection():
+        for _ in range(3):
+            tasks.create_task(use())
+        await asyncio.sleep(0)
+        tasks.create_task(ping())
+        await asyncio.sleep(0)
+    assert order == ["ping", "request", "request", "request"]
 
 
 async def test_a_connection_that_is_cut_is_unavailable_once(small: Database) -> None:

@@ -48,7 +48,7 @@ def find_kustomize() -> str:
 def _build_kustomize(directory: Path) -> None:
     go = shutil.which("go")
     if go is None:
-        return _unavailable("neither kustomize nor Go is on PATH")
+        _unavailable("neither kustomize nor Go is on PATH")
     build = subprocess.run(
         [go, "install", f"{MODULE}@{VERSION}"],
         env={**os.environ, "GOBIN": str(directory), "GOFLAGS": ""},
@@ -58,8 +58,7 @@ def _build_kustomize(directory: Path) -> None:
         check=False,
     )
     if build.returncode != 0:
-        return _unavailable(f"go install {MODULE}@{VERSION} failed: {build.stderr.strip()[-500:]}")
-    return None
+        _unavailable(f"go install {MODULE}@{VERSION} failed: {build.stderr.strip()[-500:]}")
 
 
 def render(directory: Path) -> list[Manifest]:

@@ -99,7 +99,7 @@ def refuses(path: Path) -> bool:
 
 def test_the_path_of_another_service_is_left_alone(behind: Service, path: Path) -> None:
     with contextlib.closing(Connection(behind)) as connection:
-        connection.send(SLOW)
+        connection.send(SLOW.replace(b"seconds=3", b"seconds=8"))
         behind.master.send_signal(signal.SIGTERM)
         wait_for(lambda: refuses(path), "the end of the listeners")
         path.unlink()

@@ -27,21 +27,21 @@ def probe(port: int, path: str) -> tuple[bool, float]:
         answer = connection.getresponse()
         answer.read()
         return answer.status == http.client.OK, time.perf_counter() - started
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return False, time.perf_counter() - started
     finally:
         connection.close()
 
 
-def run(port: int, ended: threading.Event) -> Figures:
-    """Probe until `ended` is set."""
+def run(port: int, ended: threading.Event, interval: float = INTERVAL_SECONDS) -> Figures:
+    """Probe every `interval` seconds until `ended` is set."""
     found: dict[str, list[tuple[bool, float]]] = {path: [] for path in PATHS}
 
     def watch(path: str) -> None:
         due = time.monotonic()
         while not ended.is_set():
             found[path].append(probe(port, path))
-            due = max(due + INTERVAL_SECONDS, time.monotonic())
+            due = max(due + interval, time.monotonic())
             ended.wait(due - time.monotonic())
 
     with ThreadPoolExecutor(len(PATHS)) as pool:

@@ -56,10 +56,14 @@ class Service:
             time.sleep(0.1)
         raise BenchmarkError(f"the service is not ready: {self._log.read_text(errors='replace')[-2000:]}")
 
+    def workers(self) -> list[psutil.Process]:
+        """Return the workers; the master's other children have other command lines."""
+        own = self._master.cmdline()
+        return [one for one in self._master.children() if one.cmdline() == own]
+
     def cpu(self) -> float:
         """Return the CPU seconds of the workers."""
-        own = self._master.cmdline()
-        return sum(sum(one.cpu_times()[:2]) for one in self._master.children() if one.cmdline() == own)
+        return sum(sum(one.cpu_times()[:2]) for one in self.workers())
 
     def seconds_until_idle(self) -> float | None:
         """Return the seconds until the workers have nothing to do, None if they do not come to rest."""
@@ -87,27 +91,28 @@ def service(directory: Path, workers: int, changes: dict[str, str]) -> Iterator[
     """Start PostgreSQL, Redis and the service as in production, all on the service's core."""
     port, metrics_port, log = free_port(), free_port(), directory / "service.log"
     directory.mkdir(parents=True)
-    with pinned(cores()[0]), contextlib.ExitStack() as running:
-        servers = EmbeddedServers(directory / "servers")
-        running.callback(servers.stop)
-        environment = {name: "" for name in os.environ if name.lower() in Settings.model_fields} | {
-            "ENVIRONMENT": "production",
-            "PORT": str(port),
-            "METRICS_PORT": str(metrics_port),
-            "PROMETHEUS_MULTIPROC_DIR": str(directory / "metrics"),
-            "WEB_CONCURRENCY": str(workers),
-            **servers.wait_until_ready(),
-            **changes,
-        }
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [Path(sys.executable).with_name("gunicorn"), "-c", "gunicorn_conf.py"],
-                cwd=ROOT,
-                env={**os.environ, **environment},
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+    with contextlib.ExitStack() as running:
+        with pinned(cores()[0]):  # not for longer: `start` takes the clients' core from this process' own
+            servers = EmbeddedServers(directory / "servers")
+            running.callback(servers.stop)
+            environment = {name: "" for name in os.environ if name.lower() in Settings.model_fields} | {
+                "ENVIRONMENT": "production",
+                "PORT": str(port),
+                "METRICS_PORT": str(metrics_port),
+                "PROMETHEUS_MULTIPROC_DIR": str(directory / "metrics"),
+                "WEB_CONCURRENCY": str(workers),
+                **servers.wait_until_ready(),
+                **changes,
+            }
+            with log.open("wb") as output:
+                process = subprocess.Popen(
+                    [Path(sys.executable).with_name("gunicorn"), "-c", "gunicorn_conf.py"],
+                    cwd=ROOT,
+                    env={**os.environ, **environment},
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                )
         running.callback(_stop, process)
         started = Service(process, port, metrics_port, log)
         started.wait()

@@ -1,14 +1,18 @@
-"""The arithmetic of the overload benchmark, and what its clients count. Nothing here looks at a time."""
+"""The arithmetic of the overload benchmark, what its clients count, and its cores. Nothing here looks at a time."""
 
 import asyncio
 import contextlib
+import os
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from loadtest.benchmarks.overload import MAX_P99_MS, MAX_PROBE_MS, MIN_GOODPUT, SETTLED_SECONDS, verdicts
 from loadtest.benchmarks.overload_clients import WITHOUT_RETRY_AFTER, Clients, quantiles
+from loadtest.benchmarks.overload_service import cores, service, start
 
 STAGE: dict[str, Any] = {
     "stage": "3x",
@@ -65,3 +69,16 @@ async def test_the_clients_count_rejections_without_retry_after(header: str, wit
         server.close()
     assert figures["counts"]["503"] > 0
     assert figures["counts"].get(WITHOUT_RETRY_AFTER, 0) == without * figures["counts"]["503"]
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) == 1, reason="there is one core")
+def test_programs_that_load_the_service_run_on_another_core(tmp_path: Path) -> None:
+    ours, others = cores()
+    with service(tmp_path / "service", 1, {}) as running:
+        probes = start("overload_probes", ["--port", str(running.port)])
+        found = psutil.Process(probes.pid).cpu_affinity()
+        probes.kill()
+        probes.communicate()
+        (worker,) = running.workers()
+        assert (worker.cpu_affinity(), found) == (sorted(ours), sorted(others))
+    assert os.sched_getaffinity(0) >= ours | others

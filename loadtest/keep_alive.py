@@ -5,6 +5,7 @@ import contextlib
 import os
 import socket
 import ssl
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,6 +13,16 @@ from pathlib import Path
 
 REQUEST = b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n"
 ANSWER_SECONDS = 30.0
+OK = 200
+REFUSED = "refused"
+# The kinds of failures by their exceptions; any other keeps its name.
+FAILURES = {
+    "ConnectionRefusedError": REFUSED,
+    "ConnectionResetError": "reset",
+    "BrokenPipeError": "reset",
+    "IncompleteReadError": "closed",
+    "TimeoutError": "no answer",
+}
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Opener = Callable[[], Awaitable[Streams]]
@@ -54,6 +65,13 @@ class Results:
     def quantile(self, share: float) -> float:
         """The time within which `share` of the answers came."""
         return sorted(self.seconds)[int(share * (len(self.seconds) - 1))]
+
+    def failures(self) -> Counter[str]:
+        """Count the requests that were not answered with 200, by kind."""
+        names = [text.partition("(")[0] for text in self.failed]
+        kinds = Counter(FAILURES.get(name, name) for name in names)
+        kinds.update({f"status {status}": count for status, count in self.statuses.items() if status != OK})
+        return kinds
 
     def answered(self, status: int, due: float, now: float) -> None:
         """Count an answer to a request that was due at `due`."""

@@ -23,7 +23,7 @@ import uvloop
 from loadtest.benchmarks.command import Depth, Figures, options, progress, run, table
 from loadtest.benchmarks.lifecycle_app import OURS, PATH, STOCK
 from loadtest.benchmarks.lifecycle_served import WORKERS, Served, serving
-from loadtest.keep_alive import Results, tcp, traffic
+from loadtest.keep_alive import REFUSED, Results, tcp, traffic
 
 KINDS = (OURS, STOCK)
 STEADY, RELOAD, RECYCLE, STOP = "steady", "reload", "recycle", "stop"
@@ -35,15 +35,6 @@ AROUND_SECONDS = 1.0
 RECYCLE_SECONDS = 1800.0
 MAX_FAILED, MAX_P99_RATIO = 0, 5.0
 MILLI = 1e3
-OK = 200
-REFUSED = "refused"
-FAILURES = {
-    "ConnectionRefusedError": REFUSED,
-    "ConnectionResetError": "reset",
-    "BrokenPipeError": "reset",
-    "IncompleteReadError": "closed",
-    "TimeoutError": "no answer",
-}
 
 
 @dataclass(frozen=True)
@@ -132,9 +123,7 @@ CASES: dict[str, Callable[[str, Path, Amounts], Awaitable[Seen]]] = {
 def summarised(case: str, kind: str, seen: Seen, steady_p99_ms: float | None = None) -> Figures:
     """Return the figures of a case; `steady_p99_ms` is that of the same kind in the same run."""
     every = Results([second for one in seen.rounds for second in one.seconds])
-    kinds = Counter(_kind(text) for one in seen.rounds for text in one.failed)
-    for one in seen.rounds:
-        kinds.update({f"status {status}": count for status, count in one.statuses.items() if status != OK})
+    kinds = sum((one.failures() for one in seen.rounds), Counter[str]())
     refused = kinds.pop(REFUSED, 0) if case == STOP else 0
     p99 = round(every.quantile(0.99) * MILLI, 1)
     return {
@@ -153,11 +142,6 @@ def summarised(case: str, kind: str, seen: Seen, steady_p99_ms: float | None = N
         "gap_ms": round(max(one.longest_gap for one in seen.rounds) * MILLI, 1),
         "p99_over_steady": None if steady_p99_ms is None else round(p99 / steady_p99_ms, 2),
     }
-
-
-def _kind(failure: str) -> str:
-    name = failure.partition("(")[0]
-    return FAILURES.get(name, name)
 
 
 def budgets(cases: Sequence[Figures]) -> list[Figures]:

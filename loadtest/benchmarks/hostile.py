@@ -11,13 +11,14 @@ used five times a second, so none is eligible, and each request that is not answ
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
 import tempfile
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -76,34 +77,20 @@ ATTACKS = {
 }
 
 
-@dataclass
-class Memory:
-    """Unique set sizes of the workers in bytes, by process id: pages that a worker shares with no other process."""
-
-    sizes: dict[int, int] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, workers: Sequence[psutil.Process]) -> "Memory":
-        """Read the sizes. A worker that has ended is left out."""
-        memory = cls()
-        for worker in workers:
-            try:
-                memory.sizes[worker.pid] = worker.memory_full_info().uss
-            except psutil.NoSuchProcess:
-                continue
-        return memory
-
-    def figures(self) -> Figures:
-        """Return the sum and the largest in MiB."""
-        sizes = list(self.sizes.values())
-        return {"sum": round(sum(sizes) / MIB, 1), "largest": round(max(sizes, default=0) / MIB, 1)}
+def memory(workers: Sequence[psutil.Process]) -> Figures:
+    """Return the sum and the largest of the workers' unique set sizes in MiB. A worker that has ended is left out."""
+    sizes = []
+    for worker in workers:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            sizes.append(worker.memory_full_info().uss)
+    return {"sum": round(sum(sizes) / MIB, 1), "largest": round(max(sizes, default=0) / MIB, 1)}
 
 
 def _peak(running: Service, ended: threading.Event) -> Figures:
     """Return the largest sum and the largest single size until `ended` is set."""
     workers, found = running.workers(), []
     while not ended.wait(MEMORY_SECONDS):
-        found.append(Memory.of(workers).figures())
+        found.append(memory(workers))
     return {name: max((one[name] for one in found), default=0.0) for name in ("sum", "largest")}
 
 
@@ -148,7 +135,8 @@ async def _stage(running: Service, attack: Attack | None, seconds: float) -> Fig
     name = attack.name if attack else STEADY
     progress(f"hostile: {name}")
     loop, ended = asyncio.get_running_loop(), threading.Event()
-    pids, before, cpu = {one.pid for one in running.workers()}, Memory.of(running.workers()), running.cpu()
+    workers, cpu = running.workers(), running.cpu()
+    before = memory(workers)
     probes = loop.run_in_executor(None, overload_probes.run, running.port, ended, PROBE_SECONDS)
     peak = loop.run_in_executor(None, _peak, running, ended)
     try:
@@ -156,14 +144,14 @@ async def _stage(running: Service, attack: Attack | None, seconds: float) -> Fig
             attackers = await _attack(attack, running.port) if attack else None
             await asyncio.sleep(seconds)
             await asyncio.sleep(SETTLE_SECONDS)
-            after, connections = Memory.of(running.workers()), _open_connections(running)
+            after, connections = memory(running.workers()), _open_connections(running)
             cpu = running.cpu() - cpu
     finally:
         ended.set()
     return {
         "stage": name,
-        "memory_mib": {"before": before.figures(), "peak": await peak, "after": after.figures()},
-        "ended_workers": len(pids - {one.pid for one in running.workers()}),
+        "memory_mib": {"before": before, "peak": await peak, "after": after},
+        "ended_workers": len(set(workers) - set(running.workers())),
         "cpu_seconds": round(cpu, 1),
         "connections_afterwards": connections,
         "attackers": attackers,
@@ -185,10 +173,10 @@ def budgets(stages: Sequence[Figures]) -> list[Figures]:
     base = steady["memory_mib"]["after"]["sum"]
     found = []
     for stage in attacked:
-        memory, probes = stage["memory_mib"], stage["probes"].values()
+        sizes, probes = stage["memory_mib"], stage["probes"].values()
         found += [
-            _verdict(stage, "memory of the workers at the peak, MiB more", MAX_PEAK_MIB, memory["peak"]["sum"] - base),
-            _verdict(stage, "memory 5 s after, MiB more", MAX_KEPT_MIB, memory["after"]["sum"] - base),
+            _verdict(stage, "memory of the workers at the peak, MiB more", MAX_PEAK_MIB, sizes["peak"]["sum"] - base),
+            _verdict(stage, "memory 5 s after, MiB more", MAX_KEPT_MIB, sizes["after"]["sum"] - base),
             _verdict(stage, "workers that ended", 0, stage["ended_workers"]),
             _verdict(stage, "failed requests of ordinary clients", MAX_FAILED, stage["ordinary"]["failed"]),
             _verdict(stage, "slowest probe, ms", MAX_PROBE_MS, max(one["max"] for one in probes)),
@@ -234,15 +222,13 @@ def measure(depth: Depth) -> Figures:
 
 def text(figures: Figures) -> str:
     """Format the tables."""
-    memory = [["workers' memory, MiB", "before", "peak", "5 s after", "largest worker", "connections after"]]
+    used = [["workers' memory, MiB", "before", "peak", "5 s after", "largest worker", "connections after"]]
     served = [["", "requests", "failed", "P50, ms", "P99", "max", "live max", "ready max"]]
     got = []
     for stage in figures["stages"]:
         sizes, clients = stage["memory_mib"], stage["ordinary"]
         sums = [f"{sizes[when]['sum']:.1f}" for when in ("before", "peak", "after")]
-        memory.append(
-            [stage["stage"], *sums, f"{sizes['peak']['largest']:.1f}", f"{stage['connections_afterwards']:,}"]
-        )
+        used.append([stage["stage"], *sums, f"{sizes['peak']['largest']:.1f}", f"{stage['connections_afterwards']:,}"])
         times = [f"{clients['ms'][name] or 0:.0f}" for name in ("p50", "p99", "max")]
         probes = [f"{one['max']:.0f}" + "!" * bool(one["failed"]) for one in stage["probes"].values()]
         served.append([stage["stage"], f"{clients['requests']:,}", _counts(clients["failures"]), *times, *probes])
@@ -256,7 +242,7 @@ def text(figures: Figures) -> str:
     head = f"{figures['rate']:g} requests/s over {figures['connections']} connections, {figures['workers']} workers"
     note = "An exclamation mark: probes failed."
     return "\n".join(
-        [head, table(memory), "", table(served), note, "", "Attackers", *got, "", "Budgets", table(verdicts)]
+        [head, table(used), "", table(served), note, "", "Attackers", *got, "", "Budgets", table(verdicts)]
     )
 
 

@@ -60,7 +60,7 @@ class Attack:
 
 
 def attacks(head_connections: int, rounds: int, halves: int, drip_seconds: float, resets: int) -> list[Attack]:
-    """Return the attacks in their order. Half heads stay for longer than HEAD_TIMEOUT, 10 s by default."""
+    """Return the attacks in their order. Half heads stay for longer than HEADER_TIMEOUT, 10 s by default."""
     return [
         Attack("heads of 8 MB", "heads", head_connections, 60.0, rounds),
         Attack("half heads", "halves", halves, 15.0),

@@ -1,9 +1,15 @@
-"""The master's stop, which gunicorn calls twice at SIGQUIT."""
+"""The master's stop: its budget, and the rest of it for the exporter."""
+
+import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
 
+from app.monitoring import Observability
+from app.monitoring.server import master
 from app.monitoring.server.arbiter import RollingArbiter
 from app.monitoring.server.shared_state import ServiceState
 from app.monitoring.stop_budget import StopBudget
@@ -24,3 +30,17 @@ def test_a_second_stop_keeps_the_begin_and_the_budget_of_the_first(monkeypatch: 
     arbiter.stop()
     assert arbiter.stop_began == began
     assert configuration.graceful_timeout == StopBudget(GRACEFUL_TIMEOUT).workers
+
+
+@pytest.mark.parametrize("elapsed", [1.0, 60.0])
+def test_the_exporter_has_the_rest_of_the_graceful_timeout_that_gunicorn_runs_with(
+    monkeypatch: pytest.MonkeyPatch, elapsed: float
+) -> None:
+    given: list[float] = []
+    monkeypatch.setattr(master, "stop_exporter", given.append)
+    observability = Observability("shop", graceful_timeout=25)
+    on_exit = observability.gunicorn("shop:app")["on_exit"]
+    # What the command line has replaced.
+    observability.options = replace(observability.options, graceful_timeout=120)
+    on_exit(SimpleNamespace(WORKERS={}, stop_began=time.monotonic() - elapsed))
+    assert given == [pytest.approx(120 - elapsed, abs=10)]

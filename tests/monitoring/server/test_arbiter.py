@@ -7,8 +7,10 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from app.monitoring.backoff import Backoff
+from app.monitoring.server import arbiter
 from app.monitoring.server.arbiter import MAX_BOOT_DELAY_SECONDS, MIN_BOOT_DELAY_SECONDS, RollingArbiter
 from app.monitoring.server.shared_state import ServiceState, WorkerState
 
@@ -29,6 +31,7 @@ class Master(RollingArbiter):
     """A master whose workers are records; it checks the invariants at each step."""
 
     spawned = 0
+    signals: list[tuple[int, int]]
 
     @classmethod
     def of(cls, workers: int, max_surge: int) -> "Master":
@@ -45,6 +48,7 @@ class Master(RollingArbiter):
             _boots=Backoff(MIN_BOOT_DELAY_SECONDS, MAX_BOOT_DELAY_SECONDS),
             _next_boot=0.0,
             _last_ready=0,
+            signals=[],
         )
         master.manage_workers()
         return master
@@ -62,8 +66,8 @@ class Master(RollingArbiter):
         return worker
 
     def kill_worker(self, pid: int, sig: int) -> None:
-        assert sig == signal.SIGTERM
-        if self.WORKERS[pid].state.ready:
+        self.signals.append((pid, sig))
+        if sig == signal.SIGTERM and self.WORKERS[pid].state.ready:
             assert len(self.serving) >= self.num_workers
 
     def end(self, worker: Worker) -> None:
@@ -80,27 +84,27 @@ class Master(RollingArbiter):
             "boot fails": [one for one in self.WORKERS.values() if not one.state.ready],
             "retired": [one for one in self.WORKERS.values() if one.state.retiring],
         }
-        if event in groups:
-            if not groups[event]:
-                return
-            worker = groups[event][which % len(groups[event])]
-            if event == "ready":
-                worker.state.set_ready()
-                self.service.set_served()
-            elif event == "wants successor":
-                worker.state.request_successor()
-            elif event == "leaves":
-                worker.state.set_leaving()
-            else:
-                if event == "boot fails":
-                    worker.state.set_boot_failed()
-                self.end(worker)
+        if groups.get(event):
+            self._take_of(event, groups[event][which % len(groups[event])])
         elif event == "reload":
             self.generation += 1
         elif event == "more":
             self.num_workers += 1
         elif event == "fewer":
             self.num_workers = max(1, self.num_workers - 1)
+
+    def _take_of(self, event: str, worker: Worker) -> None:
+        if event == "ready":
+            worker.state.set_ready()
+            self.service.set_served()
+        elif event == "wants successor":
+            worker.state.request_successor()
+        elif event == "leaves":
+            worker.state.set_leaving()
+        else:
+            if event == "boot fails":
+                worker.state.set_boot_failed()
+            self.end(worker)
 
     def settle(self) -> None:
         """Let every worker become ready, and those that are told to stop end, until nothing changes."""
@@ -137,6 +141,7 @@ def test_workers_are_replaced_without_a_time_of_too_few_and_settle(
     assert len(master.serving) == len(master.WORKERS) == master.num_workers
     assert {worker.generation for worker in master.WORKERS.values()} == {master.generation}
     assert not any(worker.state.wants_successor for worker in master.WORKERS.values())
+    assert len(master.signals) == len(set(master.signals))
 
 
 @pytest.mark.parametrize(("max_surge", "most"), [(1, 1), (3, 3), (9, 4)])
@@ -177,3 +182,118 @@ def test_a_reload_whose_first_worker_is_killed_goes_on() -> None:
     assert set(served(master).values()) == {master.generation - 1}
     master.settle()
     assert not set(master.WORKERS) & before
+
+
+class Clock:
+    """The clock of the master."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(arbiter, "time", clock)
+    return clock
+
+
+def reloading(workers: int, clock: Clock, max_surge: int = 1) -> Master:
+    """Return a master whose workers serve, at the begin of a reload."""
+    master = Master.of(workers, max_surge)
+    for worker in master.WORKERS.values():
+        worker.forked = clock.now
+    master.settle()
+    master.generation += 1
+    master.manage_workers()
+    return master
+
+
+def test_each_worker_that_is_replaced_gets_one_signal(clock: Clock) -> None:
+    master = reloading(3, clock)
+    before = set(range(1, 4))
+    for _ in range(3):
+        master.take("ready", 0)
+        for _ in range(2):
+            master.manage_workers()
+        master.take("retired", 0)
+        master.manage_workers()
+    assert sorted(master.signals) == [(pid, signal.SIGTERM) for pid in sorted(before)]
+    assert not set(master.WORKERS) & before
+
+
+def test_as_many_workers_retire_at_a_time_as_serve(clock: Clock) -> None:
+    master = reloading(2, clock, max_surge=2)
+    for _ in range(2):
+        master.take("ready", 0)
+        master.manage_workers()
+    assert len(master._retiring) == 2
+    master.generation += 1
+    master.manage_workers()
+    assert len(master.WORKERS) == 4
+    master.take("retired", 0)
+    master.manage_workers()
+    assert len(master.WORKERS) == 5
+
+
+def test_a_worker_that_outstays_its_time_is_killed(clock: Clock) -> None:
+    master = reloading(1, clock)
+    master.take("ready", 0)
+    master.manage_workers()
+    clock.now += GRACEFUL_TIMEOUT
+    master.manage_workers()
+    assert master.signals == [(1, signal.SIGTERM)]
+    clock.now += 0.1
+    master.manage_workers()
+    assert master.signals == [(1, signal.SIGTERM), (1, signal.SIGKILL)]
+
+
+def test_the_next_start_after_a_failed_one_is_delayed_until_a_worker_serves(clock: Clock) -> None:
+    master = Master.of(2, 1)
+    master.settle()
+    master.take("crash", 0)
+    master.manage_workers()
+    assert len(master.WORKERS) == 2
+    master.take("boot fails", 0)
+    master.manage_workers()
+    assert len(master.WORKERS) == 1
+    clock.now += MIN_BOOT_DELAY_SECONDS
+    master.manage_workers()
+    assert len(master.WORKERS) == 2
+    master.take("boot fails", 0)
+    assert master._next_boot - clock.now == 2 * MIN_BOOT_DELAY_SECONDS
+    clock.now = master._next_boot
+    master.manage_workers()
+    master.take("ready", 0)
+    master.manage_workers()
+    master.take("crash", 0)
+    master.manage_workers()
+    assert len(master.WORKERS) == 2
+
+
+def test_a_worker_that_is_not_ready_in_time_is_logged_once(clock: Clock) -> None:
+    master = reloading(1, clock)
+    master.WORKERS[2].forked = clock.now
+    clock.now += master.cfg.timeout
+    with capture_logs() as lines:
+        master.manage_workers()
+        assert lines == []
+        for _ in range(2):
+            clock.now += 1
+            master.manage_workers()
+    assert lines == [{"event": "worker_not_ready", "log_level": "warning", "pid": 2, "seconds": 31.0}]
+
+
+@pytest.mark.parametrize("event", ["ready", "leaves"])
+def test_a_worker_that_serves_or_leaves_is_not_reported_as_late(clock: Clock, event: str) -> None:
+    master = Master.of(1, 1)
+    master.settle()
+    (worker,) = master.WORKERS.values()
+    worker.forked = clock.now
+    master.take(event, 0)
+    clock.now += 10 * master.cfg.timeout
+    with capture_logs() as lines:
+        master.manage_workers()
+    assert lines == []

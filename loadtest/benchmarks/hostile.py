@@ -40,7 +40,7 @@ PROBE_SECONDS, MEMORY_SECONDS = 0.25, 0.1
 # The longest time of an attacker's process beyond that of its attack.
 EXTRA_SECONDS = 30.0
 MIB = 2**20
-MAX_PEAK_MIB, MAX_KEPT_MIB, MAX_FAILED, MAX_PROBE_MS = 64.0, 16.0, 0, 1000.0
+MAX_PEAK_MIB, MAX_KEPT_MIB, MAX_FAILED, MAX_PROBE_MS = 64.0, 32.0, 0, 1000.0
 
 
 @dataclass(frozen=True)

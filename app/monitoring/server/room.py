@@ -82,7 +82,14 @@ class Room:
 
     def evict(self, newcomer: "LimitedProtocol | None") -> bool:
         """Close the connection that has waited longest. Return False if none waits."""
-        while self._waiting or self._search(newcomer):
+        if self._evict_found(newcomer) or (self._search(newcomer) and self._evict_found(newcomer)):
+            return True
+        self._next_search = self._state.clock + 1
+        return False
+
+    def _evict_found(self, newcomer: "LimitedProtocol | None") -> bool:
+        """Close the first connection of the queue that still waits. Those before it leave the queue."""
+        while self._waiting:
             connection = self._waiting.popleft()
             if connection is not newcomer and connection.waits and not connection.has_unread:
                 connection.evict()
@@ -90,7 +97,7 @@ class Room:
         return False
 
     def _search(self, newcomer: "LimitedProtocol | None") -> bool:
-        """Fill the queue of connections that wait. Where few do, the next search is in the next second."""
+        """Fill the queue of connections that wait. If few do, the next search is in the next second."""
         clock = self._state.clock
         if clock < self._next_search:
             return False

@@ -87,6 +87,14 @@ def test_small_heads_that_come_together_are_no_large_one(running: Service) -> No
     assert {answer.status for answer in answers(received, *["GET", "POST"] * 20, "GET")} == {200}
 
 
+def test_more_requests_than_may_wait_are_answered_in_order(running: Service) -> None:
+    one, body = request("GET", "/path"), request("POST", "/echo", body=b"x" * 100_000)
+    received = exchange(running.port, *[*[one] * 400, body] * 3, request("GET", "/pid", LAST))
+    found = answers(received, *[*["GET"] * 400, "POST"] * 3, "GET")
+    assert {answer.status for answer in found} == {200}
+    assert [len(answer.body) for answer in found[400::401]] == [100_000] * 3
+
+
 def test_a_response_to_head_that_is_refused_has_no_body(running: Service) -> None:
     assert only_answer(connect(running, b"HEAD /pid HTTP/1.1\r\n\r\n"), "HEAD").status == 400
 

@@ -4,10 +4,7 @@ Uvicorn's protocol bounds neither the bytes nor the time of a request, keeps a t
 request that offers an upgrade.
 """
 
-import array
 import asyncio
-import fcntl
-import termios
 from typing import Any, Final
 
 import httptools
@@ -15,35 +12,27 @@ from uvicorn import server
 from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, service_unavailable
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..metrics.catalogue import catalogue
 from . import limits
+from .connection import BODY, HEAD, IDLE, REFUSED, Connection
+from .flow import MAX_PIPELINED, PIECE_BYTES, Flow
 from .limits import Refusal, RefusedError
 from .request_head import OLD_VERSIONS, check_size, checked_fields, split_target, without_upgrade
 from .response_cycle import ResponseCycle
-from .server_state import ServerState
 
-# Between two messages; in a head; in a body; refused or upgraded, and further bytes are discarded.
-IDLE, HEAD, BODY, REFUSED = range(4)
 # Seconds in which a refused client's bytes are read: closing would reset the connection before it has the response.
 LINGER_SECONDS = 2
 _CONNECT: Final = b"CONNECT"
 
 
-class LimitedProtocol(HttpToolsProtocol):
+class LimitedProtocol(Connection):
     """Uvicorn's protocol with limits, and without timers of its own: a Sweeper calls `sweep`."""
 
-    server_state: ServerState
-    since = 0
-    """The clock's value at the last step of the message, or at its end."""
-    order = 0
-    """The number of the connection in this worker."""
-    transferred = False
-    """Another worker has handed the connection over, so it has had requests."""
-    _stage = IDLE
     _reserved = _upgrades = False
     _last_words: bytes | None = None
+    _body_length: bytes | None = None
+    """The value of Content-Length, None if the request has none."""
     _current: Any = None
     """The cycle of the request that is handled, queued, or was last."""
     _stalled_since = _stalled_bytes = 0
@@ -56,10 +45,12 @@ class LimitedProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         bounds = self.server_state.limits
         self._max_header_bytes, self._max_header_fields = bounds.max_header_bytes, bounds.max_header_fields
+        self._piece_bytes = min(PIECE_BYTES, bounds.max_header_bytes)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the connection, if the worker has room for it."""
         super().connection_made(transport)
+        self.flow = Flow(transport, self.pipeline)
         self.since = self.server_state.clock
         self.order = self.server_state.room.next_order()
         self._reserved = not self.server_state.room.admits(self)
@@ -70,17 +61,40 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._current is not None and not self._current.response_complete:
             self._abandon(self._current)
         self.pipeline.clear()
+        self.flow.unparsed = b""
         self.server_state.room.connection_ended()
 
     def data_received(self, data: bytes) -> None:
-        """Parse bytes, in pieces of the size of a head at most, so that a larger one is refused early."""
-        size = self._max_header_bytes
-        if len(data) <= size:
+        """Parse bytes, in pieces, so that a large head is refused early and the pipeline is bounded."""
+        flow = self.flow
+        if len(data) <= self._piece_bytes and not flow.unparsed:
             self._parse(data)
-            return
-        view = memoryview(data)
-        for start in range(0, len(data), size):
-            self._parse(view[start : start + size])
+        else:
+            flow.unparsed = memoryview(bytes(flow.unparsed) + data if flow.unparsed else data)
+            self._parse_rest()
+
+    def _parse_rest(self) -> None:
+        """Parse what was read, until MAX_PIPELINED requests wait."""
+        flow = self.flow
+        while flow.unparsed and len(self.pipeline) < MAX_PIPELINED and not self.transport.is_closing():
+            size = self._piece_bytes
+            if self._stage == BODY and self._body_length is not None:
+                size = max(size, int(self._body_length) - self._body_bytes)
+            piece, flow.unparsed = flow.unparsed[:size], flow.unparsed[size:]
+            self._parse(piece)
+
+    def _parse_on(self) -> None:
+        """Parse what was read, then read on, unless the application does not read the body."""
+        self._parse_rest()
+        if not self.transport.is_closing() and not (self._stage == BODY and len(self.cycle.body) > HIGH_WATER_LIMIT):
+            self.flow.resume_reading()
+
+    def _read_on(self) -> None:
+        """Read on, unless requests wait. What was read and is not parsed comes first."""
+        if self.flow.unparsed:
+            self.loop.call_soon(self._parse_on)
+        else:
+            self.flow.resume_reading()
 
     def _parse(self, data: bytes | memoryview) -> None:
         if self._stage == REFUSED:
@@ -161,6 +175,7 @@ class LimitedProtocol(HttpToolsProtocol):
         )
         self._stage = BODY
         self._body_bytes = self._body_waited = 0
+        self._body_length = fields.get(b"content-length")
         self.headers = []
         if before is None or before.response_complete:
             self._start_asgi_task(cycle, application)
@@ -234,17 +249,19 @@ class LimitedProtocol(HttpToolsProtocol):
         state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         elif self._last_words is not None:
             self._respond_and_close(self._last_words)
         elif self._stage == IDLE:
             self.since = state.clock
+        if self.flow.read_paused:
+            self._read_on()
 
     def refuse(self, refusal: Refusal) -> None:
         """Read no more of the message; send the response after those of the messages before, and close."""
         stage, self._stage = self._stage, REFUSED
+        self.flow.unparsed = b""
         catalogue().connections_rejected.labels(refusal.reason).inc()
         to_head = stage != IDLE and self.scope is not None and self.scope["method"] == "HEAD"
         response = refusal.response(self.server_state.default_headers, head=to_head)
@@ -328,44 +345,3 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.abort()
         else:
             self._unsent, self.since = unsent, self.server_state.clock
-
-    @property
-    def idle(self) -> bool:
-        """True if no part of a request has been read and no part of a response is unsent."""
-        return (
-            self._stage == IDLE
-            and (self.cycle is None or self.cycle.response_complete)
-            and not self.pipeline
-            and not self.transport.is_closing()
-            and not self.flow.read_paused
-            and self.transport.get_write_buffer_size() == 0
-        )
-
-    @property
-    def waits(self) -> bool:
-        """True while no request has come, a head is incomplete, or the connection is idle for more than a second."""
-        if self._stage == HEAD:
-            return not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete)
-        unused = self.cycle is None and not self.transferred
-        return self.idle and (unused or self.server_state.clock - self.since > 1)
-
-    @property
-    def is_new(self) -> bool:
-        """True until the head of the first request is complete."""
-        unused = self.cycle is None and not self.transferred
-        return unused and self._stage in {IDLE, HEAD} and not self.transport.is_closing()
-
-    @property
-    def has_unread(self) -> bool:
-        """True if the kernel holds unread bytes of the client."""
-        unread = array.array("i", [0])
-        try:
-            fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.FIONREAD, unread)
-        except OSError:  # it is closed
-            return False
-        return unread[0] > 0
-
-    def evict(self) -> None:
-        """Close this waiting connection in favour of a new one."""
-        catalogue().connections_rejected.labels(limits.EVICTED).inc()
-        self.transport.abort()  # close() would wait until the client has read the last response

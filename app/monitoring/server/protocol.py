@@ -3,8 +3,9 @@
 import select
 from typing import Any
 
+from .connection import BODY, IDLE
 from .handover import Queue
-from .limited_protocol import BODY, IDLE, LINGER_SECONDS, LimitedProtocol
+from .limited_protocol import LINGER_SECONDS, LimitedProtocol
 from .rejection import Rejections, is_discarded, pause_after
 
 # POLLHUP and POLLERR are always reported. Only Linux has POLLRDHUP, for a client that has shut down its writing side.
@@ -113,7 +114,7 @@ class Protocol(LimitedProtocol):
         )
         cycle.response_started = cycle.response_complete = True
         if not self._paused:
-            self.flow.resume_reading()
+            self._read_on()
         if not cycle.more_body:
             self._end_rejection(cycle)
             self._hand_over_soon()
@@ -141,13 +142,14 @@ class Protocol(LimitedProtocol):
             return
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+            self._read_on()
         elif self._last_words is not None:
             self._respond_and_close(self._last_words)
 
     def _resume_reading(self) -> None:
         self._paused = False
         if not self.transport.is_closing():
-            self.flow.resume_reading()
+            self._read_on()
             self._hand_over_soon()
 
     def _abandon(self, cycle: Any) -> None:

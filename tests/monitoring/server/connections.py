@@ -58,11 +58,12 @@ class Wire(asyncio.Transport):
 
 
 class Held:
-    """An application whose requests are answered one by one; `started` are their paths."""
+    """An application whose requests are answered one by one. `started` has their paths."""
 
     def __init__(self) -> None:
         self.started: list[str] = []
         self.left: list[str] = []
+        self.bytes_read = 0
         self.gates: list[asyncio.Event] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -76,8 +77,8 @@ class Held:
         await send({"type": "http.response.body", "body": b"ok"})
 
     async def _watch(self, path: str, receive: Any) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        while (message := await receive())["type"] != "http.disconnect":
+            self.bytes_read += len(message["body"])
         self.left.append(path)
 
 
@@ -92,12 +93,13 @@ class Connected:
         config: Any = Config(self.application, log_config=None, lifespan="off")
         config.load()
         config.loaded_app = self.application
-        self.config = config
+        self.config, self.wires = config, list[Wire]()
         self.protocol = self.connect(self.wire)
 
     def connect(self, wire: Wire) -> Protocol:
         protocol = Protocol(self.config, self.state, {})
         protocol.connection_made(wire)
+        self.wires.append(wire)
         return protocol
 
     def tick(self, seconds: int) -> None:
@@ -123,6 +125,8 @@ async def connected(limits: Limits = LIMITS, **options: Any) -> AsyncIterator[Co
     """Yield a connection to an application whose requests are answered at the end."""
     made = Connected(limits, **options)
     yield made
+    for wire in made.wires:
+        wire.close()
     for gate in made.application.gates:
         gate.set()
     await settle()

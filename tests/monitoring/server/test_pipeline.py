@@ -1,0 +1,93 @@
+"""Requests that come before the one before them is answered: their number, and the reading of the connection."""
+
+import pytest
+
+from app.monitoring.server.flow import MAX_PIPELINED, PIECE_BYTES
+from tests.monitoring.server.connections import GET, Connected, Wire, connected, settle
+
+SMALLEST = b"GET / HTTP/1.1\r\nHost:\r\n\r\n"
+MOST = MAX_PIPELINED + PIECE_BYTES // len(SMALLEST) + 1
+LARGE = b"POST /c HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n" + b"x" * 200_000
+
+
+async def answer_all(one: Connected, number: int) -> list[int]:
+    """Answer `number` requests one by one. Return how many waited in the pipeline at each."""
+    waiting = []
+    for index in range(number):
+        waiting.append(len(one.protocol.pipeline))
+        await one.answer(index)
+    return waiting
+
+
+async def test_the_requests_of_one_read_that_wait_are_bounded() -> None:
+    async with connected() as one:
+        one.protocol.data_received(SMALLEST * 2000)
+        await settle()
+        waiting = await answer_all(one, 2000)
+        assert max(waiting) <= MOST
+        assert one.wire.written.count(b"200 OK") == 2000
+        assert one.wire.reads
+
+
+async def test_nothing_is_read_while_requests_wait() -> None:
+    async with connected() as one:
+        one.protocol.data_received(GET * 3)
+        await settle()
+        reads = []
+        for number in range(3):
+            reads.append(one.wire.reads)  # the application reads too
+            await one.answer(number)
+        assert [*reads, one.wire.reads] == [False, False, True, True]
+
+
+async def test_nothing_is_read_while_a_part_of_the_last_read_waits() -> None:
+    async with connected() as one:
+        one.protocol.data_received(SMALLEST * 500)
+        await settle()
+        for number in range(499):
+            assert not one.wire.reads
+            await one.answer(number)
+        assert one.wire.reads
+
+
+@pytest.mark.parametrize("before", [1, 300])
+async def test_a_body_behind_other_requests_arrives_whole(before: int) -> None:
+    async with connected() as one:
+        one.protocol.data_received(SMALLEST * before + LARGE[:-100_000])
+        await settle()
+        await answer_all(one, before)
+        assert one.wire.reads
+        one.protocol.data_received(LARGE[-100_000:] + GET)
+        await settle()
+        await one.answer(before)
+        assert one.application.bytes_read == 200_000
+        assert one.application.started[before:] == ["/c", "/a"]
+
+
+async def test_a_body_that_is_not_read_is_not_read_on() -> None:
+    async with connected(in_flight=1) as one:
+        one.connect(Wire()).data_received(GET)  # holds the only slot
+        one.protocol.data_received(LARGE)
+        await settle()
+        assert not one.wire.reads
+
+
+async def test_a_connection_that_closes_behind_many_requests_starts_none_of_them() -> None:
+    async with connected() as one:
+        one.protocol.data_received(SMALLEST * 500)
+        await settle()
+        one.protocol.connection_lost(None)
+        await settle()
+        await one.answer(0)
+        assert one.application.started == ["/"]
+
+
+async def test_a_refusal_behind_many_requests_is_the_last_response() -> None:
+    async with connected() as one:
+        one.protocol.data_received(SMALLEST * 300 + b"GET /a b HTTP/1.1\r\n\r\n" + SMALLEST * 300)
+        await settle()
+        await answer_all(one, 300)
+        assert one.wire.written.count(b"200 OK") == 300
+        assert one.wire.written.count(b"400 Bad Request") == 1
+        assert one.wire.ended
+        assert len(one.application.started) == 300

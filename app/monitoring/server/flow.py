@@ -14,10 +14,13 @@ PIECE_BYTES = 4096
 
 
 class Flow(FlowControl):
-    """Uvicorn's flow control, which reads nothing while requests, or bytes that are not parsed, wait."""
+    """Uvicorn's flow control, which reads nothing while requests or unparsed bytes wait, or while it is held."""
 
     unparsed: bytes | memoryview = b""
     """What was read and is not parsed, until the pipeline is empty."""
+
+    held = False
+    """True while further requests wait after rejections."""
 
     def __init__(self, transport: asyncio.Transport, pipeline: deque[Any]) -> None:
         super().__init__(transport)
@@ -25,5 +28,5 @@ class Flow(FlowControl):
 
     def resume_reading(self) -> None:
         """Read on, unless something waits."""
-        if self.read_paused and not self._pipeline and not self.unparsed:
+        if self.read_paused and not (self._pipeline or self.unparsed or self.held):
             super().resume_reading()

@@ -177,7 +177,7 @@ class LimitedProtocol(Connection):
         self._body_bytes = self._body_waited = 0
         self._body_length = fields.get(b"content-length")
         self.headers = []
-        if before is None or before.response_complete:
+        if (before is None or before.response_complete) and not self.flow.held:
             self._start_asgi_task(cycle, application)
         else:
             self.flow.pause_reading()
@@ -289,6 +289,7 @@ class LimitedProtocol(Connection):
         self._last_words = None
         self.since = self.server_state.clock
         self.transport.write(response)
+        self.flow.held = False
         self.flow.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()

@@ -17,7 +17,7 @@ class Protocol(LimitedProtocol):
 
     rejected = 0
     """Requests in a row that were shed."""
-    _paused = _completing = _closes = False
+    _pauses = _completing = _closes = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection, and the request of it that is queued."""
@@ -113,44 +113,53 @@ class Protocol(LimitedProtocol):
             rejections.response(self.server_state.default_headers, head=head, keep_alive=cycle.keep_alive)
         )
         cycle.response_started = cycle.response_complete = True
-        if not self._paused:
-            self._read_on()
+        self._read_on()
         if not cycle.more_body:
             self._end_rejection(cycle)
             self._hand_over_soon()
 
     def _end_rejection(self, cycle: Any) -> None:
-        """Go on after a rejected request was read to its end. Pause reading if several are rejected in a row."""
+        """Go on after a rejected request was read to its end, later if it is not the first or writing is paused."""
         if not cycle.keep_alive:
             self.transport.close()
-        elif self.pipeline:
+            return
+        if self._stage == IDLE:
+            self.since = self.server_state.clock
+        pause = pause_after(self.rejected) if self.server_state.queue is None else 0
+        if pause or self.flow.write_paused:
+            self.flow.held = True
+            self.flow.pause_reading()
+            if pause:
+                self._pauses = True
+                self.loop.call_later(pause, self._end_pause)
+        elif self.pipeline or self._last_words is not None:
             self.loop.call_soon(self._start_next)
-        elif self._last_words is not None:
-            self._respond_and_close(self._last_words)
-        else:
-            if self._stage == IDLE:
-                self.since = self.server_state.clock
-            pause = pause_after(self.rejected)
-            if pause and not self._paused and self.server_state.queue is None:
-                self._paused = True
-                self.flow.pause_reading()
-                self.loop.call_later(pause, self._resume_reading)
+
+    def _end_pause(self) -> None:
+        self._pauses = False
+        self._release()
+
+    def resume_writing(self) -> None:
+        """Go on with what waits for the client to read."""
+        super().resume_writing()
+        self._release()
+
+    def _release(self) -> None:
+        """Start what was held after rejections."""
+        if self.flow.held and not self._pauses and not self.flow.write_paused:
+            self.flow.held = False
+            self._start_next()
 
     def _start_next(self) -> None:
-        """Start the next request of the pipeline. Called by the event loop, so that many rejections do not recurse."""
+        """Go on after a rejection. Called by the event loop, so that many rejections do not recurse."""
         if self.transport.is_closing():
             return
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
-            self._read_on()
         elif self._last_words is not None:
             self._respond_and_close(self._last_words)
-
-    def _resume_reading(self) -> None:
-        self._paused = False
-        if not self.transport.is_closing():
-            self._read_on()
-            self._hand_over_soon()
+        self._read_on()
+        self._hand_over_soon()
 
     def _abandon(self, cycle: Any) -> None:
         super()._abandon(cycle)

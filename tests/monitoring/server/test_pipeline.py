@@ -1,7 +1,10 @@
 """Requests that come before the one before them is answered: their number, and the reading of the connection."""
 
+import asyncio
+
 import pytest
 
+from app.monitoring.server import rejection
 from app.monitoring.server.flow import MAX_PIPELINED, PIECE_BYTES
 from tests.monitoring.server.connections import GET, Connected, Wire, connected, settle
 
@@ -91,3 +94,63 @@ async def test_a_refusal_behind_many_requests_is_the_last_response() -> None:
         assert one.wire.written.count(b"400 Bad Request") == 1
         assert one.wire.ended
         assert len(one.application.started) == 300
+
+
+async def shedding(one: Connected, requests: bytes) -> None:
+    """Send requests to a worker whose only slot is taken."""
+    one.connect(Wire()).data_received(GET)
+    one.protocol.data_received(requests)
+    await settle()
+
+
+async def test_pipelined_requests_are_not_shed_during_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rejection, "PAUSES_SECONDS", (0.0, 600.0))
+    async with connected(in_flight=1, queued=0) as one:
+        await shedding(one, SMALLEST * 2000)
+        assert one.wire.written.count(b"503 Service") == 2
+        assert not one.wire.reads
+        assert len(one.protocol.pipeline) <= MOST
+
+
+async def test_pipelined_requests_are_shed_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rejection, "PAUSES_SECONDS", (0.0, 0.001))
+    async with connected(in_flight=1, queued=0) as one:
+        await shedding(one, SMALLEST * 300)
+        async with asyncio.timeout(30):
+            while one.wire.written.count(b"503 Service") < 300 or not one.wire.reads:  # noqa: ASYNC110 -- no event
+                await asyncio.sleep(0)
+
+
+async def test_pipelined_requests_are_not_shed_while_the_client_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rejection, "PAUSES_SECONDS", (0.0,))
+    async with connected(in_flight=1, queued=0) as one:
+        one.protocol.pause_writing()
+        await shedding(one, SMALLEST * 300)
+        assert one.wire.written.count(b"503 Service") == 1
+        assert not one.wire.reads
+        one.protocol.resume_writing()
+        while len(one.protocol.pipeline) or one.protocol.flow.unparsed:
+            await settle()
+        assert one.wire.written.count(b"503 Service") == 300
+        assert one.wire.reads
+
+
+async def test_a_pause_goes_on_after_the_client_has_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rejection, "PAUSES_SECONDS", (600.0,))
+    async with connected(in_flight=1, queued=0) as one:
+        one.protocol.pause_writing()
+        await shedding(one, GET * 2)
+        one.protocol.resume_writing()
+        await settle()
+        assert one.wire.written.count(b"503 Service") == 1
+        assert not one.wire.reads
+
+
+async def test_a_refusal_during_a_pause_closes_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rejection, "PAUSES_SECONDS", (0.0, 600.0))
+    async with connected(in_flight=1, queued=0) as one:
+        await shedding(one, GET * 2 + b"no request\r\n\r\n")
+        assert one.wire.written.count(b"503 Service") == 2
+        assert b"400 Bad Request" in one.wire.written
+        assert one.wire.ended
+        assert one.wire.reads

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.overloaded import MAX_IN_FLIGHT, Overloaded, overloaded
+from tests.process.overloaded import MAX_IN_FLIGHT, MAX_QUEUED, Overloaded, overloaded
 from tests.process.raw import request
 from tests.process.service import gone, wait_for
 
@@ -225,16 +225,38 @@ def test_the_body_of_a_rejected_request_is_discarded(running: Overloaded, size: 
 
 
 @pytest.mark.parametrize(
-    "head",
-    ["Content-Length: 1000000", "Transfer-Encoding: chunked", "Expect: 100-continue\r\nContent-Length: 5"],
-    ids=["long", "chunked", "expected"],
+    ("headers", "body"),
+    [
+        pytest.param(["Content-Length: 1000000"], b"x" * 70_000, id="long"),
+        pytest.param(["Transfer-Encoding: chunked"], b"11170\r\n" + b"x" * 70_000, id="chunked"),
+        pytest.param(["Expect: 100-continue", "Content-Length: 5"], b"", id="expected"),
+        pytest.param(["Content-Length: 5", "Expect: 100-continue"], b"", id="expected, announced before"),
+    ],
 )
-def test_a_connection_whose_body_is_not_waited_for_is_closed(running: Overloaded, head: str) -> None:
+def test_a_connection_whose_body_is_not_waited_for_is_closed(
+    running: Overloaded, headers: list[str], body: bytes
+) -> None:
     running.fill()
-    client = running.client().send(f"POST /hold/x HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n".encode())
-    status, headers, _ = client.answer()
-    assert (status, headers["connection"]) == (503, "close")
+    client = running.client().send(request("POST", "/hold/x", *headers) + body)
+    status, received, _ = client.answer()
+    assert (status, received["connection"]) == (503, "close")
     assert client.closed()
+
+
+def test_a_chunked_body_that_has_come_leaves_the_connection_open(running: Overloaded) -> None:
+    running.fill()
+    client = running.client().send(request("POST", "/hold/x", "Transfer-Encoding: chunked") + b"1\r\nx\r\n0\r\n\r\n")
+    assert client.status() == 503
+    assert client.get("/health/ready").answer()[2] == b'"ready"'
+
+
+def test_clients_that_do_not_send_their_bodies_take_no_slots(running: Overloaded) -> None:
+    head = request("POST", "/hold/x", "Content-Length: 9")
+    silent = [running.client().send(head) for _ in range(10 * (MAX_IN_FLIGHT + MAX_QUEUED))]
+    assert running.service.get("/quick").status_code == 200
+    assert running.state()["started"] == []
+    running.release("x")
+    assert silent[0].send(b"x" * 9).answer()[2] == b"9"
 
 
 def test_a_queued_body_arrives_whole(running: Overloaded) -> None:

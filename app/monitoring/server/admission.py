@@ -4,6 +4,8 @@ A request is admitted, queued or shed before it has a task, a context or telemet
 Invariants:
 
 - At most `max_in_flight` requests hold a slot, from the start of their task to its end or to `Slot.release`.
+- A request with a body is admitted once the body has come, or more than HIGH_WATER_LIMIT (64 KiB) of it. Until then it
+  does not count. One that expects `100 Continue` gets it while a slot is free, else it is queued or shed without.
 - A queued request is started, shed at its deadline, or dropped when its client leaves; none is started afterwards.
 - Exempt requests need no slot, up to MAX_EXEMPT_IN_FLIGHT of them. Websockets never do.
 """
@@ -99,14 +101,17 @@ class Admission:
         self._context = contextvars.copy_context()
 
     def admit(self, connection: "Protocol", cycle: Any, app: Any) -> None:
-        """Start, queue or shed the request of a cycle."""
+        """Start, queue or shed the request of a cycle, or wait for its body."""
+        free = self.in_flight < self._max_in_flight
         path = cycle.scope["path"].removeprefix(cycle.scope["root_path"])
         if (path in self._exempt or path.startswith(self._exempt_prefixes)) and (
             self._exempt_in_flight < MAX_EXEMPT_IN_FLIGHT
         ):
             self._exempt_in_flight += 1
             self._start(connection, cycle, app, Slot(self, exempt=True))
-        elif self.in_flight < self._max_in_flight:
+        elif cycle.has_body and cycle.lacks_body and (free or not cycle.waiting_for_100_continue):
+            connection.await_body(cycle, app)
+        elif free:
             self.in_flight += 1
             self._start(connection, cycle, app, Slot(self, exempt=False))
         elif len(self._queue) < self._max_queued:

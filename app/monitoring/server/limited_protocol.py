@@ -84,16 +84,15 @@ class LimitedProtocol(Connection):
             self._parse(piece)
 
     def _parse_on(self) -> None:
-        """Parse what was read, then read on, unless the application does not read the body."""
         self._parse_rest()
-        if not self.transport.is_closing() and not (self._stage == BODY and len(self.cycle.body) > HIGH_WATER_LIMIT):
-            self.flow.resume_reading()
+        if not self.flow.unparsed and not self.transport.is_closing():
+            self._read_on()
 
     def _read_on(self) -> None:
-        """Read on, unless requests wait. What was read and is not parsed comes first."""
+        """Read on, unless requests wait or the application has to read the body first. Parse the rest before."""
         if self.flow.unparsed:
             self.loop.call_soon(self._parse_on)
-        else:
+        elif self._stage != BODY or self.cycle.response_complete or len(self.cycle.body) <= HIGH_WATER_LIMIT:
             self.flow.resume_reading()
 
     def _parse(self, data: bytes | memoryview) -> None:
@@ -173,6 +172,7 @@ class LimitedProtocol(Connection):
             and not self.server_state.closing
             and parser.should_keep_alive(),
         )
+        cycle.has_body = b"content-length" in fields or b"transfer-encoding" in fields
         self._stage = BODY
         self._body_bytes = self._body_waited = 0
         self._body_length = fields.get(b"content-length")
@@ -227,8 +227,12 @@ class LimitedProtocol(Connection):
             return
         cycle.body += body
         if len(cycle.body) > HIGH_WATER_LIMIT:
-            self.flow.pause_reading()
+            self._pause_body()
         cycle.message_event.set()
+
+    def _pause_body(self) -> None:
+        """Read no more of the body until the application asks for it."""
+        self.flow.pause_reading()
 
     def on_message_complete(self) -> None:
         """Note that the message has ended."""

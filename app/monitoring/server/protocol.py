@@ -6,9 +6,10 @@ from typing import Any
 from .connection import BODY, IDLE
 from .handover import Queue
 from .limited_protocol import LINGER_SECONDS, LimitedProtocol
-from .rejection import Rejections, is_discarded, pause_after
+from .rejection import Rejections, pause_after
 
 # POLLHUP and POLLERR are always reported. Only Linux has POLLRDHUP, for a client that has shut down its writing side.
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CLOSED = getattr(select, "POLLRDHUP", 0)
 
 
@@ -17,6 +18,8 @@ class Protocol(LimitedProtocol):
 
     rejected = 0
     """Requests in a row that were shed."""
+    _unadmitted: Any = None
+    """The application of the request whose body is awaited before it is admitted."""
     _pauses = _completing = _closes = False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -29,7 +32,9 @@ class Protocol(LimitedProtocol):
         if self._stage != BODY:  # it has an upgrade
             return
         super().on_message_complete()
-        if self.rejected and self.cycle.response_complete:
+        if self._unadmitted is not None:
+            self._admit_awaited()
+        elif self.rejected and self.cycle.response_complete:
             self._end_rejection(self.cycle)
         if self._closes and self.cycle.response_complete:
             self.transport.close()
@@ -100,10 +105,26 @@ class Protocol(LimitedProtocol):
             self._current = cycle
             self.server_state.admission.admit(self, cycle, app)
 
+    def await_body(self, cycle: Any, app: Any) -> None:
+        """Admit the request of a cycle once its body has come."""
+        self._unadmitted = app
+        if cycle.waiting_for_100_continue:
+            cycle.waiting_for_100_continue = False
+            self.transport.write(CONTINUE)
+
+    def _admit_awaited(self) -> None:
+        app, self._unadmitted = self._unadmitted, None
+        self._admit(self.cycle, app)
+
+    def _pause_body(self) -> None:
+        super()._pause_body()
+        if self._unadmitted is not None:
+            self._admit_awaited()
+
     def reject(self, cycle: Any, rejections: Rejections) -> None:
         """Respond 503 to a request that was not started."""
         self.rejected += 1
-        if cycle.more_body and not is_discarded(cycle.scope["headers"]):
+        if cycle.has_body and cycle.more_body:
             cycle.keep_alive = False
             self.loop.call_later(LINGER_SECONDS, self.transport.close)
         elif self.server_state.closing:
@@ -166,6 +187,7 @@ class Protocol(LimitedProtocol):
         self._drop_queued()
 
     def _drop_queued(self) -> None:
+        self._unadmitted = None
         if self.server_state.admission is not None:
             self.server_state.admission.drop(self)
 

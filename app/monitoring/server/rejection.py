@@ -13,8 +13,6 @@ RETRY_AFTER_SECONDS = (1, 2, 3)
 # Seconds for which a connection is not read after the first rejection in a row, the second and so on. They limit the
 # rate of a client that retries at once.
 PAUSES_SECONDS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.5)
-# A longer body is not waited for: its connection is closed.
-MAX_DISCARDED_BYTES = 64 * 1024
 _BODY = orjson.dumps(
     {
         "type": "about:blank",
@@ -56,16 +54,3 @@ class Rejections:
 def pause_after(rejected: int) -> float:
     """Return the seconds for which a connection is not read after `rejected` rejections in a row."""
     return PAUSES_SECONDS[min(rejected, len(PAUSES_SECONDS)) - 1]
-
-
-def is_discarded(headers: Sequence[tuple[bytes, bytes]]) -> bool:
-    """Return whether the body of a rejected request is read and discarded, so that the connection stays open.
-
-    After `Expect: 100-continue` a client may send the body or not, so what follows on the connection is not known.
-    """
-    for name, value in headers:
-        if name in {b"transfer-encoding", b"expect"}:
-            return False
-        if name == b"content-length":
-            return int(value) <= MAX_DISCARDED_BYTES
-    return True

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from uvicorn._types import ASGI3Application, ASGISendEvent, HTTPResponseBodyEvent, HTTPResponseStartEvent
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import (
     HEADER_RE,
     HEADER_VALUE_RE,
@@ -33,6 +34,8 @@ class ResponseCycle(RequestResponseCycle):
     """
 
     disconnected = response_started = response_complete = False
+    has_body = False
+    """True if the head announces a body."""
     more_body = True
     chunked_encoding: bool | None = None
     expected_content_length = 0
@@ -53,6 +56,11 @@ class ResponseCycle(RequestResponseCycle):
         self.waiting_for_100_continue = expects_continue
         self.body = bytearray()
         self._loop = protocol.loop
+
+    @property
+    def lacks_body(self) -> bool:
+        """True until the body has come, or as much of it as is read before the application asks."""
+        return self.more_body and len(self.body) <= HIGH_WATER_LIMIT
 
     async def run_asgi(self, app: ASGI3Application) -> None:
         """Run the application. A response that it does not complete is sent or cut."""

@@ -11,7 +11,7 @@ from app.monitoring.overload import release_slot
 from app.monitoring.requests.slot import SLOT
 from app.monitoring.server.admission import Admission, AdmissionLimits
 from app.monitoring.server.protocol import Protocol
-from app.monitoring.server.rejection import MAX_DISCARDED_BYTES, Rejections, is_discarded, pause_after
+from app.monitoring.server.rejection import Rejections, pause_after
 
 DATE = [(b"date", b"Sat, 28 Nov 2026 18:00:00 GMT")]
 
@@ -35,6 +35,8 @@ class Writer:
 
 class Connection:
     """A client's connection with one request, which runs until `ended` is set."""
+
+    has_body = False
 
     def __init__(self, admission: Admission) -> None:
         self.transport, self.rejected = Writer(), 0
@@ -106,21 +108,6 @@ def test_pauses_grow_to_a_maximum() -> None:
     assert pauses[:2] == [0.0, 0.05]
     assert pauses == sorted(pauses)
     assert pauses[-1] == 0.5
-
-
-@pytest.mark.parametrize(
-    ("headers", "discarded"),
-    [
-        ([], True),
-        ([(b"content-length", b"0")], True),
-        ([(b"content-length", str(MAX_DISCARDED_BYTES).encode())], True),
-        ([(b"content-length", str(MAX_DISCARDED_BYTES + 1).encode())], False),
-        ([(b"transfer-encoding", b"chunked")], False),
-        ([(b"expect", b"100-continue"), (b"content-length", b"3")], False),
-    ],
-)
-def test_short_bodies_of_a_known_length_are_discarded(headers: list[tuple[bytes, bytes]], *, discarded: bool) -> None:
-    assert is_discarded(headers) is discarded
 
 
 def test_a_slot_need_not_be_there_to_be_released() -> None:

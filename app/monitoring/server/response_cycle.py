@@ -88,8 +88,10 @@ class ResponseCycle(RequestResponseCycle):
             await self.send_500_response()
 
     def _close(self) -> None:
-        self._flush()
-        self.transport.close()
+        """Cut the response. Do nothing after its end: the connection may serve another request."""
+        if not self.response_complete:
+            self._flush()
+            self.transport.close()
 
     async def send(self, message: ASGISendEvent) -> None:
         """Send one message of the application."""

@@ -47,11 +47,11 @@ def body(data: bytes, *, more: bool = False) -> dict[str, Any]:
     return {"type": "http.response.body", "body": data, "more_body": more}
 
 
-async def answered(application: Callable[[Send], Awaitable[None]], request: bytes = GET) -> Wire:
+async def answered(application: Callable[[Send], Awaitable[Any]], request: bytes = GET) -> Wire:
     """Return the connection on which `application` has answered."""
 
-    async def app(_scope: Any, _receive: Any, send: Send) -> None:
-        await application(send)
+    async def app(_scope: Any, _receive: Any, send: Send) -> Any:
+        return await application(send)
 
     config: Any = Config(app, log_config=None, lifespan="off")
     config.load()
@@ -140,6 +140,22 @@ async def test_a_header_that_is_none_is_not_sent(headers: list[tuple[bytes, byte
 
     wire = await answered(application)
     assert (wire.writes, wire.closed) == ([], True)
+
+
+@pytest.mark.parametrize("end", ["raise", "return", "send"])
+async def test_an_application_that_fails_after_its_response_leaves_the_connection_open(end: str) -> None:
+    async def application(send: Send) -> Any:
+        await send(START)
+        await send(body(b"hello"))
+        if end == "raise":
+            raise ValueError
+        if end == "send":
+            await send(body(b"hello"))
+        return end
+
+    wire = await answered(application)
+    assert wire.writes == [b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"]
+    assert not wire.closed
 
 
 async def test_an_application_without_an_answer_is_500() -> None:

@@ -113,7 +113,10 @@ class ResponseCycle(RequestResponseCycle):
     def _start(self, message: HTTPResponseStartEvent) -> None:
         """Make the head, and hold it back until the body or the next iteration of the event loop."""
         self.response_started = True
-        self.waiting_for_100_continue = False
+        if self.waiting_for_100_continue:
+            self.waiting_for_100_continue = False
+            # Without 100 Continue a client may send the body or not, so what would follow is not known.
+            self.keep_alive = self.keep_alive and not self.more_body
         status = message["status"]
         if self.access_log:
             client, target = get_client_addr(self.scope), get_path_with_query_string(self.scope)

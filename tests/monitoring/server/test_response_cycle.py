@@ -142,6 +142,17 @@ async def test_a_header_that_is_none_is_not_sent(headers: list[tuple[bytes, byte
     assert (wire.writes, wire.closed) == ([], True)
 
 
+@pytest.mark.parametrize(("sent", "closed"), [(b"", True), (b"he", True), (b"hello", False)])
+async def test_a_response_without_100_continue_closes_the_connection(sent: bytes, *, closed: bool) -> None:
+    async def application(send: Send) -> None:
+        await send(START)
+        await send(body(b"hello"))
+
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+    wire = await answered(application, head + sent)
+    assert (b"connection: close" in wire.writes[0], wire.closed) == (closed, closed)
+
+
 @pytest.mark.parametrize("end", ["raise", "return", "send"])
 async def test_an_application_that_fails_after_its_response_leaves_the_connection_open(end: str) -> None:
     async def application(send: Send) -> Any:

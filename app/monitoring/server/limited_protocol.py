@@ -145,7 +145,8 @@ class LimitedProtocol(Connection):
         parser, headers = self.parser, self.headers
         method, version = parser.get_method(), parser.get_http_version()
         self._make_scope(method.decode("ascii"), version)
-        if self._unparsed > self._max_header_bytes:
+        # Of the piece in which the message before has ended, nothing is counted.
+        if self._unparsed > self._max_header_bytes - self._piece_bytes:
             check_size(self.url, headers, self._max_header_bytes)
         if parser.should_upgrade():
             if method == _CONNECT:

@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+from app.monitoring.server.flow import PIECE_BYTES
+from app.monitoring.server.limits import Limits
 from tests.monitoring.server.connections import CHUNKED, GET, Wire, connected, settle
 
 UPGRADE = b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
@@ -120,3 +122,29 @@ async def test_a_refused_request_does_not_ask_for_its_body() -> None:
         assert b"400 Bad Request" in one.wire.written
         assert one.application.left == ["/b"]
         assert b"100 Continue" not in one.wire.written
+
+
+@pytest.mark.parametrize("beyond", [-40, 20])
+@pytest.mark.parametrize("cut", [10, 3000, 65_536])
+async def test_the_size_of_a_head_does_not_depend_on_the_message_before(beyond: int, cut: int) -> None:
+    async with connected(Limits(max_header_bytes=65_536)) as one:
+        one.protocol.data_received(b"POST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
+        await settle()
+        await one.answer(0)
+        sent = b"c" * 100 + GET[:-2] + b"A: " + b"x" * (65_536 + beyond) + b"\r\n\r\n"
+        one.protocol.data_received(sent[: 100 + cut])
+        one.protocol.data_received(sent[100 + cut :])
+        await settle()
+        assert one.application.started == ["/b", "/a"][: 1 + (beyond < 0)]
+        assert (b"431" in one.wire.written) == (beyond > 0)
+
+
+async def test_a_head_that_does_not_end_is_refused_near_the_limit() -> None:
+    async with connected(Limits(max_header_bytes=65_536)) as one:
+        one.protocol.data_received(b"POST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nab")
+        await settle()
+        await one.answer(0)
+        head = GET[:-2] + b"A: "
+        one.protocol.data_received(b"c" + head + b"x" * (65_536 + PIECE_BYTES + 1 - len(head)))
+        await settle()
+        assert b"431" in one.wire.written

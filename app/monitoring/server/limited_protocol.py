@@ -21,7 +21,8 @@ from .limits import Refusal, RefusedError
 from .request_head import OLD_VERSIONS, check_size, checked_fields, split_target, without_upgrade
 from .response_cycle import ResponseCycle
 
-# Seconds in which a refused client's bytes are read: closing would reset the connection before it has the response.
+# Seconds in which a refused client's bytes are read once the response is sent: an immediate close would reset the
+# connection before the client has it.
 LINGER_SECONDS = 2
 _CONNECT: Final = b"CONNECT"
 
@@ -102,10 +103,11 @@ class LimitedProtocol(Connection):
         try:
             self._feed(data)
         except httptools.HttpParserError as error:
-            cause = error.__context__
-            self.refuse(cause.refusal if isinstance(cause, RefusedError) else limits.MALFORMED)
+            if self._stage != REFUSED:
+                cause = error.__context__
+                self.refuse(cause.refusal if isinstance(cause, RefusedError) else limits.MALFORMED)
             return
-        if self._unparsed > self._max_header_bytes:  # a head, or the end of a chunked body
+        if self._unparsed > self._max_header_bytes and self._stage != REFUSED:  # a head, or the end of a chunked body
             self.refuse(limits.HEADER_BYTES)
 
     def _feed(self, data: bytes | memoryview) -> None:
@@ -127,6 +129,8 @@ class LimitedProtocol(Connection):
 
     def on_message_begin(self) -> None:
         """Note that a message has begun."""
+        if self._stage == REFUSED:  # behind a request that was rejected
+            raise RefusedError(limits.MALFORMED)
         self._stage = HEAD
         self.since = self.server_state.clock
         self.url = b""
@@ -290,16 +294,21 @@ class LimitedProtocol(Connection):
         cycle.message_event.set()
 
     def _respond_and_close(self, response: bytes) -> None:
-        """Send a last response, then discard what the client sends, until it closes or LINGER_SECONDS are over."""
+        """Send a last response, then discard what the client sends."""
         self._last_words = None
-        self.since = self.server_state.clock
         self.transport.write(response)
-        self.flow.held = False
-        self.flow.resume_reading()
+        self._discard()
         if self.transport.can_write_eof():
             self.transport.write_eof()
         else:
             self.transport.close()
+
+    def _discard(self) -> None:
+        """Discard what the client sends. `sweep` closes the connection LINGER_SECONDS after everything was sent."""
+        self._stage = REFUSED
+        self.since = self.server_state.clock
+        self.flow.held, self.flow.unparsed = False, b""
+        self.flow.resume_reading()
 
     def sweep(self) -> None:
         """Close the connection if it is overdue."""
@@ -313,7 +322,9 @@ class LimitedProtocol(Connection):
         elif self._stage in {HEAD, BODY}:
             self._sweep_message(age)
         elif self._stage == REFUSED:
-            if age > LINGER_SECONDS and self._last_words is None:
+            if self.transport.get_write_buffer_size():
+                self.since = clock  # the responses before are not sent yet
+            elif age > LINGER_SECONDS and self._last_words is None:
                 self.transport.abort()
         elif age > self.timeout_keep_alive and (cycle is None or cycle.response_complete):
             self._close_idle()

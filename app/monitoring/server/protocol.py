@@ -5,7 +5,7 @@ from typing import Any
 
 from .connection import BODY, IDLE
 from .handover import Queue
-from .limited_protocol import LINGER_SECONDS, LimitedProtocol
+from .limited_protocol import LimitedProtocol
 from .rejection import Rejections, pause_after
 
 # POLLHUP and POLLERR are always reported. Only Linux has POLLRDHUP, for a client that has shut down its writing side.
@@ -124,16 +124,17 @@ class Protocol(LimitedProtocol):
     def reject(self, cycle: Any, rejections: Rejections) -> None:
         """Respond 503 to a request that was not started."""
         self.rejected += 1
-        if cycle.has_body and cycle.more_body:
-            cycle.keep_alive = False
-            self.loop.call_later(LINGER_SECONDS, self.transport.close)
-        elif self.server_state.closing:
+        lacks_body = cycle.has_body and cycle.more_body
+        if lacks_body or self.server_state.closing:
             cycle.keep_alive = False
         head = cycle.scope["method"] == "HEAD"
         self.transport.write(
             rejections.response(self.server_state.default_headers, head=head, keep_alive=cycle.keep_alive)
         )
         cycle.response_started = cycle.response_complete = True
+        if lacks_body:
+            self._discard()
+            return
         self._read_on()
         if not cycle.more_body:
             self._end_rejection(cycle)

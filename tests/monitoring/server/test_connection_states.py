@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from app.monitoring.server.flow import PIECE_BYTES
+from app.monitoring.server.limited_protocol import LINGER_SECONDS
 from app.monitoring.server.limits import Limits
 from tests.monitoring.server.connections import CHUNKED, GET, Wire, connected, settle
 
@@ -148,3 +149,38 @@ async def test_a_head_that_does_not_end_is_refused_near_the_limit() -> None:
         one.protocol.data_received(b"c" + head + b"x" * (65_536 + PIECE_BYTES + 1 - len(head)))
         await settle()
         assert b"431" in one.wire.written
+
+
+async def test_a_refusal_does_not_cut_the_response_before_it() -> None:
+    async with connected() as one:
+        one.protocol.data_received(GET)
+        await settle()
+        await one.answer(0)
+        one.wire.unsent = 5_000_000
+        one.protocol.data_received(b"no request\r\n\r\n")
+        for _ in range(5 * LINGER_SECONDS):
+            one.wire.unsent -= 100_000
+            one.tick(1)
+        assert not one.wire.aborted
+        one.wire.unsent = 0
+        one.tick(LINGER_SECONDS)
+        assert not one.wire.aborted
+        one.tick(1)
+        assert one.wire.aborted
+
+
+async def test_a_rejection_does_not_cut_the_response_before_it() -> None:
+    async with connected(in_flight=1, queued=0) as one:
+        one.connect(Wire()).data_received(GET)
+        one.wire.unsent = 5_000_000
+        one.protocol.data_received(CHUNKED + b"11170\r\n" + b"x" * 70_000 + b"\r\n0\r\n\r\n" + GET)
+        await settle()
+        assert one.wire.written.count(b"503 Service Unavailable") == 1
+        for _ in range(5 * LINGER_SECONDS):
+            one.wire.unsent -= 100_000
+            one.tick(1)
+        assert not one.wire.closed
+        one.wire.unsent = 0
+        one.tick(LINGER_SECONDS + 1)
+        assert one.wire.aborted
+        assert one.application.started == ["/a"]

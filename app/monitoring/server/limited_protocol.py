@@ -179,7 +179,7 @@ class LimitedProtocol(Connection):
         )
         cycle.has_body = b"content-length" in fields or b"transfer-encoding" in fields
         self._stage = BODY
-        self._body_bytes = self._body_waited = 0
+        self._unparsed = self._body_bytes = self._body_waited = 0
         self._body_length = fields.get(b"content-length")
         self.headers = []
         if (before is None or before.response_complete) and not self.flow.held:

@@ -140,6 +140,14 @@ async def test_the_size_of_a_head_does_not_depend_on_the_message_before(beyond: 
         assert (b"431" in one.wire.written) == (beyond > 0)
 
 
+async def test_a_head_of_the_limit_is_accepted_before_its_body_comes() -> None:
+    async with connected(Limits(max_header_bytes=65_536)) as one:
+        one.protocol.data_received(CHUNKED[:-2] + b"A: " + b"x" * (65_536 - 40) + b"\r\n\r\n")
+        await settle()
+        assert one.application.started == ["/b"]
+        assert one.wire.written == b""
+
+
 async def test_a_head_that_does_not_end_is_refused_near_the_limit() -> None:
     async with connected(Limits(max_header_bytes=65_536)) as one:
         one.protocol.data_received(b"POST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nab")

@@ -8,8 +8,9 @@ from .handover import Queue
 from .limited_protocol import LimitedProtocol
 from .rejection import Rejections, pause_after
 
-# POLLHUP and POLLERR are always reported. Only Linux has POLLRDHUP, for a client that has shut down its writing side.
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+# POLLHUP and POLLERR are always reported. Only Linux has POLLRDHUP, for a client that has shut down its writing side.
+_RESET = 0
 _CLOSED = getattr(select, "POLLRDHUP", 0)
 
 
@@ -82,16 +83,23 @@ class Protocol(LimitedProtocol):
 
     def is_left(self) -> bool:
         """Return whether the client has closed the connection, also if that has not been read yet."""
-        if self.transport.is_closing():
-            return True
-        socket = self.transport.get_extra_info("socket")
+        return self.transport.is_closing() or self._polls(_CLOSED)
+
+    def _polls(self, events: int) -> bool:
+        """Return whether the kernel reports a reset or one of `events`."""
         poll = select.poll()
-        poll.register(socket.fileno(), _CLOSED)
+        poll.register(self.transport.get_extra_info("socket").fileno(), events)
         return bool(poll.poll(0))
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        """Start a request, if it is admitted."""
-        if self.server_state.admission is None:
+        """Start a request, if it is admitted.
+
+        The first of a connection that its client has reset meanwhile is dropped: many of them would keep a worker busy
+        with responses that nobody reads. Later ones are not checked, which would cost each a system call.
+        """
+        if self._current is None and self._polls(_RESET):
+            self.transport.abort()
+        elif self.server_state.admission is None:
             super()._start_asgi_task(cycle, app)
         elif self._completing:
             # The task of the request before it ends, and releases its slot, within the next round of the event loop.

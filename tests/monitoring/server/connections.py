@@ -1,6 +1,8 @@
 """One connection of a worker in this process, without sockets: its transport keeps what is written."""
 
 import asyncio
+import atexit
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,14 +16,18 @@ from app.monitoring.server.server_state import ServerState
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 CHUNKED = b"POST /b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+# A connection whose client neither sends nor leaves.
+PAIR = socket.socketpair()
+for end in PAIR:
+    atexit.register(end.close)
 LIMITS = Limits(header_timeout=2, body_timeout=3)
 
 
 class Wire(asyncio.Transport):
     """A transport that keeps what is written, or has `unsent` bytes that its client does not read."""
 
-    def __init__(self, socket: Any = None) -> None:
-        super().__init__({"sockname": ("127.0.0.1", 1), "peername": ("127.0.0.1", 2), "socket": socket})
+    def __init__(self, connection: socket.socket = PAIR[0]) -> None:
+        super().__init__({"sockname": ("127.0.0.1", 1), "peername": ("127.0.0.1", 2), "socket": connection})
         self.written = b""
         self.unsent = 0
         self.reads = True

@@ -1,6 +1,8 @@
 """States of a connection between the limits, the pipeline and the admission of requests."""
 
 import asyncio
+import socket
+import struct
 
 import pytest
 
@@ -192,3 +194,25 @@ async def test_a_rejection_does_not_cut_the_response_before_it() -> None:
         one.tick(LINGER_SECONDS + 1)
         assert one.wire.aborted
         assert one.application.started == ["/a"]
+
+
+@pytest.mark.parametrize("in_flight", [None, 1])
+@pytest.mark.parametrize(("how", "started"), [("resets", []), ("ends its side", ["/a"])])
+async def test_the_first_request_of_a_client_that_has_reset_is_not_run(
+    in_flight: int | None, how: str, started: list[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        accepted, _ = listener.accept()
+    with accepted, client:
+        if how == "resets":
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+        else:
+            client.shutdown(socket.SHUT_WR)
+        async with connected(in_flight=in_flight) as one:
+            wire = Wire(accepted)
+            one.connect(wire).data_received(GET)
+            await settle()
+            assert one.application.started == started
+            assert wire.aborted is (how == "resets")

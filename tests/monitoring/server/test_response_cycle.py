@@ -14,6 +14,7 @@ from app.monitoring.server.protocol import Protocol
 from app.monitoring.server.request_head import split_target
 from app.monitoring.server.response_cycle import MAX_JOINED_BYTES
 from app.monitoring.server.server_state import ServerState
+from tests.monitoring.server.connections import PAIR
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 START = {"type": "http.response.start", "status": 200, "headers": [(b"Content-Length", b"5")]}
@@ -25,7 +26,7 @@ class Wire(asyncio.Transport):
     """A transport that keeps what is written."""
 
     def __init__(self) -> None:
-        super().__init__({"sockname": ("127.0.0.1", 1), "peername": ("127.0.0.1", 2)})
+        super().__init__({"sockname": ("127.0.0.1", 1), "peername": ("127.0.0.1", 2), "socket": PAIR[0]})
         self.writes: list[bytes] = []
         self.closed = False
 

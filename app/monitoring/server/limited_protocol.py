@@ -345,11 +345,11 @@ class LimitedProtocol(Connection):
     def _is_stalled(self) -> bool:
         """Return whether the client has read nothing of what is unsent for `body_timeout` seconds."""
         unsent, clock = self.transport.get_write_buffer_size(), self.server_state.clock
+        before, self._stalled_bytes = self._stalled_bytes, unsent
         # The application fills the buffer again unless writing is paused, so a size that grows is progress too.
-        moved = unsent < self._stalled_bytes or (unsent != self._stalled_bytes and not self.flow.write_paused)
-        if unsent == 0 or moved:
+        moved = unsent < before or (unsent != before and not self.flow.write_paused)
+        if moved or not before or not unsent:
             self._stalled_since = clock
-        self._stalled_bytes = unsent
         return clock - self._stalled_since > self.server_state.limits.body_timeout
 
     def _close_idle(self) -> None:

@@ -59,12 +59,25 @@ class Connection(HttpToolsProtocol):
         """True if the client has sent bytes that are not parsed, or that the kernel holds."""
         if self.flow.unparsed:
             return True
-        unread = array.array("i", [0])
+        return self._in_kernel(termios.FIONREAD) > 0
+
+    @property
+    def unsent(self) -> int:
+        """The bytes of responses that the client has not received. 0 if the kernel has taken all of them."""
+        buffered = self.transport.get_write_buffer_size()
+        # The event loop fills the kernel's buffer, of up to megabytes, only when a third of it is free.
+        return buffered + self._in_kernel(termios.TIOCOUTQ) if buffered else 0
+
+    def _in_kernel(self, queue: int) -> int:
+        """Return the bytes in a queue of the socket, FIONREAD or TIOCOUTQ. 0 if it is closed or has no such queue."""
+        socket, size = self.transport.get_extra_info("socket"), array.array("i", [0])
+        if socket is None:
+            return 0
         try:
-            fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.FIONREAD, unread)
-        except OSError:  # it is closed
-            return False
-        return unread[0] > 0
+            fcntl.ioctl(socket.fileno(), queue, size)
+        except OSError:
+            return 0
+        return size[0]
 
     def evict(self) -> None:
         """Close this waiting connection in favour of a new one."""

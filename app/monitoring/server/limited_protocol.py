@@ -344,7 +344,7 @@ class LimitedProtocol(Connection):
 
     def _is_stalled(self) -> bool:
         """Return whether the client has read nothing of what is unsent for `body_timeout` seconds."""
-        unsent, clock = self.transport.get_write_buffer_size(), self.server_state.clock
+        unsent, clock = self.unsent, self.server_state.clock
         before, self._stalled_bytes = self._stalled_bytes, unsent
         # The application fills the buffer again unless writing is paused, so a size that grows is progress too.
         moved = unsent < before or (unsent != before and not self.flow.write_paused)

@@ -1,6 +1,7 @@
 """States of a connection between the limits, the pipeline and the admission of requests."""
 
 import asyncio
+import contextlib
 import socket
 import struct
 
@@ -49,6 +50,26 @@ async def test_a_client_that_reads_slowly_is_not_cut_off() -> None:
             one.wire.unsent = unsent
             one.tick(1)
         assert not one.wire.aborted
+
+
+async def test_a_client_that_reads_from_the_kernel_only_is_not_cut_off() -> None:
+    client, connection = socket.socketpair()
+    with client, connection:
+        connection.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                connection.send(b"x" * 1000)
+        wire = Wire(connection)
+        async with connected() as one:
+            one.protocol = one.connect(wire)
+            one.protocol.data_received(GET)
+            wire.unsent = 100_000  # the event loop does not write before more of the kernel's buffer is free
+            for _ in range(20):
+                client.recv(1000)
+                one.tick(1)
+            assert not wire.aborted
+            one.tick(5)
+            assert wire.aborted
 
 
 async def test_a_connection_that_closes_with_unsent_bytes_is_cut_off() -> None:

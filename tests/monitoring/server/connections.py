@@ -99,13 +99,13 @@ class Connected:
         config: Any = Config(self.application, log_config=None, lifespan="off")
         config.load()
         config.loaded_app = self.application
-        self.config, self.wires = config, list[Wire]()
+        self.config, self.all = config, list[tuple[Wire, Protocol]]()
         self.protocol = self.connect(self.wire)
 
     def connect(self, wire: Wire) -> Protocol:
         protocol = Protocol(self.config, self.state, {})
         protocol.connection_made(wire)
-        self.wires.append(wire)
+        self.all.append((wire, protocol))
         return protocol
 
     def tick(self, seconds: int) -> None:
@@ -130,12 +130,15 @@ async def settle() -> None:
 async def connected(limits: Limits = LIMITS, **options: Any) -> AsyncIterator[Connected]:
     """Yield a connection to an application whose requests are answered at the end."""
     made = Connected(limits, **options)
-    yield made
-    for wire in made.wires:
-        wire.close()
-    for gate in made.application.gates:
-        gate.set()
-    await settle()
-    for task in made.state.tasks:
-        task.cancel()
-    await settle()
+    try:
+        yield made
+    finally:
+        for wire, protocol in made.all:
+            wire.close()
+            protocol.flow.resume_writing()
+        for gate in made.application.gates:
+            gate.set()
+        await settle()
+        for task in made.state.tasks:
+            task.cancel()
+        await settle()

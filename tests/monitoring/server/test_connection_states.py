@@ -30,15 +30,16 @@ async def test_a_client_that_stops_reading_is_cut_off_while_its_request_waits_to
 async def test_a_client_of_an_old_worker_has_its_time_to_read() -> None:
     async with connected() as one:
         one.state.clock = 1000
-        one.protocol = one.connect(Wire())
+        wire = Wire()
+        one.protocol = one.connect(wire)
         one.protocol.data_received(GET)
         await settle()
-        one.wires[-1].unsent = 100_000
+        wire.unsent = 100_000
         one.protocol.pause_writing()
         one.tick(4)
-        assert not one.wires[-1].aborted
+        assert not wire.aborted
         one.tick(1)
-        assert one.wires[-1].aborted
+        assert wire.aborted
 
 
 async def test_a_client_that_reads_slowly_is_not_cut_off() -> None:

@@ -4,6 +4,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -161,8 +162,11 @@ def test_a_connection_without_a_request_is_closed_after_the_keep_alive_time(runn
     assert "connection" not in answer.headers
 
 
-def test_a_response_that_is_not_read_is_not_kept(running: Service) -> None:
-    with connect(running, request("GET", "/large")):
+def test_a_response_that_is_not_read_is_not_kept(tmp_path: Path) -> None:
+    with (
+        limited(tmp_path, BODY_TIMEOUT="1", KEEPALIVE="600") as running,
+        connect(running, request("GET", "/large")),  # it is complete at once
+    ):
         wait_for_rejected(running, "response_unread", 1)
 
 

@@ -36,9 +36,12 @@ class LimitedProtocol(Connection):
     """The value of Content-Length, None if the request has none."""
     _current: Any = None
     """The cycle of the request that is handled, queued, or was last."""
-    _stalled_since = _stalled_bytes = 0
-    # Bytes since the last piece of a body; bytes of the body; seconds in which the body was waited for; bytes unsent.
-    _unparsed = _body_bytes = _body_waited = _unsent = 0
+    _stalled_since = 0
+    """The clock's value when the client has last read something, while something is unsent."""
+    _unsent = 0
+    """The bytes of responses that were unsent at the last sweep."""
+    # Bytes since the last piece of a body; bytes of the body; seconds in which the body was waited for.
+    _unparsed = _body_bytes = _body_waited = 0
 
     def __init__(
         self, config: Config, server_state: server.ServerState, app_state: dict[str, Any], _loop: Any = None
@@ -322,12 +325,14 @@ class LimitedProtocol(Connection):
         elif self._stage in {HEAD, BODY}:
             self._sweep_message(age)
         elif self._stage == REFUSED:
-            if self.transport.get_write_buffer_size():
+            if self._unsent:
                 self.since = clock  # the responses before are not sent yet
             elif age > LINGER_SECONDS and self._last_words is None:
                 self.transport.abort()
+        elif self._unsent:
+            self.since = clock  # the client has not read the last response
         elif age > self.timeout_keep_alive and (cycle is None or cycle.response_complete):
-            self._close_idle()
+            self.transport.close()
 
     def _sweep_message(self, age: int) -> None:
         bounds, cycle = self.server_state.limits, self.cycle
@@ -345,20 +350,9 @@ class LimitedProtocol(Connection):
     def _is_stalled(self) -> bool:
         """Return whether the client has read nothing of what is unsent for `body_timeout` seconds."""
         unsent, clock = self.unsent, self.server_state.clock
-        before, self._stalled_bytes = self._stalled_bytes, unsent
+        before, self._unsent = self._unsent, unsent
         # The application fills the buffer again unless writing is paused, so a size that grows is progress too.
         moved = unsent < before or (unsent != before and not self.flow.write_paused)
         if moved or not before or not unsent:
             self._stalled_since = clock
         return clock - self._stalled_since > self.server_state.limits.body_timeout
-
-    def _close_idle(self) -> None:
-        """Close the connection if its client has read everything, or has read nothing since the last call."""
-        unsent = self.transport.get_write_buffer_size()
-        if unsent == 0:
-            self.transport.close()
-        elif unsent == self._unsent:
-            catalogue().connections_rejected.labels(limits.UNREAD).inc()
-            self.transport.abort()
-        else:
-            self._unsent, self.since = unsent, self.server_state.clock

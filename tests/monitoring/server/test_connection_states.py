@@ -27,6 +27,36 @@ async def test_a_client_that_stops_reading_is_cut_off_while_its_request_waits_to
         assert one.wire.aborted
 
 
+@pytest.mark.parametrize("keep_alive", [1, 75])
+async def test_the_keep_alive_time_does_not_end_an_unread_response(keep_alive: int) -> None:
+    async with connected() as one:
+        one.protocol.timeout_keep_alive = keep_alive
+        one.protocol.data_received(GET)
+        await settle()
+        one.wire.unsent = 100_000
+        await one.answer(0)
+        one.tick(4)
+        assert not one.wire.closed
+        one.tick(1)
+        assert one.wire.aborted
+
+
+async def test_the_keep_alive_time_begins_when_the_response_has_been_read() -> None:
+    async with connected() as one:
+        one.protocol.timeout_keep_alive = 2
+        one.protocol.data_received(GET)
+        await settle()
+        await one.answer(0)
+        for unsent in range(20, -1, -1):
+            one.wire.unsent = unsent
+            one.tick(1)
+        one.tick(1)
+        assert not one.wire.closed
+        one.tick(1)
+        assert one.wire.closed
+        assert not one.wire.aborted
+
+
 async def test_a_client_of_an_old_worker_has_its_time_to_read() -> None:
     async with connected() as one:
         one.state.clock = 1000

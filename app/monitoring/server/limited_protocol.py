@@ -33,7 +33,7 @@ class LimitedProtocol(Connection):
     _reserved = _upgrades = False
     _last_words: bytes | None = None
     _body_length: bytes | None = None
-    """The value of Content-Length, None if the request has none."""
+    """The value of Content-Length of the last request with a body, None if that is chunked."""
     _current: Any = None
     """The cycle of the request that is handled, queued, or was last."""
     _stalled_since = 0
@@ -180,10 +180,11 @@ class LimitedProtocol(Connection):
             and not self.server_state.closing
             and parser.should_keep_alive(),
         )
-        cycle.has_body = b"content-length" in fields or b"transfer-encoding" in fields
+        if b"content-length" in fields or b"transfer-encoding" in fields:
+            cycle.has_body = True
+            self._body_length = fields.get(b"content-length")
         self._stage = BODY
         self._unparsed = self._body_bytes = self._body_waited = 0
-        self._body_length = fields.get(b"content-length")
         self.headers = []
         if (before is None or before.response_complete) and not self.flow.held:
             self._start_asgi_task(cycle, application)

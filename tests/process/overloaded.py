@@ -18,8 +18,16 @@ from fastapi import BackgroundTasks, FastAPI, Request, WebSocket
 from fastapi.responses import StreamingResponse
 from app.monitoring import Observability
 from app.monitoring.overload import release_slot
+from app.monitoring.server.admission import Admission
 
 app = FastAPI()
+make_admission = Admission.__init__
+
+def keep_admission(self, *arguments):
+    make_admission(self, *arguments)
+    app.admission = self
+
+Admission.__init__ = keep_admission
 variable = ContextVar("variable")
 events, started, running, most, ended = defaultdict(asyncio.Event), [], set(), [0], []
 
@@ -27,8 +35,10 @@ async def hold(name):
     started.append(name)
     running.add(name)
     most[0] = max(most[0], len(running))
-    await events[name].wait()
-    running.discard(name)
+    try:
+        await events[name].wait()
+    finally:
+        running.discard(name)
     ended.append(name)
 
 @app.get("/hold/{name}")
@@ -103,9 +113,18 @@ async def while_connected():
 async def release(name: str):
     events[name].set()
 
+@app.get("/health/forget")
+async def forget():
+    events.clear()
+    started.clear()
+    ended.clear()
+    most[0] = 0
+
 @app.get("/health/state")
 async def state():
-    return {"started": started, "running": sorted(running), "most": most[0], "ended": ended}
+    admission = app.admission  # its gauges are published once a second
+    counts = {"in_flight": admission.in_flight, "queued": len(admission._queue)}
+    return {"started": started, "running": sorted(running), "most": most[0], "ended": ended, **counts}
 
 Observability.current().instrument(app)
 """
@@ -198,11 +217,25 @@ class Overloaded:
         return self.queued() == number
 
     def queued(self) -> int:
-        return int(self.service.total("shop_requests_queued"))
+        return int(self.state()["queued"])
 
     def release(self, *names: str) -> None:
         for name in names:
             self.service.get(f"/health/release/{name}")
+
+    def reset(self) -> None:
+        """End everything that a test has started, and forget it. Its counters stay."""
+        for client in self.clients:
+            client.close()
+        self.clients.clear()
+
+        def rests() -> bool:
+            self.release(*self.state()["running"])
+            state = self.state()
+            return not state["queued"] and not state["in_flight"] and not state["running"]
+
+        wait_for(rests, "the end of every request")
+        self.service.get("/health/forget")
 
     def shed(self, reason: str) -> float:
         return self.service.total("shop_requests_shed_total", reason=reason)

@@ -13,8 +13,22 @@ from tests.process.raw import request
 from tests.process.service import gone, wait_for
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Overloaded]:
+    with overloaded(tmp_path_factory.mktemp("overloaded")) as started:
+        yield started
+
+
 @pytest.fixture
-def running(tmp_path: Path) -> Iterator[Overloaded]:
+def running(shared: Overloaded) -> Iterator[Overloaded]:
+    """A service that other tests use too, at rest."""
+    yield shared
+    shared.reset()
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Overloaded]:
+    """A service for one test that counts, reads log lines or ends it."""
     with overloaded(tmp_path) as started:
         yield started
 
@@ -92,22 +106,22 @@ def test_a_flood_of_probes_is_bounded_too(running: Overloaded) -> None:
     assert len(probes) == 31
 
 
-def test_what_was_shed_is_counted_and_logged_once(running: Overloaded) -> None:
-    running.fill()
-    counted = running.service.total("http_requests_total")
-    timed = running.service.total("http_request_duration_seconds_count")
-    for client in [running.client() for _ in range(40)]:
+def test_what_was_shed_is_counted_and_logged_once(own: Overloaded) -> None:
+    own.fill()
+    counted = own.service.total("http_requests_total")
+    timed = own.service.total("http_request_duration_seconds_count")
+    for client in [own.client() for _ in range(40)]:
         assert client.get("/quick").status() == 503
-    assert running.service.total("http_requests_total", status="503", handler="none", method="GET") == 40
-    assert running.service.total("http_requests_total") == counted + 40
-    assert running.service.total("http_request_duration_seconds_count") == timed
-    assert running.shed("queue_full") == 40
-    lines = wait_for(lambda: _lines(running, "requests_shed"), "the line")
+    assert own.service.total("http_requests_total", status="503", handler="none", method="GET") == 40
+    assert own.service.total("http_requests_total") == counted + 40
+    assert own.service.total("http_request_duration_seconds_count") == timed
+    assert own.shed("queue_full") == 40
+    lines = wait_for(lambda: _lines(own, "requests_shed"), "the line")
     (line,) = lines
     assert line["level"] == "warning"
     assert line["queue_timeout"] == 0
     assert (line["in_flight"], line["queued"]) == (2, 3)
-    assert not [line for line in _lines(running, "request") if line["status"] == 503]
+    assert not [line for line in _lines(own, "request") if line["status"] == 503]
 
 
 def _lines(running: Overloaded, event: str) -> list[dict[str, object]]:
@@ -115,16 +129,16 @@ def _lines(running: Overloaded, event: str) -> list[dict[str, object]]:
     return [line for line in lines if line["event"] == event]
 
 
-def test_the_time_in_the_queue_belongs_to_the_duration(running: Overloaded) -> None:
-    running.hold("a", "b")
-    (waiting,) = running.queue("c")
+def test_the_time_in_the_queue_belongs_to_the_duration(own: Overloaded) -> None:
+    own.hold("a", "b")
+    (waiting,) = own.queue("c")
     seen = time.monotonic()
-    running.release("c")
+    own.release("c")
     released = time.monotonic()
-    running.release("a")
+    own.release("a")
     assert waiting.status() == 200
     (line,) = wait_for(
-        lambda: [line for line in _lines(running, "request") if line["route"] == "/hold/{name}"][1:], "its line"
+        lambda: [line for line in _lines(own, "request") if line["route"] == "/hold/{name}"][1:], "its line"
     )
     assert line["duration_ms"] >= (released - seen) * 1000
 
@@ -267,15 +281,15 @@ def test_a_queued_body_arrives_whole(running: Overloaded) -> None:
     assert client.answer()[2] == b"300000"
 
 
-def test_a_full_queue_is_served_before_a_worker_ends(running: Overloaded) -> None:
-    held, waiting = running.fill()
-    running.service.process.send_signal(signal.SIGTERM)
-    wait_for(lambda: _closes(running), "the drain")
-    running.release("a", "b", "c", "d", "e")
+def test_a_full_queue_is_served_before_a_worker_ends(own: Overloaded) -> None:
+    held, waiting = own.fill()
+    own.service.process.send_signal(signal.SIGTERM)
+    wait_for(lambda: _closes(own), "the drain")
+    own.release("a", "b", "c", "d", "e")
     answers = [client.answer() for client in held + waiting]
     assert [status for status, _, _ in answers] == [200] * 5
     assert {headers["connection"] for _, headers, _ in answers} == {"close"}
-    assert running.service.process.wait(30) == 0
+    assert own.service.process.wait(30) == 0
 
 
 def _closes(running: Overloaded) -> bool:
@@ -292,18 +306,18 @@ def test_a_queue_that_is_not_served_is_answered_before_a_worker_ends(tmp_path: P
         assert len(held) == MAX_IN_FLIGHT
 
 
-def test_a_worker_that_is_replaced_serves_its_queue_and_hands_the_connections_over(running: Overloaded) -> None:
-    running_ones = [running.client().get("/pid?seconds=3") for _ in range(MAX_IN_FLIGHT)]
-    wait_for(lambda: running.service.total("shop_requests_in_flight") == MAX_IN_FLIGHT, "the running requests")
-    queued = [running.client().get("/pid") for _ in range(3)]
-    rejected = running.client()
+def test_a_worker_that_is_replaced_serves_its_queue_and_hands_the_connections_over(own: Overloaded) -> None:
+    running_ones = [own.client().get("/pid?seconds=3") for _ in range(MAX_IN_FLIGHT)]
+    wait_for(lambda: own.service.total("shop_requests_in_flight") == MAX_IN_FLIGHT, "the running requests")
+    queued = [own.client().get("/pid") for _ in range(3)]
+    rejected = own.client()
     assert [rejected.get("/pid").status() for _ in range(3)] == [503] * 3  # so it is not read for a while
-    (old,) = running.service.workers()
-    running.service.master.send_signal(signal.SIGHUP)
+    (old,) = own.service.workers()
+    own.service.master.send_signal(signal.SIGHUP)
     answers = [client.answer() for client in running_ones + queued]
     assert {(status, int(body)) for status, _, body in answers} == {(200, old.pid)}
     assert not any("connection" in headers for _, headers, _ in answers)
     wait_for(lambda: gone([old]), "its end")
-    (new,) = running.service.workers()
+    (new,) = own.service.workers()
     for client in [*running_ones, *queued, rejected]:
         assert int(client.get("/pid").answer()[2]) == new.pid

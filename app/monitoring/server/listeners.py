@@ -3,9 +3,11 @@
 import asyncio
 import socket
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from ..logging import get_logger
+from .receiver import Receiver, accepted
 from .room import Room
 
 if TYPE_CHECKING:
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 
 # Seconds until a listener that could not be made is tried again.
 RETRY_SECONDS = 1.0
+# Connections that are accepted before the event loop does something else.
+MAX_ACCEPTED_AT_ONCE = 32
 
 
 def copies_of(sockets: Sequence[socket.socket]) -> list[socket.socket] | None:
@@ -40,7 +44,25 @@ class Listeners:
         self._listening = 0
         self._resuming: asyncio.Task[None] | None = None
         self._retry: asyncio.TimerHandle | None = None
-        self._frozen = False
+        self._frozen = self._accepts_soon = False
+
+    def accept_soon(self, receiver: Receiver, room: Room) -> None:
+        """Accept what else the backlog holds: called for each new connection.
+
+        libuv accepts one connection in each round of the event loop. Where a round takes long, the probes of a busy
+        service would wait in the backlog for seconds, behind all others that have come at the same time.
+        """
+        if not self._accepts_soon:
+            self._accepts_soon = True
+            asyncio.get_running_loop().call_soon(self._accept, receiver, room)
+
+    def _accept(self, receiver: Receiver, room: Room) -> None:
+        self._accepts_soon = False
+        for listener in self._sockets:
+            if self._frozen or room.paused or room.at_limit:
+                return
+            for connection in islice(accepted(listener), MAX_ACCEPTED_AT_ONCE):
+                receiver.accept(connection)
 
     def pause_for(self, room: Room, sockets: list[socket.socket]) -> None:
         """Pause when `room` says so. Copies replace the `sockets` then, which Uvicorn closes in the end."""

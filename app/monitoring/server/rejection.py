@@ -12,7 +12,7 @@ from .fixed_response import fixed_response
 RETRY_AFTER_SECONDS = (1, 2, 3)
 # Seconds for which a connection is not read after the first rejection in a row, the second and so on. They limit the
 # rate of a client that retries at once.
-PAUSES_SECONDS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.5)
+PAUSES_SECONDS = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0)
 _BODY = orjson.dumps(
     {
         "type": "about:blank",

@@ -105,6 +105,8 @@ class WorkerServer(Server):
 
     def make_protocol(self) -> Any:
         """Make the protocol of one connection."""
+        if self._receiver is not None:
+            self._listeners.accept_soon(self._receiver, self.server_state.room)
         make: Any = self.config.http_protocol_class
         return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 

@@ -46,17 +46,22 @@ class Listeners:
         self._retry: asyncio.TimerHandle | None = None
         self._frozen = self._accepts_soon = False
 
-    def accept_soon(self, receiver: Receiver, room: Room) -> None:
-        """Accept what else the backlog holds: called for each new connection.
+    def accept_more_for(self, room: Room, receiver: Receiver) -> None:
+        """With each new connection, accept what else the backlog holds.
 
         libuv accepts one connection in each round of the event loop. Where a round takes long, the probes of a busy
         service would wait in the backlog for seconds, behind all others that have come at the same time.
         """
-        if not self._accepts_soon:
-            self._accepts_soon = True
-            asyncio.get_running_loop().call_soon(self._accept, receiver, room)
+        loop = asyncio.get_running_loop()
 
-    def _accept(self, receiver: Receiver, room: Room) -> None:
+        def accept_soon() -> None:
+            if not self._accepts_soon:
+                self._accepts_soon = True
+                loop.call_soon(self._accept, room, receiver)
+
+        room.accept_more = accept_soon
+
+    def _accept(self, room: Room, receiver: Receiver) -> None:
         self._accepts_soon = False
         for listener in self._sockets:
             if self._frozen or room.paused or room.at_limit:

@@ -22,7 +22,7 @@ MIN_FOUND_SHARE = 1 / 16
 SECONDS_BETWEEN_LINES = 60
 
 
-def _cannot_pause() -> bool:
+def _nothing() -> bool:
     return False
 
 
@@ -35,8 +35,9 @@ class Room:
         self._next_search = self._next_line = 0
         self.next_order = itertools.count(1).__next__
         self.paused = False
-        self.pause: Callable[[], bool] = _cannot_pause
-        self.resume: Callable[[], object] = _cannot_pause
+        self.accept_more: Callable[[], object] = _nothing
+        self.pause: Callable[[], bool] = _nothing
+        self.resume: Callable[[], object] = _nothing
 
     @property
     def full(self) -> bool:
@@ -50,6 +51,7 @@ class Room:
 
     def admits(self, connection: "LimitedProtocol") -> bool:
         """Make room for a new connection. Return False if it is one of the reserved."""
+        self.accept_more()
         if not self.full or self.evict(connection):
             return True
         if not self.paused and len(self._state.connections) >= self._limit + RESERVED_CONNECTIONS:

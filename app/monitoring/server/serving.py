@@ -79,6 +79,7 @@ class WorkerServer(Server):
         if self._link.queue is not None:
             room = self.server_state.room
             self._receiver = Receiver(self._link.queue, self.make_protocol, self.config.ssl, room)
+            self._listeners.accept_more_for(room, self._receiver)
             self._receive()
         if not self.should_exit:  # told to stop meanwhile
             self._link.report_ready()
@@ -105,8 +106,6 @@ class WorkerServer(Server):
 
     def make_protocol(self) -> Any:
         """Make the protocol of one connection."""
-        if self._receiver is not None:
-            self._listeners.accept_soon(self._receiver, self.server_state.room)
         make: Any = self.config.http_protocol_class
         return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 

@@ -122,6 +122,37 @@ def is_refused(address: Address) -> bool:
         return client.connect_ex(address) == errno.ECONNREFUSED
 
 
+async def test_a_backlog_is_accepted_faster_than_one_connection_a_round_of_the_loop(
+    worker: WorkerServer, sockets: list[socket.socket]
+) -> None:
+    many, rounds = 60, 0
+    clients = [socket.create_connection(sockets[0].getsockname()) for _ in range(many)]
+    while len(worker.server_state.connections) < many:
+        await asyncio.sleep(0)
+        rounds += 1
+    for client in clients:
+        client.close()
+    assert rounds < many / 2
+
+
+async def test_a_full_worker_leaves_the_backlog_to_the_others(
+    worker: WorkerServer, sockets: list[socket.socket]
+) -> None:
+    worker.server_state.limits = Limits(max_connections=5)
+    clients = [socket.create_connection(sockets[0].getsockname()) for _ in range(5)]
+    while len(worker.server_state.connections) < 5:  # noqa: ASYNC110 -- nothing tells
+        await asyncio.sleep(0)
+    late = socket.create_connection(sockets[0].getsockname())
+    clients.append(late)
+    accepted_more: list[object] = []
+    assert worker._receiver is not None
+    worker._receiver.accept = lambda *arguments: accepted_more.append(arguments)  # type: ignore[method-assign]
+    worker._listeners._accept(worker.server_state.room, worker._receiver)
+    assert accepted_more == []
+    for client in clients:
+        client.close()
+
+
 async def test_accepting_is_tried_again_if_it_cannot_be_resumed(
     worker: WorkerServer, sockets: list[socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:

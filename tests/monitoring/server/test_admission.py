@@ -107,7 +107,7 @@ def test_pauses_grow_to_a_maximum() -> None:
     pauses = [pause_after(number) for number in range(1, 20)]
     assert pauses[:2] == [0.0, 0.05]
     assert pauses == sorted(pauses)
-    assert pauses[-1] == 0.5
+    assert pauses[-1] == 1.0
 
 
 def test_a_slot_need_not_be_there_to_be_released() -> None:

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 # Seconds until a listener that could not be made is tried again.
 RETRY_SECONDS = 1.0
-# Connections that are accepted before the event loop does something else.
-MAX_ACCEPTED_AT_ONCE = 32
+# Connections that are accepted in a round of the event loop, at most so many for each second that the round takes. A
+# worker that has little to do has short rounds, and leaves connections that come together to the others.
+MAX_ACCEPTED_AT_ONCE, MAX_ACCEPTED_A_SECOND = 32, 2000
 
 
 def copies_of(sockets: Sequence[socket.socket]) -> list[socket.socket] | None:
@@ -57,16 +58,18 @@ class Listeners:
         def accept_soon() -> None:
             if not self._accepts_soon:
                 self._accepts_soon = True
-                loop.call_soon(self._accept, room, receiver)
+                loop.call_soon(self._accept, room, receiver, loop.time())
 
         room.accept_more = accept_soon
 
-    def _accept(self, room: Room, receiver: Receiver) -> None:
+    def _accept(self, room: Room, receiver: Receiver, scheduled: float) -> None:
         self._accepts_soon = False
+        seconds = asyncio.get_running_loop().time() - scheduled
+        number = min(MAX_ACCEPTED_AT_ONCE, int(seconds * MAX_ACCEPTED_A_SECOND))
         for listener in self._sockets:
-            if self._frozen or room.paused or room.at_limit:
+            if not number or self._frozen or room.paused or room.at_limit:
                 return
-            for connection in islice(accepted(listener), MAX_ACCEPTED_AT_ONCE):
+            for connection in islice(accepted(listener), number):
                 receiver.accept(connection)
 
     def pause_for(self, room: Room, sockets: list[socket.socket]) -> None:

@@ -10,7 +10,7 @@ from loadtest.keep_alive import Opener, Results, tcp, traffic
 from tests.process.service import Service, gone, wait_for
 
 APPLICATION = """
-import asyncio, os
+import asyncio, gc, os
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from app.monitoring import Observability
@@ -22,6 +22,10 @@ app = FastAPI()
 async def ready():
     fit, body = await run_checks([], "1")
     return JSONResponse(body, 200 if fit else 503)
+
+@app.get("/collected")
+async def collected():
+    return any(one is app for one in gc.get_objects())
 
 @app.get("/pid")
 async def pid(seconds: float = 0):

@@ -74,6 +74,10 @@ def test_an_idle_connection_goes_to_a_worker_that_serves(running: Service, conne
     assert new in {worker.pid for worker in running.workers()}
 
 
+def test_the_garbage_collector_does_not_visit_the_application(running: Service) -> None:
+    assert running.get("/collected").json() is False
+
+
 @pytest.mark.parametrize("how", ["reload", "SIGTERM"])
 def test_a_connection_outlives_the_only_worker(tmp_path: Path, configuration: Path, how: str) -> None:
     with service(tmp_path, None, configuration, WEB_CONCURRENCY="1") as running:

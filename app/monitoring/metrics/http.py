@@ -103,6 +103,12 @@ class _DiscardedValue:
     def set_exemplar(self, _exemplar: Exemplar) -> None:
         """Ignore the exemplar."""
 
+    def inc(self) -> None:
+        """Do nothing."""
+
+
+_NOTHING = _DiscardedValue()
+
 
 class _Uncounted(_Series):
     """The series of requests that are not counted."""
@@ -150,6 +156,7 @@ class HttpMetrics:
         self._all = _declared(known, "http_request_duration_highr_seconds", Histogram)
         self._duration = _declared(known, "http_request_duration_seconds", Histogram)
         self._series: dict[tuple[str, int, str], _Series] = {}
+        self._unrouted: dict[tuple[str, int], Counter | _DiscardedValue] = {}
 
     def record(
         self,
@@ -180,8 +187,11 @@ class HttpMetrics:
 
         Thousands of rejections that take no time would hide slow responses in the durations.
         """
-        if self.counts(NO_ROUTE):
-            self._total.labels(method, self.label(status), NO_ROUTE).inc()
+        counter = self._unrouted.get((method, status))
+        if counter is None:
+            counter = self._total.labels(method, self.label(status), NO_ROUTE) if self.counts(NO_ROUTE) else _NOTHING
+            self._unrouted[method, status] = counter
+        counter.inc()
 
     def counts(self, handler: str) -> bool:
         """Return True if requests of `handler` are counted."""

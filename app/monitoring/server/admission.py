@@ -87,6 +87,7 @@ class Admission:
     def __init__(self, limits: AdmissionLimits, tasks: "set[asyncio.Task[None]]", queue_timeout: float) -> None:
         self.tasks = tasks
         self.in_flight = 0
+        self.shed_lately = self._shed_now = 0
         self._max_in_flight, self._max_queued = limits.max_in_flight, limits.max_queued
         self._timeout = min(limits.queue_timeout, queue_timeout)
         self._exempt_in_flight = 0
@@ -152,6 +153,7 @@ class Admission:
 
     def _shed(self, connection: "Protocol", cycle: Any, reason: str) -> None:
         scope = cycle.scope
+        self._shed_now += 1
         self._report.add(reason)
         if HttpMetrics.current is not None:
             HttpMetrics.current.record_unrouted(known_method(scope["method"]), HTTPStatus.SERVICE_UNAVAILABLE)
@@ -185,6 +187,7 @@ class Admission:
 
     def publish(self) -> None:
         """Set the gauges, and log what was shed. Call it about once a second, and at the end."""
+        self.shed_lately, self._shed_now = self._shed_now, 0
         metrics, worker = catalogue(), process.worker_slot()
         metrics.requests_in_flight.labels(worker).set(self.in_flight)
         metrics.requests_queued.labels(worker).set(len(self._queue))

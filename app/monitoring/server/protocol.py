@@ -155,7 +155,9 @@ class Protocol(LimitedProtocol):
             return
         if self._stage == IDLE:
             self.since = self.server_state.clock
-        pause = pause_after(self.rejected) if self.server_state.queue is None else 0
+        admission, pause = self.server_state.admission, 0.0
+        if admission is not None and self.server_state.queue is None:
+            pause = pause_after(self.rejected, admission.shed_lately)
         if pause or self.flow.write_paused:
             self.flow.held = True
             self.flow.pause_reading()

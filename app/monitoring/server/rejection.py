@@ -13,6 +13,9 @@ RETRY_AFTER_SECONDS = (1, 2, 3)
 # Seconds for which a connection is not read after the first rejection in a row, the second and so on. They limit the
 # rate of a client that retries at once.
 PAUSES_SECONDS = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0)
+# Rejections of a worker in one second for which the pause is one second, also after the first in a row: they share the
+# CPU with the requests that are served. Fewer make it shorter in proportion.
+REJECTIONS_OF_LONGEST_PAUSE = 500
 _BODY = orjson.dumps(
     {
         "type": "about:blank",
@@ -51,6 +54,10 @@ class Rejections:
         return found
 
 
-def pause_after(rejected: int) -> float:
-    """Return the seconds for which a connection is not read after `rejected` rejections in a row."""
-    return PAUSES_SECONDS[min(rejected, len(PAUSES_SECONDS)) - 1]
+def pause_after(rejected: int, lately: int = 0) -> float:
+    """Return the seconds for which a connection is not read after `rejected` rejections in a row.
+
+    `lately` are those of the whole worker in the last second.
+    """
+    alone = PAUSES_SECONDS[min(rejected, len(PAUSES_SECONDS)) - 1]
+    return max(alone, min(PAUSES_SECONDS[-1], lately / REJECTIONS_OF_LONGEST_PAUSE))

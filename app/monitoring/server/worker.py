@@ -9,6 +9,7 @@ import _thread
 import asyncio
 import atexit
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -193,6 +194,8 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         if self._stopping:
             return
         self.config.app = self.wsgi
+        # The application lives as long as the worker: without this every full collection visits all of its objects.
+        gc.freeze()
         server = WorkerServer(self.config, self.link, self.max_requests)
         # Not loop.add_signal_handler: closing the loop restores the default action, which dumps core.
         signal.signal(signal.SIGQUIT, server.handle_exit)

@@ -8,7 +8,8 @@ import pytest
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
 
-from app.monitoring import Observability
+from app.monitoring import Observability, logging
+from app.monitoring.metrics.registry import current_namespace, registry
 from app.monitoring.server import master
 from app.monitoring.server.arbiter import RollingArbiter
 from app.monitoring.server.shared_state import ServiceState
@@ -37,8 +38,12 @@ def test_the_exporter_has_the_rest_of_the_graceful_timeout_that_gunicorn_runs_wi
     monkeypatch: pytest.MonkeyPatch, elapsed: float
 ) -> None:
     given: list[float] = []
+    monkeypatch.setattr(Observability, "_current", None)
+    monkeypatch.setattr(Observability, "_under_gunicorn", False)
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
+    monkeypatch.setattr(logging, "configure", lambda **_: None)
     monkeypatch.setattr(master, "stop_exporter", given.append)
-    observability = Observability("shop", graceful_timeout=25)
+    observability = Observability("shop", namespace=current_namespace(), max_series=registry().max_series)
     on_exit = observability.gunicorn("shop:app")["on_exit"]
     # What the command line has replaced.
     observability.options = replace(observability.options, graceful_timeout=120)

@@ -3,9 +3,10 @@
     python -m loadtest.benchmarks overload      build/bench/overload.json
 
 The service with PostgreSQL and Redis runs on one core, clients and probes on another. Its capacity is what a closed
-loop of few connections gets. Then clients send at 3 and at 10 times that rate in an open loop, and in a closed loop of
-1,500 connections that send again at once; they leave without waiting for their responses. Goodput is the rate of
-responses in time, within the latency objective of 2 s, over the capacity.
+loop of few connections gets, before and after each stage: the speed of a shared machine changes. Clients send at 3 and
+at 10 times that rate in an open loop, and in a closed loop of 1,500 connections that send again at once; they leave
+without waiting for their responses. Goodput is the rate of responses in time, within the latency objective of 2 s, over
+the mean of both capacities.
 """
 
 import json
@@ -40,7 +41,7 @@ def _load(running: Service, seconds: float, connections: int, rate: float = 0.0)
     return figures
 
 
-def _stage(running: Service, name: str, capacity: float, *load: float) -> Figures:
+def _stage(running: Service, name: str, *load: float) -> Figures:
     """Return the figures of one stage, with those of the probes meanwhile and of the service afterwards."""
     seconds, connections, rate = load
     probes = start("overload_probes", ["--port", str(running.port)])
@@ -52,7 +53,6 @@ def _stage(running: Service, name: str, capacity: float, *load: float) -> Figure
         output, _ = probes.communicate(timeout=LONGEST_SECONDS)
     figures |= {
         "stage": name,
-        "goodput": round(figures["in_time_per_second"] / capacity, 3),
         "probes": json.loads(output),
         "idle_after_seconds": idle,
         "in_flight_afterwards": running.metric("baliblissed_requests_in_flight"),
@@ -64,18 +64,30 @@ def _variant(name: str, changes: dict[str, str], depth: Depth, directory: Path) 
     seconds = SECONDS[depth]
     with service(directory, WORKERS, changes) as running:
         _load(running, 3.0, CAPACITY_CONNECTIONS)  # statements are prepared, caches filled
-        progress(f"overload, {name}: capacity")
-        alone = _load(running, max(5.0, seconds / 3), CAPACITY_CONNECTIONS)
-        capacity = alone["in_time_per_second"]
-        if not capacity:
-            raise BenchmarkError(f"{name}: no request was answered in time: {alone['counts']}")
-        stages = []
-        for factor in FACTORS:
-            progress(f"overload, {name}: {factor} times {capacity} requests a second")
-            stages.append(_stage(running, f"{factor}x", capacity, seconds, CONNECTIONS, factor * capacity))
-        progress(f"overload, {name}: {CONNECTIONS} connections")
-        stages.append(_stage(running, f"{CONNECTIONS} connections", capacity, seconds, CONNECTIONS, 0.0))
-        return {"variant": name, "capacity": alone, "stages": stages}
+        capacities, stages = [_capacity(running, name, seconds / 4)], []
+        for factor in (*FACTORS, 0):
+            before = capacities[-1]["in_time_per_second"]
+            stage = f"{factor}x" if factor else f"{CONNECTIONS} connections"
+            progress(f"overload, {name}: {stage} of {before} requests a second")
+            stages.append(_stage(running, stage, seconds, CONNECTIONS, factor * before))
+            capacities.append(_capacity(running, name, seconds / 4))
+            stages[-1]["goodput"] = goodput(stages[-1], *capacities[-2:])
+        return {"variant": name, "capacities": capacities, "stages": stages}
+
+
+def _capacity(running: Service, name: str, seconds: float) -> Figures:
+    """Return the figures of few connections in a closed loop."""
+    progress(f"overload, {name}: capacity")
+    alone = _load(running, max(5.0, seconds), CAPACITY_CONNECTIONS)
+    if not alone["in_time_per_second"]:
+        raise BenchmarkError(f"{name}: no request was answered in time: {alone['counts']}")
+    return alone
+
+
+def goodput(stage: Figures, before: Figures, after: Figures) -> float:
+    """Return the rate of responses in time over the mean of the capacities before and after the stage."""
+    capacity = (before["in_time_per_second"] + after["in_time_per_second"]) / 2
+    return round(float(stage["in_time_per_second"] / capacity), 3)
 
 
 def verdicts(stages: list[Figures]) -> list[Figures]:
@@ -126,8 +138,7 @@ def text(figures: Figures) -> str:
         ["", "offered/s", "accepted/s", "in time", "P50, ms", "P99", "503", "live max", "ready max", "idle after, s"]
     ]
     for variant in figures["variants"]:
-        alone = variant["capacity"]
-        rows.append([f"{variant['variant']}, capacity", *_row(alone, 1.0), "", "", ""])
+        rows += [[f"{variant['variant']}, capacity", *_row(alone, 1.0), "", "", ""] for alone in variant["capacities"]]
         for stage in variant["stages"]:
             probes = [f"{one['max']:.0f}" + "!" * bool(one["failed"]) for one in stage["probes"].values()]
             idle = "never" if stage["idle_after_seconds"] is None else f"{stage['idle_after_seconds']:.1f}"

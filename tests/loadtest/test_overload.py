@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from loadtest.benchmarks.overload import MAX_P99_MS, MAX_PROBE_MS, MIN_GOODPUT, SETTLED_SECONDS, verdicts
+from loadtest.benchmarks.overload import MAX_P99_MS, MAX_PROBE_MS, MIN_GOODPUT, SETTLED_SECONDS, goodput, verdicts
 from loadtest.benchmarks.overload_clients import WITHOUT_RETRY_AFTER, Clients, quantiles
 from loadtest.benchmarks.overload_service import cores, service, start
 
@@ -46,6 +46,11 @@ def test_a_stage_at_its_budgets_meets_all() -> None:
 def test_what_a_stage_misses_is_named(changes: dict[str, Any], missed: str) -> None:
     found = verdicts([STAGE, deepcopy(STAGE) | changes])
     assert [one["budget"] for one in found if not one["met"]] == [missed]
+
+
+def test_goodput_is_relative_to_the_capacities_around_a_stage() -> None:
+    rates = [{"in_time_per_second": rate} for rate in (600.0, 1000.0, 500.0)]
+    assert goodput(*rates) == 0.8
 
 
 def test_quantiles_are_in_milliseconds_and_none_without_durations() -> None:

@@ -5,6 +5,7 @@ import contextlib
 import os
 import socket
 import ssl
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -60,7 +61,7 @@ class Results:
     longest_gap: float = 0.0
     """The longest time between two answers, in seconds."""
     last: float | None = None
-    """The event loop's time of the last answer."""
+    """time.perf_counter() at the last answer."""
 
     def quantile(self, share: float) -> float:
         """The time within which `share` of the answers came."""
@@ -105,7 +106,7 @@ class _Client:
             self._seen.failed.append(repr(error))
             await self.close()
             return
-        self._seen.answered(status, due, asyncio.get_running_loop().time())
+        self._seen.answered(status, due, time.perf_counter())
         if closes:
             self._seen.closed += 1
             self._seen.announced += 1
@@ -145,10 +146,10 @@ async def traffic(opener: Opener, path: str, *, connections: int = 50, rate: flo
     results, over, interval = Results(), asyncio.Event(), connections / rate
 
     async def run(number: int) -> None:
-        client, loop = _Client(opener, path, results), asyncio.get_running_loop()
-        due = loop.time() + interval * number / connections
+        client = _Client(opener, path, results)
+        due = time.perf_counter() + interval * number / connections
         while not over.is_set():
-            await asyncio.sleep(max(0.0, due - loop.time()))
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
             await client.ask(due)
             due += interval
         await client.close()

@@ -25,7 +25,7 @@ async def ready():
 
 @app.get("/collected")
 async def collected():
-    return any(one is app for one in gc.get_objects())
+    return {"application": any(one is app for one in gc.get_objects()), "threshold": gc.get_threshold()[0]}
 
 @app.get("/pid")
 async def pid(seconds: float = 0):

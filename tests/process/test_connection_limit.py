@@ -1,5 +1,6 @@
 """MAX_CONNECTIONS on a real worker: idle connections make room, probes are answered, and the listener is paused."""
 
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +22,15 @@ def running(tmp_path: Path) -> Iterator[Service]:
         yield started
 
 
+def fill(running: Service, slow: bytes) -> list[socket.socket]:
+    """Open MAX connections with a slow request, each once the one before is accepted; return them."""
+    opened = []
+    for _ in range(MAX):
+        opened.append(connect(running, slow))
+        assert ask(running, request("GET", "/health/ready", LAST)).status == 200
+    return opened
+
+
 def test_idle_connections_make_room_for_new_ones(running: Service) -> None:
     with ExitStack() as stack:
         for _ in range(4 * MAX):
@@ -37,8 +47,8 @@ def test_half_sent_heads_make_room_for_new_connections(running: Service) -> None
 
 
 def test_only_probes_are_answered_while_all_connections_are_busy(running: Service) -> None:
-    busy = [connect(running, SLOW) for _ in range(MAX)]
-    wait_for(lambda: ask(running, request("GET", "/pid", LAST)).status == 503, "a worker without room")
+    busy = fill(running, SLOW)
+    assert ask(running, request("GET", "/pid", LAST)).status == 503
     probe = ask(running, request("GET", "/health/ready"))
     assert (probe.status, probe.headers["connection"]) == (200, "close")
     refused = ask(running, request("GET", "/pid"))
@@ -51,8 +61,8 @@ def test_only_probes_are_answered_while_all_connections_are_busy(running: Servic
 
 def test_connections_beyond_the_reserve_wait_in_the_backlog(running: Service) -> None:
     probe = request("GET", "/health/ready", LAST)
-    busy = [connect(running, SLOW) for _ in range(MAX)]
-    wait_for(lambda: ask(running, request("GET", "/pid", LAST)).status == 503, "a worker without room")
+    busy = fill(running, SLOW)
+    assert ask(running, request("GET", "/pid", LAST)).status == 503
     # Bodies that do not end: these connections do not wait for a request.
     held = [
         connect(running, request("POST", "/health/body", "Content-Length: 9")) for _ in range(2 * RESERVED_CONNECTIONS)
@@ -67,7 +77,7 @@ def test_connections_beyond_the_reserve_wait_in_the_backlog(running: Service) ->
 
 
 def test_a_worker_that_accepts_nothing_stops_within_its_time(running: Service) -> None:
-    busy = [connect(running, request("GET", "/pid?seconds=2", LAST)) for _ in range(MAX)]
+    busy = fill(running, request("GET", "/pid?seconds=2", LAST))
     held = [connect(running, SLOW) for _ in range(3 * RESERVED_CONNECTIONS)]
     answered = [rest(connection) for connection in busy]
     assert running.stop() == 0

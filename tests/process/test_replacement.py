@@ -75,7 +75,7 @@ def test_an_idle_connection_goes_to_a_worker_that_serves(running: Service, conne
 
 
 def test_the_garbage_collector_does_not_visit_the_application(running: Service) -> None:
-    assert running.get("/collected").json() is False
+    assert running.get("/collected").json() == {"application": False, "threshold": 10_000}
 
 
 @pytest.mark.parametrize("how", ["reload", "SIGTERM"])

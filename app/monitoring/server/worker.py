@@ -34,6 +34,8 @@ from .serving import WorkerServer
 __all__ = ["Worker"]
 
 HEARTBEAT_SECONDS = 1.0
+# New objects before the youngest of them are collected.
+MIN_COLLECTED_OBJECTS = 10_000
 # Seconds that a worker has to end its boot after a stop signal.
 MAX_BOOT_WAIT_SECONDS = 2.0
 
@@ -68,6 +70,18 @@ class _Fork:
 
 
 os.register_at_fork(before=_Fork.before, after_in_parent=_Fork.after_in_parent, after_in_child=_Fork.after_in_child)
+
+
+def relieve_collector() -> None:
+    """Have the garbage collector leave the application alone, which lives as long as the worker, and run less often.
+
+    With many connections the collections of Python's default, one for 700 new objects, take a tenth of the CPU time. A
+    threshold of the application's own that is higher, and a collector that is switched off, stay as they are.
+    """
+    gc.freeze()
+    first, *others = gc.get_threshold()
+    if 0 < first < MIN_COLLECTED_OBJECTS:
+        gc.set_threshold(MIN_COLLECTED_OBJECTS, *others)
 
 
 def _ignore(*_: object) -> None:
@@ -194,8 +208,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         if self._stopping:
             return
         self.config.app = self.wsgi
-        # The application lives as long as the worker: without this every full collection visits all of its objects.
-        gc.freeze()
+        relieve_collector()
         server = WorkerServer(self.config, self.link, self.max_requests)
         # Not loop.add_signal_handler: closing the loop restores the default action, which dumps core.
         signal.signal(signal.SIGQUIT, server.handle_exit)

@@ -23,10 +23,10 @@ run: $(READY) ## start the service on several workers with its own PostgreSQL an
 
 PROGRAMS := build/programs
 test soak loadtest: export PATH := $(CURDIR)/$(PROGRAMS)/usr/bin:$(PATH):$(CURDIR)/$(PROGRAMS)/go/bin
-# Four processes with servers of their own: most tests wait for a service. ARGS="-n 0" runs them one after the other,
+# Three processes with servers of their own: most tests wait for a service. ARGS="-n 0" runs them one after the other,
 # ARGS="-p randomly" in random order (the seed is printed; --randomly-seed=... repeats it). COVERAGE=1 measures branch
 # coverage, with a floor, and takes a third more CPU time.
-PYTEST := -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+PYTEST := -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 test: $(READY) programs ## run every test (ARGS=... go to pytest; COVERAGE=1 measures branch coverage)
 	@tests/telemetry/collector.sh $(PROGRAMS) >/dev/null || true # the tests that need it give its reason
 ifdef COVERAGE

@@ -50,7 +50,6 @@ SUBSET = (
     "multiprocess/test_values.py",
     "multiprocess/test_companion.py",
     "redaction/test_structures.py",
-    "doctor/test_applications.py",
 )
 CONFIGURATION = """
 [pytest]

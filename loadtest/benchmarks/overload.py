@@ -17,7 +17,7 @@ from typing import Any
 
 from loadtest.benchmarks.command import BenchmarkError, Depth, Figures, progress, run, table
 from loadtest.benchmarks.overload_clients import WITHOUT_RETRY_AFTER
-from loadtest.benchmarks.overload_service import Service, cores, service, start
+from loadtest.benchmarks.overload_service import Service, clients_core_busy, cores, service, start
 
 SECONDS = {Depth.QUICK: 6.0, Depth.DEFAULT: 30.0, Depth.FULL: 60.0}
 WORKERS = 2
@@ -120,7 +120,7 @@ def _of_stage(stage: Figures) -> Iterator[Figures]:
 def measure(depth: Depth) -> Figures:
     """Measure each variant with a service of its own."""
     ours, others = cores()
-    with tempfile.TemporaryDirectory(prefix="overload-") as path:
+    with tempfile.TemporaryDirectory(prefix="overload-") as path, clients_core_busy():
         variants = [
             _variant(name, changes, depth, Path(path) / name.replace(" ", "-")) for name, changes in VARIANTS.items()
         ]

@@ -11,6 +11,7 @@ the mean of both capacities.
 
 import json
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,9 +56,17 @@ def _stage(running: Service, name: str, *load: float) -> Figures:
         "stage": name,
         "probes": json.loads(output),
         "idle_after_seconds": idle,
-        "in_flight_afterwards": running.metric("baliblissed_requests_in_flight"),
+        "in_flight_afterwards": _in_flight(running),
     }
     return figures
+
+
+def _in_flight(running: Service) -> float | None:
+    """Return the requests in flight. Workers publish them once a second."""
+    deadline = time.monotonic() + SETTLED_SECONDS
+    while (found := running.metric("baliblissed_requests_in_flight")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return found
 
 
 def _variant(name: str, changes: dict[str, str], depth: Depth, directory: Path) -> Figures:

@@ -308,8 +308,9 @@ def test_a_queue_that_is_not_served_is_answered_before_a_worker_ends(tmp_path: P
 
 def test_a_worker_that_is_replaced_serves_its_queue_and_hands_the_connections_over(own: Overloaded) -> None:
     running_ones = [own.client().get("/pid?seconds=3") for _ in range(MAX_IN_FLIGHT)]
-    wait_for(lambda: own.service.total("shop_requests_in_flight") == MAX_IN_FLIGHT, "the running requests")
+    wait_for(lambda: own.state()["in_flight"] == MAX_IN_FLIGHT, "the running requests")
     queued = [own.client().get("/pid") for _ in range(3)]
+    wait_for(lambda: own.queued() == 3, "the queue")
     rejected = own.client()
     assert [rejected.get("/pid").status() for _ in range(3)] == [503] * 3  # so it is not read for a while
     (old,) = own.service.workers()

@@ -258,7 +258,7 @@ SHORT = (
     Action("recycle", recycle, 4),
     Action("stop_postgres", stop_postgres, 5, AWAY),
     Action("hang_postgres", hang_postgres, 6, AWAY),
-    Action("slow_postgres", slow_postgres, 4),
+    Action("slow_postgres", slow_postgres, 4, AWAY),
     Action("fail_postgres_over", fail_postgres_over, 4, AWAY),
     Action("stop_redis", stop_redis, 4),
     Action("hang_redis", hang_redis, 4),

@@ -48,7 +48,7 @@ def unix(path: Path) -> Opener:
 
 @dataclass
 class Results:
-    """What the clients saw: seconds of each answer, and each request that was written and not answered."""
+    """The outcome of all requests: the duration of each response in seconds, and the requests without a response."""
 
     seconds: list[float] = field(default_factory=list)
     statuses: dict[int, int] = field(default_factory=dict)

@@ -24,7 +24,7 @@ unpack() {
 has_nginx() { command -v nginx >/dev/null || [ -e "$into/usr/bin/nginx" ]; }
 
 # Debian has it where the commands of root are.
-unpack_nginx() { (unpack nginx && ln -s ../sbin/nginx usr/bin/nginx); }
+unpack_nginx() { (unpack nginx && mkdir -p usr/bin && ln -sf ../sbin/nginx usr/bin/nginx); }
 
 # Debian's Alertmanager reads its template below /usr/share. It gets a view of the files in which the unpacked one is
 # there; no other process sees it.

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable
 import asyncpg
 import httpx
 import pytest
+from fastapi import routing
+from fastapi.dependencies import utils as dependencies
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
@@ -211,6 +213,27 @@ async def test_every_connection_is_closed_at_the_end(
     assert services.concierge.upstream is not None
     assert services.concierge.upstream._client.is_closed
     assert flushed == [pytest.approx(1.2)], "spans that wait are sent within their share of the time to stop"
+
+
+async def test_no_handler_or_dependency_runs_in_a_thread(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def in_thread(function: Callable[..., object], *_: object, **__: object) -> None:
+        raise AssertionError(f"{function} would run in a thread, which costs a tenth of a request")
+
+    for module in (dependencies, routing):
+        monkeypatch.setattr(module, "run_in_threadpool", in_thread)
+    reviews = "/api/v1/destinations/amed/reviews"
+    inquiry = {"name": "Wayan", "email": "w@example.com", "message": "Two rooms in May, please."}
+    answers = [
+        *[await client.get(path) for path in ("/api/v1/destinations", "/api/v1/destinations/amed", reviews)],
+        await client.get(INQUIRY),
+        await client.post(reviews, json={"rating": 5, "text": "fine"}),
+        await client.post(INQUIRY, json=inquiry),
+        await client.post("/api/v1/assistant/itineraries", json={"days": 3}),
+        await client.get("/health"),
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 401, 201, 201, 200, 200]
 
 
 async def test_the_description_carries_the_version(client: httpx.AsyncClient) -> None:

@@ -35,7 +35,7 @@ class Services:
     ai_probe: CachedCheck | None
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:  # FastAPI runs functions that are not async in a thread
     services: Services = request.app.state.services
     return services
 

@@ -23,7 +23,7 @@ from ..metrics.catalogue import catalogue
 from ..metrics.http import HttpMetrics, known_method
 from ..options import Options
 from ..requests.slot import SLOT, WAITED
-from .rejection import Rejections
+from .rejection import Pauses, Rejections
 
 if TYPE_CHECKING:
     from .protocol import Protocol
@@ -87,7 +87,7 @@ class Admission:
     def __init__(self, limits: AdmissionLimits, tasks: "set[asyncio.Task[None]]", queue_timeout: float) -> None:
         self.tasks = tasks
         self.in_flight = 0
-        self.shed_lately = self._shed_now = 0
+        self.shed_lately = self.shed_now = 0
         self._max_in_flight, self._max_queued = limits.max_in_flight, limits.max_queued
         self._timeout = min(limits.queue_timeout, queue_timeout)
         self._exempt_in_flight = 0
@@ -98,6 +98,7 @@ class Admission:
         self._queue: OrderedDict[Protocol, _Waiting] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         self._rejections = Rejections()
+        self.pauses = Pauses()
         self._report = _Report()
         self._context = contextvars.copy_context()
 
@@ -153,7 +154,7 @@ class Admission:
 
     def _shed(self, connection: "Protocol", cycle: Any, reason: str) -> None:
         scope = cycle.scope
-        self._shed_now += 1
+        self.shed_now += 1
         self._report.add(reason)
         if HttpMetrics.current is not None:
             HttpMetrics.current.record_unrouted(known_method(scope["method"]), HTTPStatus.SERVICE_UNAVAILABLE)
@@ -187,7 +188,7 @@ class Admission:
 
     def publish(self) -> None:
         """Set the gauges, and log what was shed. Call it about once a second, and at the end."""
-        self.shed_lately, self._shed_now = self._shed_now, 0
+        self.shed_lately, self.shed_now = self.shed_now, 0
         metrics, worker = catalogue(), process.worker_slot()
         metrics.requests_in_flight.labels(worker).set(self.in_flight)
         metrics.requests_queued.labels(worker).set(len(self._queue))

@@ -37,6 +37,7 @@ class Connection(HttpToolsProtocol):
             and not self.pipeline
             and not self.transport.is_closing()
             and not self.flow.read_paused
+            and not self.flow.held
             and self.transport.get_write_buffer_size() == 0
         )
 

@@ -20,7 +20,8 @@ class Flow(FlowControl):
     """What was read and is not parsed, until the pipeline is empty."""
 
     held = False
-    """True while further requests wait after rejections."""
+    """True while further requests wait after rejections. What is read then is kept unparsed, up to one piece and the
+    rest of a read: to stop and start reading again would cost more than a rejection."""
 
     def __init__(self, transport: asyncio.Transport, pipeline: deque[Any]) -> None:
         super().__init__(transport)

@@ -71,11 +71,14 @@ class LimitedProtocol(Connection):
     def data_received(self, data: bytes) -> None:
         """Parse bytes, in pieces, so that a large head is refused early and the pipeline is bounded."""
         flow = self.flow
-        if len(data) <= self._piece_bytes and not flow.unparsed:
+        if len(data) <= self._piece_bytes and not flow.unparsed and not flow.held:
             self._parse(data)
-        else:
-            flow.unparsed = memoryview(bytes(flow.unparsed) + data if flow.unparsed else data)
+            return
+        flow.unparsed = memoryview(bytes(flow.unparsed) + data if flow.unparsed else data)
+        if not flow.held:
             self._parse_rest()
+        elif len(flow.unparsed) > self._piece_bytes:
+            flow.pause_reading()
 
     def _parse_rest(self) -> None:
         """Parse what was read, until MAX_PIPELINED requests wait."""

@@ -74,7 +74,7 @@ class Protocol(LimitedProtocol):
 
     def shutdown(self) -> None:
         """Close the connection, after the response to a message of which a part has been read."""
-        if self._stage == IDLE:
+        if self._stage == IDLE and not self.flow.unparsed:
             super().shutdown()
         else:
             self._closes = True
@@ -157,17 +157,17 @@ class Protocol(LimitedProtocol):
             self.since = self.server_state.clock
         admission, pause = self.server_state.admission, 0.0
         if admission is not None and self.server_state.queue is None:
-            pause = pause_after(self.rejected, admission.shed_lately)
+            pause = pause_after(self.rejected, max(admission.shed_lately, admission.shed_now))
         if pause or self.flow.write_paused:
             self.flow.held = True
-            self.flow.pause_reading()
-            if pause:
+            if pause and admission is not None:
                 self._pauses = True
-                self.loop.call_later(pause, self._end_pause)
+                admission.pauses.add(self.end_pause, pause)
         elif self.pipeline or self._last_words is not None:
             self.loop.call_soon(self._start_next)
 
-    def _end_pause(self) -> None:
+    def end_pause(self) -> None:
+        """Go on after a pause."""
         self._pauses = False
         self._release()
 

@@ -114,6 +114,7 @@ async def test_pipelined_requests_are_not_shed_during_a_pause(monkeypatch: pytes
 
 async def test_pipelined_requests_are_shed_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rejection, "PAUSES_SECONDS", (0.0, 0.001))
+    monkeypatch.setattr(rejection, "TICK_SECONDS", 0.001)
     async with connected(in_flight=1, queued=0) as one:
         await shedding(one, SMALLEST * 300)
         async with asyncio.timeout(30):

@@ -23,12 +23,13 @@ run: $(READY) ## start the service on several workers with its own PostgreSQL an
 
 PROGRAMS := build/programs
 test soak loadtest: export PATH := $(CURDIR)/$(PROGRAMS)/usr/bin:$(PATH):$(CURDIR)/$(PROGRAMS)/go/bin
-# Three processes with servers of their own: most tests wait for a service. ARGS="-n 0" runs them one after the other,
+# Four processes with servers of their own: most tests wait for a service. ARGS="-n 0" runs them one after the other,
 # ARGS="-p randomly" in random order (the seed is printed; --randomly-seed=... repeats it). COVERAGE=1 measures branch
 # coverage, with a floor, and takes a third more CPU time.
-PYTEST := -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST := -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 test: $(READY) programs ## run every test (ARGS=... go to pytest; COVERAGE=1 measures branch coverage)
 	@tests/telemetry/collector.sh $(PROGRAMS) >/dev/null || true # the tests that need it give its reason
+	@$(BIN)/python -m tests.k8s.rendering >/dev/null 2>&1 & # builds kustomize while other tests run; its tests wait for it
 ifdef COVERAGE
 	@rm -f .coverage .coverage.*
 	@$(BIN)/coverage run $(PYTEST) $(ARGS); status=$$?; $(BIN)/coverage combine -q && $(BIN)/coverage report || status=1; exit $$status

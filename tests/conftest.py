@@ -12,6 +12,7 @@ import asyncpg
 import httpx
 import pytest
 from redis.asyncio import Redis
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 from app.database.migrate import migrate
 from app.database.pool import Database
@@ -48,6 +49,23 @@ Application = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 # Tests that wait for a service more than they compute.
 SLOW = ("dashboards", "telemetry", "process", "loadtest", "chaos", "k8s", "alerts", "adoption", "wheel")
+
+
+# The tests of these files look at one and the same traffic, which takes half a minute: one process has all of them.
+OF_TRAFFIC = {f"tests/telemetry/test_{name}.py" for name in ("redaction", "sampling", "signals")}
+
+
+class ByFile(LoadFileScheduling):  # type: ignore[misc] # has no types
+    """Gives each process whole files, and the files that share what is slow to make to one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return "traffic" if file in OF_TRAFFIC else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """Deal the tests out with `ByFile`, which takes the place of --dist loadfile."""
+    return ByFile(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -113,3 +113,7 @@ def bytes_of(quantity: str) -> int:
 
 def seconds_until_failure(probe: Manifest) -> int:
     return int(probe["periodSeconds"]) * int(probe["failureThreshold"])
+
+
+if __name__ == "__main__":
+    find_kustomize()

@@ -11,8 +11,8 @@ from .fixed_response import fixed_response
 
 # In turn, so that clients that are rejected together do not come back together.
 RETRY_AFTER_SECONDS = (1, 2, 3)
-# Seconds for which the requests of a connection wait after the first rejection in a row, the second and so on. They limit the
-# rate of a client that retries at once.
+# Seconds for which the requests of a connection wait after the first rejection in a row, the second and so on. They
+# limit the rate of a client that retries at once.
 PAUSES_SECONDS = (0.0, 0.05, 0.1, 0.25, 0.5, 1.25)
 # Pauses end together: a wake-up of the event loop for each would cost as much as the rejection.
 TICK_SECONDS = 0.05

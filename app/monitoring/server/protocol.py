@@ -190,7 +190,10 @@ class Protocol(LimitedProtocol):
             self._start_asgi_task(*self.pipeline.pop())
         elif self._last_words is not None:
             self._respond_and_close(self._last_words)
-        self._read_on()
+        if self.flow.unparsed and not self.flow.held:
+            self._parse_on()
+        else:
+            self._read_on()
         self._hand_over_soon()
 
     def _abandon(self, cycle: Any) -> None:

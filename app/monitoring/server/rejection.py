@@ -13,12 +13,12 @@ from .fixed_response import fixed_response
 RETRY_AFTER_SECONDS = (1, 2, 3)
 # Seconds for which the requests of a connection wait after the first rejection in a row, the second and so on. They
 # limit the rate of a client that retries at once.
-PAUSES_SECONDS = (0.0, 0.05, 0.1, 0.25, 0.5, 1.25)
+PAUSES_SECONDS = (0.0, 0.05, 0.1, 0.25, 0.5, 1.4)
 # Pauses end together: a wake-up of the event loop for each would cost as much as the rejection.
 TICK_SECONDS = 0.05
 # Rejections of a worker in one second after which the pause is one second, also after the first in a row: they share
 # the CPU with the requests that are served. Fewer make it shorter in proportion.
-REJECTIONS_OF_A_SECOND = 500
+REJECTIONS_OF_A_SECOND = 400
 _BODY = orjson.dumps(
     {
         "type": "about:blank",

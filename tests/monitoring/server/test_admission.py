@@ -104,7 +104,7 @@ def test_a_rejection_has_the_date_of_its_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rejected", "lately", "pause"), [(1, 0, 0.0), (1, 100, 0.2), (2, 10, 0.05), (2, 100, 0.2), (1, 10_000, 1.25)]
+    ("rejected", "lately", "pause"), [(1, 0, 0.0), (1, 100, 0.25), (2, 10, 0.05), (2, 100, 0.25), (1, 10_000, 1.4)]
 )
 def test_pauses_grow_with_the_rejections_of_the_worker(rejected: int, lately: int, pause: float) -> None:
     assert pause_after(rejected, lately) == pause
@@ -114,7 +114,7 @@ def test_pauses_grow_to_a_maximum() -> None:
     pauses = [pause_after(number) for number in range(1, 20)]
     assert pauses[:2] == [0.0, 0.05]
     assert pauses == sorted(pauses)
-    assert pauses[-1] == 1.25
+    assert pauses[-1] == 1.4
 
 
 def test_a_slot_need_not_be_there_to_be_released() -> None:

@@ -1,4 +1,4 @@
-"""The response to a request that is shed: 503 with Retry-After and a problem (RFC 9457), built once and sent often."""
+"""The response to a request that is shed, 503 with Retry-After and a problem (RFC 9457), and the pause after it."""
 
 import asyncio
 from collections.abc import Callable, Sequence

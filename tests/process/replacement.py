@@ -3,8 +3,10 @@
 import asyncio
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+
+import psutil
 
 from loadtest.keep_alive import Opener, Results, tcp, traffic
 from tests.process.service import Service, gone, wait_for
@@ -40,6 +42,11 @@ sys.path.insert(0, {directory!r})
 from app.monitoring import Observability
 globals().update(Observability("shop", namespace="shop").gunicorn("replaced_service:app", **{settings}))
 """
+IMPORTING = """
+import os, pathlib, time
+pathlib.Path(__file__).with_name(f"importing.{os.getpid()}").touch()
+time.sleep(60)
+"""
 PID = b"GET /pid HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
@@ -49,6 +56,25 @@ def configured(directory: Path, settings: str = "{}", more: str = "") -> Path:
     file = directory / "service_conf.py"
     file.write_text(CONFIGURATION.format(directory=str(directory), settings=settings) + more)
     return file
+
+
+def replace_code(directory: Path, code: str) -> None:
+    """Replace the application's file in one step: a worker that boots must not import half of it."""
+    written = directory / "replaced_service.new"
+    written.write_text(code)
+    written.replace(directory / "replaced_service.py")
+
+
+def wait_for_imports(directory: Path, number: int) -> list[psutil.Process]:
+    """Wait until exactly `number` workers import `IMPORTING`."""
+    found = wait_for(lambda: at_least(number, directory.glob("importing.*")), "workers that import")
+    assert len(found) == number
+    return [psutil.Process(int(file.suffix[1:])) for file in found]
+
+
+def at_least(number: int, files: Iterable[Path]) -> list[Path]:
+    found = list(files)
+    return found if len(found) >= number else []
 
 
 def wait_for_workers(running: Service, number: int = 2) -> None:

@@ -4,26 +4,25 @@ import contextlib
 import json
 from pathlib import Path
 
-from tests.process.replacement import APPLICATION, Connection, configured, wait_for_workers
+from tests.process.replacement import APPLICATION, Connection, configured, replace_code, wait_for_workers
 from tests.process.service import gone, service, wait_for
 
 CHANGED = APPLICATION.replace("return os.getpid()", "return -os.getpid()")
 
 
 def test_a_changed_file_replaces_the_workers_and_broken_code_does_not(tmp_path: Path) -> None:
-    code = tmp_path / "replaced_service.py"
     with service(tmp_path, None, configured(tmp_path, "{'reload': True}")) as running:
         wait_for_workers(running)
         with contextlib.closing(Connection(running)) as connection:
             before = running.workers()
             assert connection.ask() > 0
 
-            code.write_text("def broken(:\n")
+            replace_code(tmp_path, "def broken(:\n")
             wait_for(lambda: "worker_failed_to_boot" in running.output, "the line")
             assert running.workers() == before
             assert connection.ask() in {worker.pid for worker in before}
 
-            code.write_text(CHANGED)
+            replace_code(tmp_path, CHANGED)
             wait_for(lambda: gone(before) and len(running.workers()) == len(before), "the new workers")
             assert connection.ask() < 0
         assert running.stop() == 0

@@ -10,7 +10,18 @@ import psutil
 import pytest
 
 from loadtest.programs import free_port
-from tests.process.replacement import APPLICATION, PID, Connection, configured, reload, under_traffic, wait_for_workers
+from tests.process.replacement import (
+    APPLICATION,
+    IMPORTING,
+    PID,
+    Connection,
+    configured,
+    reload,
+    replace_code,
+    under_traffic,
+    wait_for_imports,
+    wait_for_workers,
+)
 from tests.process.service import Service, gone, service, total, wait_for
 
 
@@ -205,23 +216,23 @@ def test_an_application_that_cannot_be_imported_leaves_the_old_workers(
     running: Service, tmp_path: Path, connection: Connection
 ) -> None:
     before = running.workers()
-    (tmp_path / "replaced_service.py").write_text("import no_such_module\n")
+    replace_code(tmp_path, "import no_such_module\n")
     running.master.send_signal(signal.SIGHUP)
     wait_for(lambda: "reload_given_up" in running.output, "the line")
     wait_for(lambda: len(running.workers()) == len(before), "the end of the new worker")
     assert running.workers() == before, running.output
     assert connection.ask() in {worker.pid for worker in before}
-    (tmp_path / "replaced_service.py").write_text(APPLICATION)
+    replace_code(tmp_path, APPLICATION)
     reload(running)
     assert running.stop() == 0
 
 
 def test_a_reload_goes_on_when_its_first_worker_is_killed_while_it_boots(running: Service, tmp_path: Path) -> None:
-    before, code = running.workers(), tmp_path / "replaced_service.py"
-    code.write_text("import time\ntime.sleep(60)\n")
+    before = running.workers()
+    replace_code(tmp_path, IMPORTING)
     running.master.send_signal(signal.SIGHUP)
-    (successor,) = wait_for(lambda: [one for one in running.workers() if one not in before], "a successor")
-    code.write_text(APPLICATION)
+    (successor,) = wait_for_imports(tmp_path, 1)
+    replace_code(tmp_path, APPLICATION)
     successor.kill()
     wait_for(lambda: gone(before) and len(running.workers()) == len(before), "the new workers")
     assert "worker_failed_to_boot" in running.output
@@ -232,20 +243,16 @@ def test_a_reload_goes_on_when_its_first_worker_is_killed_while_it_boots(running
 def test_max_surge_replaces_more_workers_at_a_time(tmp_path: Path, configuration: Path) -> None:
     with service(tmp_path, None, configuration, WEB_CONCURRENCY="3", MAX_SURGE="2") as running:
         wait_for_workers(running, 3)
-        before, code = running.workers(), tmp_path / "replaced_service.py"
-        code.write_text("import time\ntime.sleep(60)\n")
+        before = running.workers()
+        replace_code(tmp_path, IMPORTING)
         running.master.send_signal(signal.SIGHUP)
-        successors = wait_for(lambda: more_than_one(set(running.workers()) - set(before)), "two successors")
+        successors = wait_for_imports(tmp_path, 2)
         assert len(running.workers()) == 5
-        code.write_text(APPLICATION)
+        replace_code(tmp_path, APPLICATION)
         for successor in successors:
             successor.kill()
         wait_for(lambda: gone(before) and len(running.workers()) == 3, "the new workers")
         assert running.stop() == 0
-
-
-def more_than_one(workers: set[psutil.Process]) -> set[psutil.Process]:
-    return workers if len(workers) > 1 else set()
 
 
 def test_a_service_that_stops_answers_what_comes_then_announces_the_close_and_is_not_ready(

@@ -10,7 +10,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.process.replacement import APPLICATION, Connection, configured, reload, wait_for_workers
+from tests.process.replacement import (
+    APPLICATION,
+    IMPORTING,
+    Connection,
+    configured,
+    reload,
+    replace_code,
+    wait_for_workers,
+)
 from tests.process.service import Service, gone, service, wait_for
 from tests.process.test_replacement_transports import certified
 
@@ -60,7 +68,7 @@ def successor(running: Service, directory: Path, *others: psutil.Process) -> psu
 
 def test_a_successor_that_is_stopped_before_it_serves_replaces_nobody(alone: Service, tmp_path: Path) -> None:
     (old,) = alone.workers()
-    (tmp_path / "replaced_service.py").write_text(GATED)
+    replace_code(tmp_path, GATED)
     alone.master.send_signal(signal.SIGHUP)
     first = successor(alone, tmp_path, old)
     first.terminate()
@@ -75,7 +83,7 @@ def test_a_successor_that_is_stopped_before_it_serves_replaces_nobody(alone: Ser
 
 def test_a_lifespan_that_hangs_is_reported_once_and_the_old_worker_serves(alone: Service, tmp_path: Path) -> None:
     (old,) = alone.workers()
-    (tmp_path / "replaced_service.py").write_text(GATED)
+    replace_code(tmp_path, GATED)
     alone.master.send_signal(signal.SIGHUP)
     first = successor(alone, tmp_path, old)
     wait_for(lambda: "worker_not_ready" in alone.output, "the line")
@@ -135,7 +143,7 @@ def test_a_second_signal_to_the_master_cuts_requests_in_flight(tmp_path: Path, n
 
 def test_a_worker_that_boots_does_not_hold_the_port_when_the_service_stops(alone: Service, tmp_path: Path) -> None:
     (old,) = alone.workers()
-    (tmp_path / "replaced_service.py").write_text("import time\ntime.sleep(60)\n")
+    replace_code(tmp_path, IMPORTING)
     alone.master.send_signal(signal.SIGHUP)
     (booting,) = wait_for(lambda: [one for one in alone.workers() if one != old], "a successor")
     wait_for(lambda: listens(booting), "its listener")

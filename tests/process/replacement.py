@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -66,15 +66,15 @@ def replace_code(directory: Path, code: str) -> None:
 
 
 def wait_for_imports(directory: Path, number: int) -> list[psutil.Process]:
-    """Wait until exactly `number` workers import `IMPORTING`."""
-    found = wait_for(lambda: at_least(number, directory.glob("importing.*")), "workers that import")
+    """Wait until `number` workers import `IMPORTING`, and return them."""
+
+    def importing() -> list[Path]:
+        return list(directory.glob("importing.*"))
+
+    wait_for(lambda: len(importing()) >= number, "workers that import")
+    found = importing()
     assert len(found) == number
     return [psutil.Process(int(file.suffix[1:])) for file in found]
-
-
-def at_least(number: int, files: Iterable[Path]) -> list[Path]:
-    found = list(files)
-    return found if len(found) >= number else []
 
 
 def wait_for_workers(running: Service, number: int = 2) -> None:

@@ -19,6 +19,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from redis.asyncio.connection import parse_url as parse_redis_url
 
+from app.monitoring.addresses import parse_network
 from app.monitoring.logging import parse_levels
 
 # Default of MAX_IN_FLIGHT for each database connection. A request holds one for only a part of its duration.
@@ -40,6 +41,14 @@ class SettingsError(Exception):
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
         super().__init__("\n".join(problems))
+
+
+def _networks(value: str, *, strict: bool) -> tuple[Network, ...]:
+    """Return the networks that are separated by commas. Raise ValueError with the form that is wanted."""
+    try:
+        return tuple(parse_network(part, strict=strict) for part in value.split(",") if part.strip())
+    except ValueError as error:
+        raise ValueError(f"want addresses or networks such as 10.0.0.0/8: {error}") from error
 
 
 class Settings(BaseSettings):
@@ -162,11 +171,13 @@ class Settings(BaseSettings):
     @field_validator("allowed_metrics_ips", mode="before")
     @classmethod
     def _split_networks(cls, value: object) -> object:
-        if isinstance(value, str):
-            try:
-                return tuple(ip_network(part.strip(), strict=False) for part in value.split(",") if part.strip())
-            except ValueError as error:
-                raise ValueError(f"want addresses or networks such as 10.0.0.0/8: {error}") from error
+        return _networks(value, strict=False) if isinstance(value, str) else value
+
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _check_proxies(cls, value: str) -> str:
+        if value.strip() != "*":
+            _networks(value, strict=True)
         return value
 
     @field_validator("overload_exempt_paths", mode="before")

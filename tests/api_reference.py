@@ -19,7 +19,7 @@ from app.monitoring import Options
 PACKAGE, INSTALLED = "app.monitoring", "prefork_observability"
 MODULES = (
     "",
-    *(".prometheus", ".logging", ".tracing", ".redaction", ".health", ".overload"),
+    *(".prometheus", ".logging", ".tracing", ".redaction", ".health", ".overload", ".addresses"),
     *(".host", ".doctor", ".server.worker", ".server.logger"),
 )
 ROOT = importlib.import_module(PACKAGE)

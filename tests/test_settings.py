@@ -148,6 +148,8 @@ REFUSED = [
     ("DATABASE_POOL_SIZE", "201", "less than or equal to 200"),
     ("AI_TIMEOUT", "0", "greater than 0"),
     ("ALLOWED_METRICS_IPS", "10.0.0.0/33", "want addresses or networks such as 10.0.0.0/8"),
+    ("FORWARDED_ALLOW_IPS", "10.0.0.7/8", "want addresses or networks such as 10.0.0.0/8"),
+    ("FORWARDED_ALLOW_IPS", "*, 10.0.0.7", "want addresses or networks such as 10.0.0.0/8"),
     ("ALLOWED_METRICS_IPS", "office", "want addresses or networks such as 10.0.0.0/8"),
     ("MAX_SERIES_PER_METRIC", "0", "greater than or equal to 1"),
     ("LOG_LEVEL", "loud", "'DEBUG', 'INFO', 'WARNING', 'ERROR' or 'CRITICAL'"),

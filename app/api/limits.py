@@ -1,8 +1,8 @@
 """Rate limits per client, shared by all workers through Redis; each worker counts for itself while Redis is away."""
 
-import ipaddress
 import time
 from collections.abc import Awaitable, Callable
+from ipaddress import IPv4Address, IPv6Network
 from typing import Any
 
 from fastapi import Request
@@ -13,6 +13,10 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from app.api.problems import RateLimited
 from app.cache.connection import RedisAway, RedisGate
 from app.metrics import Metrics
+from app.monitoring.addresses import parse_address
+
+# A site usually has a /48, which is 65,536 networks of 64 bits: it may send this many times what a client may.
+CLIENTS_A_SITE = 16
 
 
 class Limiter:
@@ -43,9 +47,14 @@ class Limiter:
         limiter: SlidingWindowCounterRateLimiter, rule: RateLimitItem, name: str, client: str
     ) -> tuple[bool, float]:
         """Count the request. Return whether it is within the limit, and the time when the window moves on."""
-        if await limiter.hit(rule, name, client):
-            return True, 0.0
-        return False, (await limiter.get_window_stats(rule, name, client)).reset_time
+        site = _site(client)
+        counted = [(rule, client)]
+        if site is not None:
+            counted.append((type(rule)(rule.amount * CLIENTS_A_SITE, rule.multiples), site))
+        for item, key in counted:
+            if not await limiter.hit(item, name, key):
+                return False, (await limiter.get_window_stats(item, name, key)).reset_time
+        return True, 0.0
 
 
 def limited(name: str) -> Callable[[Request], Awaitable[None]]:
@@ -60,16 +69,15 @@ def limited(name: str) -> Callable[[Request], Awaitable[None]]:
 def _client(request: Request) -> str:
     """Return the client that a request counts against: its IPv4 address, or the /64 of its IPv6 address.
 
-    One customer usually has a whole /64. An IPv6 socket sees an IPv4 client as ::ffff:a.b.c.d, and all of those are in
-    one /64, so they count by their IPv4 address.
+    One customer usually has a whole /64.
     """
     host = request.client.host if request.client else "local"
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
+    address = parse_address(host)
+    if address is None:
         return host
-    if isinstance(address, ipaddress.IPv4Address):
-        return host
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address) if isinstance(address, IPv4Address) else str(IPv6Network((address, 64), strict=False))
+
+
+def _site(client: str) -> str | None:
+    """Return the /48 of a client that is a /64, None for any other."""
+    return str(IPv6Network(client).supernet(new_prefix=48)) if client.endswith("/64") else None

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from fastapi import FastAPI
 from starlette.applications import Starlette
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from . import tracing
 from .doctor.examination import refuse_unused_settings, warn_unstarted
@@ -21,6 +20,7 @@ from .metrics.registry import prepare
 from .options import Options, SpanOptions
 from .prometheus import Instrumentator, recorder
 from .requests.placement import observe, traced_elsewhere
+from .requests.proxy_headers import ProxyHeadersMiddleware
 from .server import standalone
 from .stop_budget import StopBudget
 
@@ -73,7 +73,7 @@ def instrument(app: App, options: Options, counting: Counting, spans: SpanOption
     instrumentator.expose_to(app, options.allowed_metrics_ips)
     # First in the list: a route of the application that matches all paths would shadow it.
     app.router.routes.insert(0, app.router.routes.pop())
-    app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=options.forwarded_allow_ips)
+    app.add_middleware(ProxyHeadersMiddleware, trusted=options.forwarded_allow_ips)
     inner = app.router.lifespan_context
 
     @contextlib.asynccontextmanager

@@ -6,10 +6,11 @@ A check returns the value in the option's type, and raises UnwantedError with th
 import re
 from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
+from .addresses import normalised_network, parse_network
 from .logs.levels import parse_levels
 
 Check = Callable[[Any], Any]
@@ -153,12 +154,24 @@ def networks(value: object) -> tuple[Network, ...]:
 
 def _network(part: object) -> Network:
     if isinstance(part, IPv4Network | IPv6Network):
-        return part
+        return normalised_network(part)
     try:
         # As text: a number or an address object is no form that the documentation has.
-        return ip_network(text(part).strip())
+        return parse_network(text(part))
     except ValueError as error:
         raise UnwantedError(f"{_NETWORKS}: {part!r}: {error}") from error
+
+
+def proxies(value: object) -> str:
+    """Check addresses and networks of proxies, separated by commas, or `*` for any peer."""
+    given = text(value)
+    for part in () if given.strip() == "*" else split(given):
+        try:
+            parse_network(part)
+        except ValueError as error:
+            wanted = "want addresses or networks such as 10.0.0.0/8, separated by commas, or * alone"
+            raise UnwantedError(f"{part!r}: {wanted}") from error
+    return given
 
 
 def split(value: str) -> tuple[str, ...]:

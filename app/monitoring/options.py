@@ -178,7 +178,7 @@ class Options:
     overload_exempt_paths: tuple[str, ...] = _of("OVERLOAD_EXEMPT_PATHS", ("/health", "/metrics"), checks.paths, _names)
     """Paths of probes and scrapes, and the paths below them, which are served under overload too. In the variable they
     are separated by commas; `none` is no path."""
-    forwarded_allow_ips: str = _of("FORWARDED_ALLOW_IPS", "127.0.0.1", checks.text)
+    forwarded_allow_ips: str = _of("FORWARDED_ALLOW_IPS", "127.0.0.1", checks.proxies)
     """Proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted: addresses separated by commas, or `*`."""
     metrics_directory: Path | None = _of("PROMETHEUS_MULTIPROC_DIR", None, checks.directory)  # noqa: RUF009 -- makes a field
     """Directory of the workers' metric files; the default carries the service, the user and the port."""

@@ -6,7 +6,7 @@ The catalogue is in a separate module, so that the exporter process does not loa
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from inspect import signature
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any, NoReturn, TypeVar
 
 from fastapi import FastAPI, Request
@@ -16,18 +16,22 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from .addresses import contains, parse_address
 from .functions import plain
+from .logging import get_logger
 from .metrics.catalogue import LATENCY_BUCKETS
 from .metrics.http import HttpMetrics
 from .metrics.registry import BoundedRegistry, registry
 from .multiprocess.aggregate import exposition
 from .options import EXCLUDED_URLS
 from .requests import placement
+from .requests.forwarding import proxy_sign
 from .tracing import request_tracer
 
 __all__ = ["BoundedRegistry", "Instrumentator", "observe", "registry"]
 
 App = TypeVar("App", bound=Starlette)
+log = get_logger("metrics")
 
 _LIBRARY = signature(LibraryInstrumentator).parameters
 _IN_PROGRESS = (
@@ -112,12 +116,17 @@ class Instrumentator(LibraryInstrumentator):
     def expose_to(self, app: Starlette, networks: Sequence[IPv4Network | IPv6Network]) -> None:
         """Serve /metrics on the application's port to socket peers in `networks`; other peers get 403.
 
+        So does a request that a proxy has forwarded, because its peer is the proxy. What it says of itself can only
+        deny access, never grant it.
+
         The response is the metrics port's. The library's `expose` aggregates with its own collector and has no access
         control.
         """
 
         async def metrics_endpoint(request: Request) -> Response:
-            if not allows(networks, request.scope.get("peer") or request.scope.get("client"), request.headers):
+            sign = proxy_sign(request.scope)
+            if sign is not None or not allows(networks, request.scope.get("peer") or request.scope.get("client")):
+                _log_refusal(sign)
                 return Response("metrics are not served to this address\n", 403, media_type="text/plain")
             body, content_type = await run_in_threadpool(
                 exposition, request.headers.get("accept", ""), registry(), registry().max_series
@@ -158,18 +167,14 @@ def observe(
     )
 
 
-def allows(networks: Sequence[IPv4Network | IPv6Network], peer: Sequence[Any] | None, headers: Any) -> bool:
-    """Return True if the socket's peer, `(host, port)`, is in `networks`.
+def allows(networks: Sequence[IPv4Network | IPv6Network], peer: Sequence[Any] | None) -> bool:
+    """Return True if the socket's peer, `(host, port)`, is in `networks`."""
+    address = parse_address(peer[0]) if peer else None  # a Unix socket has none
+    return address is not None and contains(networks, address)
 
-    Return False for a request that a proxy has forwarded, because its peer is the proxy. Headers can only deny access,
-    never grant it.
-    """
-    if not peer or "x-forwarded-for" in headers or "forwarded" in headers:
-        return False
-    try:
-        address = ip_address(peer[0])
-    except ValueError:  # a Unix socket has no address
-        return False
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return any(address in network for network in networks)
+
+@cache
+def _log_refusal(sign: str | None) -> None:
+    """Log once for each sign why /metrics is refused: a scraper that gets 403 is told no more than that."""
+    reason = "the peer is in no network of ALLOWED_METRICS_IPS" if sign is None else "a proxy has forwarded the request"
+    log.warning("metrics_refused", reason=reason, sign=sign, hint="scrape METRICS_PORT, which proxies do not reach")

@@ -6,6 +6,7 @@ from typing import Any, cast
 import httpx
 import pytest
 
+from app.api.limits import CLIENTS_A_SITE
 from app.main import create_app
 from app.monitoring.metrics.registry import registry
 from app.settings import Settings
@@ -138,3 +139,20 @@ async def test_each_instance_counts_for_itself_while_redis_is_away(application: 
     ):
         assert await send(one, REVIEWS, 2) == [201, 429]
         assert await send(other, REVIEWS, 2) == [201, 429]
+
+
+async def test_a_site_has_a_ceiling_over_its_networks(application: Application) -> None:
+    async with application(rate_limit_writes="1/day") as client:
+        networks = [f"2001:db8:77:{number:x}::1" for number in range(CLIENTS_A_SITE + 1)]
+        answers = [(await send(client, REVIEWS, X_Forwarded_For=address))[0] for address in networks]
+        assert answers == [201] * CLIENTS_A_SITE + [429]
+        assert await send(client, REVIEWS, X_Forwarded_For="2001:db8:78:1::1") == [201]
+
+
+@pytest.mark.parametrize("peer", ["::ffff:127.0.0.1", "::ffff:7f00:1"])
+async def test_a_dual_stack_socket_knows_its_proxy_and_its_clients(application: Application, peer: str) -> None:
+    async with application(peer=(peer, 1), rate_limit_writes="1/day") as client:
+        assert await send(client, REVIEWS, 2, X_Forwarded_For="198.51.100.21") == [201, 429]
+        assert await send(client, REVIEWS, 1, X_Forwarded_For="[::ffff:198.51.100.21]:4711") == [429]
+        assert await send(client, REVIEWS, 1, X_Forwarded_For="198.51.100.22") == [201]
+        assert (await client.get("/metrics")).status_code == 200

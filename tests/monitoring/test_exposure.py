@@ -19,7 +19,7 @@ PRIVATE = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
 
 @pytest.mark.parametrize("peer", [None, (), ("", 0), ("/run/app.sock", None), ("testclient", 50_000)])
 def test_a_peer_without_an_address_is_refused(peer: tuple[str, int] | None) -> None:
-    assert allows([ip_network("0.0.0.0/0"), ip_network("::/0")], peer, httpx.Headers()) is False
+    assert allows([ip_network("0.0.0.0/0"), ip_network("::/0")], peer) is False
 
 
 @pytest.mark.parametrize(
@@ -29,11 +29,15 @@ def test_a_peer_without_an_address_is_refused(peer: tuple[str, int] | None) -> N
         ("11.0.0.0", False),
         ("fd12::1", True),
         ("::ffff:10.0.0.1", True),
+        ("::ffff:a00:1%eth0", True),
+        ("64:ff9b:1::a00:1", True),
+        ("64:ff9b::a00:1", False),
+        ("fd12::1%eth0", True),
         ("fe80::1%eth0", False),
     ],
 )
 def test_an_address_is_judged_in_either_family(peer: str, allowed: bool) -> None:  # noqa: FBT001
-    assert allows(PRIVATE, (peer, 1), httpx.Headers()) is allowed
+    assert allows(PRIVATE, (peer, 1)) is allowed
 
 
 async def test_without_the_observing_layer_the_servers_own_peer_is_judged() -> None:

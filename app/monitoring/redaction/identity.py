@@ -5,6 +5,8 @@ import ipaddress
 import re
 from functools import lru_cache
 
+from ..addresses import embedded_address
+
 PREFIX_IPV4 = 24
 PREFIX_IPV6 = 48
 MIN_KEY_BYTES = 16
@@ -17,7 +19,8 @@ _WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.%]{2,64})\](?::\d{1,5})?|(\d{1,3}(?:\.\
 def sanitised_address(address: str | None) -> str:
     """Return an address's network: the first 24 bits of IPv4, the first 48 of IPv6; "local" if it is no address.
 
-    An IPv4 address inside IPv6 (::ffff:198.51.100.7) counts as IPv4. A network of that form is its own sanitised form.
+    An IPv4 address inside IPv6 (::ffff:198.51.100.7, 64:ff9b::198.51.100.7) counts as IPv4. A network of that form is
+    its own sanitised form.
     """
     return _network(address) if address and len(address) <= _SHORT else "local"
 
@@ -28,9 +31,10 @@ def _network(address: str) -> str:
         interface = ipaddress.ip_interface(address.partition("%")[0])
     except ValueError:
         return "local"
-    ip = interface.ip
-    inner = (ip.ipv4_mapped or ip.sixtofour) if isinstance(ip, ipaddress.IPv6Address) else None
-    if inner is not None:
+    inner = embedded_address(interface.ip)
+    if isinstance(inner, ipaddress.IPv6Address):
+        inner = inner.sixtofour or inner
+    if inner != interface.ip:
         return str(ipaddress.ip_network((inner, PREFIX_IPV4), strict=False))
     longest = PREFIX_IPV4 if interface.version == 4 else PREFIX_IPV6  # noqa: PLR2004
     return str(

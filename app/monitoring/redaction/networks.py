@@ -9,7 +9,7 @@ import re
 from .identity import sanitised_address
 
 _IPV4 = re.compile(r"\d(?<![\w.%].)\d{0,2}(?:\.\d{1,3}){3}(?!\w)(?!\.\d)(?!-\w)")
-_IPV6 = re.compile(r"[23](?<![\w:.].)[0-9A-Fa-f]{3}:[0-9A-Fa-f:.]{1,40}[0-9A-Fa-f:](?![\w:])")
+_IPV6 = re.compile(r"(?:[23](?<![\w:.].)[0-9A-Fa-f]{3}|6(?<![\w:.].)4:ff9b):[0-9A-Fa-f:.]{1,40}[0-9A-Fa-f:](?![\w:])")
 # Chrome/126.0.6478.61, version 4.18.2.1, ==1.2.3.4; and hosts: https://198.51.100.7/, @198.51.100.7, [2001:...]
 _NO_CLIENT_BEFORE = re.compile(
     r"""(?: //\[? | @\[? | (?:^|[\s"'(=\\>])[\w.+-]{1,32}/ | [=~<>!]=[ ]? | -
@@ -20,10 +20,10 @@ _NO_CLIENT_BEFORE = re.compile(
 
 def redact_networks(text: str) -> str:
     """Return `text` with public addresses replaced by their networks."""
+    if text.count(":") > 1:  # before IPv4, which an IPv6 address may end with
+        text = _IPV6.sub(_network, text)
     if text.count(".") > 2:  # noqa: PLR2004
         text = _IPV4.sub(_network, text)
-    if text.count(":") > 1:
-        text = _IPV6.sub(_network, text)
     return text
 
 

@@ -11,6 +11,7 @@ from opentelemetry import context as contexts
 from starlette.types import Receive, Scope, Send
 from structlog.contextvars import STRUCTLOG_KEY_PREFIX, bind_contextvars, clear_contextvars, get_contextvars
 
+from ..addresses import normalised_host
 from ..logging import TrustedLogger, get_logger
 from ..logs.deduplication import mark
 from ..redaction import redact_text, sanitised_address
@@ -54,7 +55,10 @@ class Entry:
         self.request_id = (given and _accept_id(given)) or f"{random.getrandbits(128):032x}"
         scope["request_id"] = self.request_id
         # The socket's peer, before a middleware inside replaces it from a proxy's header.
-        scope["peer"] = scope.get("client")
+        client = scope.get("client")
+        if client and ":" in client[0]:
+            scope["client"] = client = (normalised_host(client[0]), client[1])
+        scope["peer"] = client
         was_empty = _clear_context()
         _REQUEST_ID.set(self.request_id)
         token = None

@@ -13,6 +13,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, service_unavailable
 
+from ..addresses import normalised_host
 from ..metrics.catalogue import catalogue
 from . import limits
 from .connection import BODY, HEAD, IDLE, REFUSED, Connection
@@ -54,6 +55,8 @@ class LimitedProtocol(Connection):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the connection, if the worker has room for it."""
         super().connection_made(transport)
+        if self.client is not None and ":" in self.client[0]:
+            self.client = (normalised_host(self.client[0]), self.client[1])
         self.flow = Flow(transport, self.pipeline)
         self.since = self.server_state.clock
         self.order = self.server_state.room.next_order()

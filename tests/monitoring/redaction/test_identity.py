@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.monitoring.addresses import embedded_address
 from app.monitoring.redaction import (
     REDACTED,
     redact_event,
@@ -48,7 +49,8 @@ def test_an_address_is_cut_to_its_network(address: str | None, network: str) -> 
 @given(st.ip_addresses())
 def test_no_whole_address_is_kept(address: Any) -> None:
     network = ipaddress.ip_network(sanitised_address(str(address)))
-    inner = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None) or address
+    inner = embedded_address(address)
+    inner = getattr(inner, "sixtofour", None) or inner
     assert network.prefixlen == (24 if inner.version == 4 else 48)
     assert inner in network
 

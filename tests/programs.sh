@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Prometheus' own programs, which read the rules, run the dashboards' queries and serve the load test: promtool, amtool,
-# prometheus, alertmanager; and nginx, which stands in front of the service's Unix socket. What is on PATH is left at
-# that; else Debian's packages are unpacked into the directory that is given, so that nothing is installed and no service
-# is started.
+# prometheus, alertmanager; nginx, which stands in front of the service's Unix socket; and PgBouncer, which stands in
+# front of PostgreSQL. What is on PATH is left at that; else Debian's packages are unpacked into the directory that is
+# given, so that nothing is installed and no service is started.
 set -euo pipefail
 into=$1 PACKAGES="prometheus prometheus-alertmanager"
 
@@ -26,6 +26,17 @@ has_nginx() { command -v nginx >/dev/null || [ -e "$into/usr/bin/nginx" ]; }
 # Debian has it where the commands of root are.
 unpack_nginx() { (unpack nginx && mkdir -p usr/bin && ln -sf ../sbin/nginx usr/bin/nginx); }
 
+has_pgbouncer() { command -v pgbouncer >/dev/null || [ -e "$into/usr/bin/pgbouncer" ]; }
+
+# Its libraries for events and for names are few machines' own. Their packages are named after their versions.
+unpack_pgbouncer() (
+  libraries=$(apt-cache depends pgbouncer | sed -nE 's/^ *Depends: (lib(event|c-?ares)[^ ]*)$/\1/p') || exit 1
+  # shellcheck disable=SC2086 # names of packages
+  unpack pgbouncer $libraries && mkdir -p usr/bin && libraries=$(echo "$PWD"/usr/lib/*-linux-gnu*) &&
+    printf '#!/bin/sh\nLD_LIBRARY_PATH="%s" exec "%s" "$@"\n' "$libraries" "$PWD/usr/sbin/pgbouncer" >usr/bin/pgbouncer &&
+    chmod +x usr/bin/pgbouncer
+)
+
 # Debian's Alertmanager reads its template below /usr/share. It gets a view of the files in which the unpacked one is
 # there; no other process sees it.
 wrap() {
@@ -43,12 +54,13 @@ install_alertmanager() {
 
 has_all() { on_path || [ -e "$into/complete" ]; }
 
-has_all && has_nginx && exit 0
+has_all && has_nginx && has_pgbouncer && exit 0
 if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
-  echo "prometheus, alertmanager or nginx is not on PATH, and there is no apt: what needs them is skipped or refused" >&2
+  echo "prometheus, alertmanager, nginx or pgbouncer is not on PATH, and there is no apt: what needs them is skipped or refused" >&2
   exit 0
 fi
 has_nginx || unpack_nginx || echo "Debian's nginx could not be had: the tests behind it are skipped or refused" >&2
+has_pgbouncer || unpack_pgbouncer || echo "Debian's pgbouncer could not be had: the tests behind it are skipped or refused" >&2
 has_all && exit 0
 # shellcheck disable=SC2086 # two words
 unpack $PACKAGES || { echo "Debian's prometheus packages could not be had" >&2; exit 0; }

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from app.database.pool import Database
+from app.database.pool import Connection, Database
 
 Row = dict[str, Any]
 
@@ -72,20 +72,19 @@ async def page(database: Database, wanted: Filter, after: Position | None, limit
         f" WHERE {' AND '.join(conditions) or 'true'}"
         f" ORDER BY rank DESC, slug LIMIT ${len(arguments)}"
     )
-    async with database.connection() as connection:
-        return [dict(row) for row in await connection.fetch(statement, *arguments)]
+    return await _rows(database, statement, *arguments)
 
 
 async def detail(database: Database, slug: str) -> Row | None:
     """Return one destination, or None."""
-    async with database.connection() as connection:
-        row = await connection.fetchrow(f"SELECT {_FIELDS} FROM destinations WHERE slug = $1", slug)  # noqa: S608
-    return dict(row) if row else None
+    rows = await _rows(database, f"SELECT {_FIELDS} FROM destinations WHERE slug = $1", slug)  # noqa: S608
+    return rows[0] if rows else None
 
 
 async def add_review(database: Database, slug: str, rating: int, text: str) -> Row | None:
     """Store a review and bring the destination's figures up to date, in one transaction. None: no such place."""
-    async with database.transaction() as connection:
+
+    async def add(connection: Connection) -> Row | None:
         # The update takes the row's lock, so concurrent reviews of one place add up one after the other.
         destination = await connection.fetchval(
             "UPDATE destinations SET rating_sum = rating_sum + $2, rating_count = rating_count + 1"
@@ -102,12 +101,15 @@ async def add_review(database: Database, slug: str, rating: int, text: str) -> R
             rating,
             text,
         )
-    return dict(row) if row else None
+        return dict(row) if row else None
+
+    return await database.transact(add)
 
 
 async def reviews(database: Database, slug: str, before: int | None, limit: int) -> list[Row] | None:
     """Return up to `limit` reviews of a place, newest first, older than review `before`. None: no such place."""
-    async with database.connection() as connection:
+
+    async def find(connection: Connection) -> list[Row] | None:
         destination = await connection.fetchval("SELECT id FROM destinations WHERE slug = $1", slug)
         if destination is None:
             return None
@@ -118,16 +120,14 @@ async def reviews(database: Database, slug: str, before: int | None, limit: int)
             before,
             limit,
         )
-    return [dict(row) for row in rows]
+        return [dict(row) for row in rows]
+
+    return await database.read(find)
 
 
 async def everything(database: Database) -> list[Row]:
     """Return the whole catalogue by slug: some seventy rows, for the planner."""
-    async with database.connection() as connection:
-        return [
-            dict(row)
-            for row in await connection.fetch(f"SELECT {_FIELDS} FROM destinations ORDER BY slug")  # noqa: S608
-        ]
+    return await _rows(database, f"SELECT {_FIELDS} FROM destinations ORDER BY slug")  # noqa: S608
 
 
 async def suggest(database: Database, message: str, limit: int) -> list[Row]:
@@ -138,5 +138,9 @@ async def suggest(database: Database, message: str, limit: int) -> list[Row]:
         " CAST(replace(plainto_tsquery('english', $1)::text, '&', '|') AS tsquery) AS query"
         " WHERE search @@ query ORDER BY ts_rank(search, query) DESC, slug LIMIT $2"
     )
-    async with database.connection() as connection:
-        return [dict(row) for row in await connection.fetch(statement, message, limit)]
+    return await _rows(database, statement, message, limit)
+
+
+async def _rows(database: Database, statement: str, *arguments: Any) -> list[Row]:
+    """Return the rows of a statement that only reads."""
+    return [dict(row) for row in await database.read(lambda connection: connection.fetch(statement, *arguments))]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.database.pool import Database
+from app.database.pool import Connection, Database
 
 Row = dict[str, Any]
 _FIELDS = ("name", "email", "phone", "message", "arrival", "departure", "party_size")
@@ -19,7 +19,8 @@ async def add(database: Database, inquiry: Row, key: str | None, digest: str) ->
     With a `key` that an earlier call with the same `digest` used, returns what that call stored. Raises KeyReused
     where the digest differs.
     """
-    async with database.transaction() as connection:
+
+    async def insert(connection: Connection) -> tuple[Row, bool]:
         # A concurrent insert of the same key makes this one wait for its commit, and then do nothing.
         row = await connection.fetchrow(
             f"INSERT INTO inquiries ({_COLUMNS}, idempotency_key, request_digest)"  # noqa: S608
@@ -35,19 +36,19 @@ async def add(database: Database, inquiry: Row, key: str | None, digest: str) ->
             f"SELECT id, {_COLUMNS}, created_at, request_digest FROM inquiries WHERE idempotency_key = $1",  # noqa: S608
             key,
         )
-    stored = dict(row or {})
-    if stored.pop("request_digest", None) != digest:
+        return dict(row or {}), False
+
+    stored, is_new = await database.transact(insert)
+    if not is_new and stored.pop("request_digest", None) != digest:
         raise KeyReused
-    return stored, False
+    return stored, is_new
 
 
 async def page(database: Database, before: int | None, limit: int) -> list[Row]:
     """Return up to `limit` inquiries, newest first, older than inquiry `before`."""
-    async with database.connection() as connection:
-        rows = await connection.fetch(
-            f"SELECT id, {_COLUMNS}, created_at FROM inquiries"  # noqa: S608
-            " WHERE ($1::bigint IS NULL OR id < $1) ORDER BY id DESC LIMIT $2",
-            before,
-            limit,
-        )
+    statement = (
+        f"SELECT id, {_COLUMNS}, created_at FROM inquiries"  # noqa: S608
+        " WHERE ($1::bigint IS NULL OR id < $1) ORDER BY id DESC LIMIT $2"
+    )
+    rows = await database.read(lambda connection: connection.fetch(statement, before, limit))
     return [dict(row) for row in rows]

@@ -12,7 +12,8 @@ import asyncpg
 import psutil
 import pytest
 
-from app.database.pool import AWAY, Database, DatabaseUnavailable
+from app.database.failures import AWAY
+from app.database.pool import Database, DatabaseUnavailable
 from tests.conftest import own_database
 from tests.process.service import wait_for
 
@@ -25,7 +26,7 @@ ERRORS = {
 }
 # By SQLSTATE: the classes and codes after which the same request may succeed later, unchanged.
 RETRYABLE_CLASSES = ("08", "28", "40", "53", "57", "58")
-RETRYABLE = {"25006", "25P03", "25P04", "3D000", "42P01", "55P03"}
+RETRYABLE = {"25006", "25P03", "25P04", "26000", "3D000", "42P01", "42P05", "55P03"}
 
 
 @pytest.fixture(scope="module")

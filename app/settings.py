@@ -192,10 +192,10 @@ class Settings(BaseSettings):
             raise ValueError("want paths such as /health, comma separated, or none")
         return paths
 
-    @field_validator("environment", mode="before")
+    @field_validator("environment", "otel_traces_exporter", mode="before")
     @classmethod
     def _fold_case(cls, value: object) -> object:
-        return value.lower() if isinstance(value, str) else value
+        return value.strip().lower() if isinstance(value, str) else value
 
     @field_validator("log_level")
     @classmethod
@@ -294,6 +294,8 @@ class Settings(BaseSettings):
         return 0.1 if self.environment == "production" else 1.0
 
 
+# gRPC takes these as well.
+GRPC_ADDRESS = re.compile(r"([\w.-]+|\[[\da-fA-F:.]+\]):\d{1,5}|unix:/\S+")
 WANTED_SCHEMES = {
     "database_url": ("postgresql", "postgres"),
     "redis_url": ("redis", "rediss", "unix"),
@@ -305,8 +307,8 @@ WANTED_SCHEMES = {
 
 def _check_address(name: str, text: str) -> None:
     """Raise ValueError unless the clients that will get `text` can read it."""
-    if name.startswith("otel_exporter_otlp_") and re.fullmatch(r"[\w.-]+:\d{1,5}", text):
-        return  # gRPC takes host:port as well
+    if name.startswith("otel_exporter_otlp_") and GRPC_ADDRESS.fullmatch(text):
+        return
     wanted = f"want a URL that starts with {' or '.join(f'{scheme}://' for scheme in WANTED_SCHEMES[name])}"
     try:
         url = urlsplit(text)

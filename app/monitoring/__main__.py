@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from .doctor.command import run
+from .traces.environment import exit_for_failing_import
 
 
 def main() -> int:
@@ -18,6 +18,9 @@ def main() -> int:
         help="gunicorn's configuration; by default gunicorn_conf.py or gunicorn.conf.py here",
     )
     given = parser.parse_args()
+    exit_for_failing_import()
+    from .doctor.command import run  # noqa: PLC0415 -- imports OpenTelemetry
+
     return run(given.application, given.config)
 
 

@@ -13,7 +13,7 @@ from .functions import Function, plain
 from .options import OptionArguments, Options, SpanOptions
 from .redaction import configure as configure_redaction
 from .refusal import one_line_at_start
-from .traces.environment import exit_for_unknown_propagator
+from .traces.environment import exit_for_failing_import
 
 if TYPE_CHECKING:
     from prometheus_client import Counter, Gauge, Histogram, Summary
@@ -129,7 +129,7 @@ class Observability:
         self.options, rest = merged(self.options, app, settings)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(Observability._directory or self.options.directory)
         Observability._under_gunicorn = True
-        exit_for_unknown_propagator()
+        exit_for_failing_import()
         # Afterwards: importing the registry decides by the variable where values live.
         from .doctor.servers import refuse_unless_used  # noqa: PLC0415
         from .server.configuration import settings_of  # noqa: PLC0415
@@ -152,7 +152,7 @@ class Observability:
         return self
 
     def _start_worker(self) -> None:
-        exit_for_unknown_propagator()
+        exit_for_failing_import()
         directory = self.options.metrics_directory
         if directory is not None:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
@@ -181,7 +181,7 @@ class Observability:
         RuntimeError if the application has already started, TypeError if it is neither FastAPI nor Starlette.
         """
         with one_line_at_start():
-            exit_for_unknown_propagator()
+            exit_for_failing_import()
         from .instrumentation import Counting, instrument  # noqa: PLC0415
 
         if not Observability._under_gunicorn:  # whose master has set these rules for all its processes

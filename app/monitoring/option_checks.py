@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from .addresses import normalised_network, parse_network
 from .logs.levels import parse_levels
@@ -81,6 +82,21 @@ def text(value: object) -> str:
     if not isinstance(value, str):
         raise UnwantedError("want text")
     return value
+
+
+def collector(value: object) -> str:
+    """Check the address of an OTLP collector: http:// or https://, host:port, or a unix socket for gRPC."""
+    given, wanted = text(value), "want the collector's address such as http://host:4317"
+    if not given or re.fullmatch(r"([\w.-]+|\[[0-9a-fA-F:.]+\]):\d{1,5}|unix:/\S+", given):
+        return given
+    try:
+        url = urlsplit(given)
+        _ = url.port  # urlsplit reads it only now
+    except ValueError as error:
+        raise UnwantedError(wanted) from error
+    if url.scheme not in {"http", "https"} or not url.hostname or re.search(r"\s", given):
+        raise UnwantedError(wanted)
+    return given
 
 
 def name(value: object) -> str:

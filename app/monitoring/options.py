@@ -101,6 +101,11 @@ def _names(text: str) -> tuple[str, ...]:
     return () if text.strip() == NONE else checks.split(text)
 
 
+def _word(text: str) -> str:
+    """Return a variable's word; OpenTelemetry's are the same in any case."""
+    return text.strip().lower()
+
+
 def _of(variable: str, default: Any, check: checks.Check, read: Callable[[str], Any] | None = None) -> Any:
     """Declare an option that `variable` can give. `read` converts the variable's text for `check`."""
     return field(default=default, metadata={"variable": variable, "check": check, "read": read})
@@ -207,10 +212,10 @@ class Options:
     """Libraries that make spans below a request, if they and their instrumentations are installed, without those in
     OTEL_PYTHON_DISABLED_INSTRUMENTATIONS. Separated by commas in the variable, where `none` is the empty list."""
     traces_exporter: Literal["otlp", "console", "none"] | None = _of(
-        "OTEL_TRACES_EXPORTER", None, checks.one_of("otlp", "console", "none")
+        "OTEL_TRACES_EXPORTER", None, checks.one_of("otlp", "console", "none"), _word
     )
     """None is otlp where an endpoint is set, else none."""
-    otlp_endpoint: str | None = _of("OTEL_EXPORTER_OTLP_ENDPOINT", None, checks.text)
+    otlp_endpoint: str | None = _of("OTEL_EXPORTER_OTLP_ENDPOINT", None, checks.collector, str.strip)
     """The collector's gRPC address, such as `http://host:4317`."""
     otlp_timeout: float = _of("OTEL_EXPORTER_OTLP_TIMEOUT", 5.0, checks.number(0.001, 600, float))
     """Seconds for one export."""
@@ -259,7 +264,7 @@ class Options:
     @property
     def exporter(self) -> Literal["otlp", "console", "none"]:
         """The exporter of spans. OTEL_EXPORTER_OTLP_TRACES_ENDPOINT counts as an endpoint: the exporter reads it."""
-        endpoint = self.otlp_endpoint or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+        endpoint = self.otlp_endpoint or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "").strip()
         return self.traces_exporter or ("otlp" if endpoint else "none")
 
     @property

@@ -16,18 +16,21 @@ from typing import Final, Literal
 import structlog
 from opentelemetry import trace
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.util.http import parse_excluded_urls
 
 from .metrics.catalogue import catalogue
 from .metrics.registry import registry
-from .traces.environment import TracingConfigurationError, sampling
+from .traces.environment import TracingConfigurationError, general_exclusions, sampling, schedule_delay
 from .traces.exporter import make_exporter, may_warn
 from .traces.libraries import instrument_libraries
+from .traces.limiting import sdk_limits
+from .traces.limits import Limits
 from .traces.request_span import RequestTracer
 from .traces.sampling import RequestIds, RequestSampler
 from .traces.span_queue import MAX_BATCH_SIZE, MAX_QUEUE_SIZE, REASONS, BoundedSpanProcessor
 from .traces.span_redaction import MAX_VALUE_LENGTH
+from .traces.variables import drop_empty
 
 __all__ = [
     "TracingConfigurationError",
@@ -71,6 +74,7 @@ def configure(
     `queue` is the number of spans that may wait for the exporter, `batch` the number that it gets at a time, `timeout`
     the seconds of one export. Raise TracingConfigurationError if an OpenTelemetry variable cannot be honoured.
     """
+    drop_empty()
     chosen = sampling(ratio)
     for reason in REASONS:  # exposed as 0 before the first drop, with or without an exporter
         catalogue().spans_dropped.labels(reason)
@@ -82,11 +86,11 @@ def configure(
         id_generator=RequestIds(),
         # The SDK's atexit hook would wait half a minute for a collector that is away; `shutdown` below has a deadline.
         shutdown_on_exit=False,
-        span_limits=SpanLimits(max_attribute_length=MAX_VALUE_LENGTH),
+        span_limits=sdk_limits(Limits.read(), MAX_VALUE_LENGTH),
     )
     provider.keep_failures = chosen.keep_failures
     if span_exporter is not None:
-        provider.queue = BoundedSpanProcessor(span_exporter, catalogue().spans_dropped, queue, batch)
+        provider.queue = BoundedSpanProcessor(span_exporter, catalogue().spans_dropped, queue, batch, schedule_delay())
         provider.add_span_processor(provider.queue)
         registry().exemplar_source = exemplar
     # A client's headers can make these log a line each.
@@ -133,12 +137,13 @@ def request_tracer(
         return None
     instrument_libraries(libraries)
     late = not isinstance(provider, WorkerTracerProvider) or (provider.queue is not None and provider.keep_failures)
+    excluded = ",".join(filter(None, (excluded_urls, general_exclusions())))
     kind = RequestTracer
     if spans == "instrumentation":
         from .traces.instrumented import InstrumentedTracer  # noqa: PLC0415 -- an option, and slow to import
 
         kind = InstrumentedTracer
-    return kind(provider, parse_excluded_urls(excluded_urls), late=late)
+    return kind(provider, parse_excluded_urls(excluded), late=late)
 
 
 def shutdown(deadline: float = SHUTDOWN_DEADLINE) -> bool:

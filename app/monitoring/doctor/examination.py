@@ -49,6 +49,7 @@ def examine_surroundings(situation: Situation | None = None) -> list[Finding]:
             *_checked(surroundings.untrusted_proxies, situation),
             *_checked(surroundings.rewritten_peers, situation),
             *_checked(surroundings.tracing_without_collector, situation),
+            *_checked(surroundings.variables_without_effect, situation),
             *_checked(surroundings.stop_budget, situation),
             *_checked(versions.untested_versions),
         ]

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -34,6 +34,8 @@ class Situation:
     kill_timeout: float | None = None
     """Seconds until the platform kills it."""
     otlp_timeout: float | None = None
+    otel_variables: Mapping[str, str] = field(default_factory=dict)
+    """OpenTelemetry's variables as they are set."""
     peers_rewritten: bool = False
     """The server evaluates X-Forwarded-* before the package's layer."""
 
@@ -62,6 +64,7 @@ class Situation:
             graceful_timeout=_seconds(given.get("GRACEFUL_TIMEOUT")) or Options.graceful_timeout,
             kill_timeout=_seconds(given.get("KILL_TIMEOUT")),
             otlp_timeout=_seconds(given.get("OTEL_EXPORTER_OTLP_TIMEOUT")),
+            otel_variables={name: value for name, value in given.items() if name.startswith("OTEL_")},
         )
 
     @classmethod
@@ -82,6 +85,7 @@ class Situation:
             graceful_timeout=options.graceful_timeout,
             kill_timeout=options.kill_timeout,
             otlp_timeout=options.otlp_timeout,
+            otel_variables=environment.otel_variables,
         )
 
 

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 from ..stop_budget import StopBudget
+from ..traces.span_redaction import MAX_VALUE_LENGTH
+from ..traces.unused import unused_variables
 from .finding import Finding, listed
 from .situation import Situation
 
@@ -65,6 +67,13 @@ def tracing_without_collector(situation: Situation) -> Iterator[Finding]:
             "no span reaches a collector, and logs name traces that do not exist",
             "OTEL_EXPORTER_OTLP_ENDPOINT=http://<collector>:4317, OTEL_TRACES_EXPORTER=none or OTEL_SDK_DISABLED=true",
         )
+
+
+def variables_without_effect(situation: Situation) -> Iterator[Finding]:
+    """Find variables of OpenTelemetry that the package does not read, unless there are no traces at all."""
+    if not situation.tracing_disabled:
+        for what, why, instead in unused_variables(situation.otel_variables, MAX_VALUE_LENGTH):
+            yield Finding("otel-variable", "warning", what, why, instead)
 
 
 def stop_budget(situation: Situation) -> Iterator[Finding]:

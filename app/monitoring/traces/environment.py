@@ -1,25 +1,35 @@
 """OpenTelemetry's environment variables for traces: read, checked, or refused with one line.
 
 Imports nothing of OpenTelemetry, so `check_environment` can run before `opentelemetry.propagate`, which raises at its
-import if OTEL_PROPAGATORS names an unknown propagator.
+import if OTEL_PROPAGATORS names an unknown propagator. docs/opentelemetry.md lists every variable.
 """
 
 import importlib.util
-import os
+import re
 import sys
 from dataclasses import dataclass
-from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
+
+from .limits import Limits, check_first_read
+from .transport import Protocol, check_transport
+from .variables import (
+    TracingConfigurationError,
+    check_installed,
+    drop_empty,
+    of_otlp,
+    value_of,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from ..options import Options
 
-Protocol = Literal["grpc", "http/protobuf"]
+__all__ = ["Sampling", "TracingConfigurationError", "check_environment", "check_options", "sampling"]
+
 GRPC_EXPORTER: Final = "opentelemetry.exporter.otlp.proto.grpc.trace_exporter"
 HTTP_EXPORTER: Final = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
 HTTP_DISTRIBUTION: Final = "opentelemetry-exporter-otlp-proto-http"
 INSTRUMENTATION: Final = "opentelemetry-instrumentation-fastapi"
-DEFAULT_EXPORT_TIMEOUT: Final = 5.0
 SAMPLERS: Final = (
     "always_on",
     "always_off",
@@ -28,15 +38,25 @@ SAMPLERS: Final = (
     "parentbased_always_off",
     "parentbased_traceidratio",
 )
-_FILES: Final = ("CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE")
-
-
-class TracingConfigurationError(ValueError):
-    """An environment variable for traces has a value that cannot be honoured."""
-
-    def __init__(self, name: str, value: str, wanted: str) -> None:
-        super().__init__(f"{name}={value!r}: {wanted}")
-        self.name, self.value, self.wanted = name, value, wanted
+# The distributions of OpenTelemetry's other propagators.
+PROPAGATORS: Final = {
+    "b3": "opentelemetry-propagator-b3",
+    "b3multi": "opentelemetry-propagator-b3",
+    "jaeger": "opentelemetry-propagator-jaeger",
+    "ottrace": "opentelemetry-propagator-ot-trace",
+    "xray": "opentelemetry-propagator-aws-xray",
+}
+MAX_MILLISECONDS: Final = 3_600_000
+_CAPTURE: Final = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_"
+# Regular expressions that instrumentations compile when they are made.
+_EXPRESSIONS: Final = (
+    "OTEL_PYTHON_EXCLUDED_URLS",
+    "OTEL_PYTHON_HTTPX_EXCLUDED_URLS",
+    *(f"{_CAPTURE}{side}_{part}" for side in ("SERVER", "CLIENT") for part in ("REQUEST", "RESPONSE")),
+    f"{_CAPTURE}SANITIZE_FIELDS",
+)
+# Read by OpenTelemetry's API at its first use. This package installs the tracer provider itself.
+_TRACER_PROVIDER: Final = "OTEL_PYTHON_TRACER_PROVIDER"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +76,7 @@ def sampling(default_ratio: float) -> Sampling:
 
     OTEL_TRACES_SAMPLER_ARG counts for the two `traceidratio` samplers, as OpenTelemetry defines it.
     """
-    name = _value("OTEL_TRACES_SAMPLER").lower()
+    name = value_of("OTEL_TRACES_SAMPLER").lower()
     if not name:
         return Sampling(default_ratio)
     if name not in SAMPLERS:
@@ -72,7 +92,7 @@ def sampling(default_ratio: float) -> Sampling:
 
 def otlp_protocol() -> Protocol:
     """Return the protocol of OTEL_EXPORTER_OTLP_TRACES_PROTOCOL or OTEL_EXPORTER_OTLP_PROTOCOL, default grpc."""
-    name, value = _first("PROTOCOL")
+    name, value = of_otlp("PROTOCOL")
     if value in {"", "grpc"}:
         return "grpc"
     if value != "http/protobuf":
@@ -82,30 +102,20 @@ def otlp_protocol() -> Protocol:
     return "http/protobuf"
 
 
-def otlp_endpoint(default: str | None, protocol: Protocol) -> str | None:
-    """Return the collector's address: OTEL_EXPORTER_OTLP_TRACES_ENDPOINT as it is, else `default`.
-
-    `default` is the base address of all signals, to which http/protobuf adds the path of traces.
-    """
-    own = _value("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-    if own or not default or protocol == "grpc":
-        return own or default
-    return f"{default.rstrip('/')}/v1/traces"
+def schedule_delay() -> int | None:
+    """Return the milliseconds between exports, OTEL_BSP_SCHEDULE_DELAY; None if it is unset."""
+    return whole_number("OTEL_BSP_SCHEDULE_DELAY", 1, MAX_MILLISECONDS, "milliseconds")
 
 
-def otlp_timeout(default: float | None) -> float:
-    """Return the seconds for one export: OTEL_EXPORTER_OTLP_TRACES_TIMEOUT, `default`, or the generic variable."""
-    own = "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT"
-    name, value = (own, _value(own)) if default is not None else _first("TIMEOUT")
-    if not value:
-        return DEFAULT_EXPORT_TIMEOUT if default is None else default
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= 60:  # noqa: PLR2004 -- a longer export outlives every grace period
-        raise TracingConfigurationError(name, value, "want seconds, more than 0 and at most 60")
-    return seconds
+def batch_timeout(seconds: float) -> float:
+    """Return the seconds for the export of a batch: `seconds`, and at most OTEL_BSP_EXPORT_TIMEOUT."""
+    milliseconds = whole_number("OTEL_BSP_EXPORT_TIMEOUT", 1, MAX_MILLISECONDS, "milliseconds")
+    return seconds if milliseconds is None else min(seconds, milliseconds / 1000)
+
+
+def general_exclusions() -> str:
+    """Return the expressions of OTEL_PYTHON_EXCLUDED_URLS if the variable for FastAPI is unset."""
+    return "" if value_of("OTEL_PYTHON_FASTAPI_EXCLUDED_URLS") else value_of("OTEL_PYTHON_EXCLUDED_URLS")
 
 
 def check_options(options: "Options") -> None:
@@ -116,13 +126,15 @@ def check_options(options: "Options") -> None:
         _check_instrumentation()
     if options.exporter != "none":
         check_environment(otlp=options.exporter == "otlp")
+    else:
+        _check_provider()
 
 
 def _check_instrumentation() -> None:
     if not _is_installed(INSTRUMENTATION.replace("-", ".")):
         raise TracingConfigurationError("tracing", "instrumentation", f"install {INSTRUMENTATION}")
     name = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
-    disabled = _value(name)
+    disabled = value_of(name)
     if not {part.strip() for part in disabled.split(",")}.isdisjoint({"fastapi", "*"}):
         raise TracingConfigurationError(name, disabled, "want a list without fastapi, or tracing='layer'")
 
@@ -132,56 +144,92 @@ def check_environment(*, otlp: bool = True) -> None:
 
     Call it in the master before the first fork, so that a wrong value stops the start and not each worker.
     """
-    sampling(1.0)
-    check_propagators()
+    _check_provider()
+    _check_resource()
+    _check_expressions()
+    schedule_delay()
+    batch_timeout(1.0)
     if otlp:
-        otlp_protocol()
-        otlp_timeout(None)
-        otlp_timeout(DEFAULT_EXPORT_TIMEOUT)
-        _check_transport()
+        check_transport(otlp_protocol())
 
 
-def exit_for_unknown_propagator() -> None:
-    """Exit with one line if `opentelemetry.propagate` would raise at its import, whether there are spans or not.
+def _check_provider() -> None:
+    """Check what the provider needs, whether its spans are exported or not."""
+    drop_empty()
+    sampling(1.0)
+    check_imports()
+    Limits.read()
 
-    Call it before anything imports that module. Once it is imported, its propagators are known to be good.
+
+def exit_for_failing_import() -> None:
+    """Exit with one line if OpenTelemetry's modules would raise at their import, whether there are spans or not.
+
+    Call it before anything imports them. Once they are imported, what they have read is known to be good.
     """
+    drop_empty()
     if "opentelemetry.propagate" in sys.modules:
         return
     try:
-        check_propagators()
+        check_imports()
     except TracingConfigurationError as error:
         sys.exit(str(error))
 
 
+def check_imports() -> None:
+    """Raise TracingConfigurationError if a variable cannot be honoured that OpenTelemetry reads at an import."""
+    check_propagators()
+    check_first_read()
+    for name, group in (
+        ("OTEL_PYTHON_CONTEXT", "opentelemetry_context"),
+        ("OTEL_PYTHON_METER_PROVIDER", "opentelemetry_meter_provider"),
+    ):
+        if value := value_of(name):
+            check_installed(name, group, [value])
+    if value := value_of(_TRACER_PROVIDER):
+        raise TracingConfigurationError(_TRACER_PROVIDER, value, "want it unset: each worker has a provider of its own")
+
+
 def check_propagators() -> None:
     """Raise TracingConfigurationError if OTEL_PROPAGATORS names one that is not installed."""
-    installed = {point.name for point in entry_points(group="opentelemetry_propagator")}
-    value = _value("OTEL_PROPAGATORS")
-    for part in value.split(",") if value else ():
-        name = part.strip()
-        if name.lower() == "none":
-            return  # OpenTelemetry then reads no further
-        if name not in installed:
-            wanted = f"{name!r} is not installed; want none or any of {', '.join(sorted(installed))}"
-            raise TracingConfigurationError("OTEL_PROPAGATORS", value, wanted)
+    parts = [part.strip() for part in value_of("OTEL_PROPAGATORS").split(",")]
+    names = [part.lower() for part in parts]
+    if "none" in names:
+        parts = parts[: names.index("none")]  # OpenTelemetry reads no further
+    check_installed("OTEL_PROPAGATORS", "opentelemetry_propagator", parts if any(names) else (), PROPAGATORS)
 
 
-def _check_transport() -> None:
-    """The exporter itself would read a wrong flag as false, and a missing file as the system's certificates."""
-    for prefix in ("OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_"):
-        name = f"{prefix}INSECURE"
-        flag = _value(name)
-        if flag.lower() not in {"", "true", "false"}:
-            raise TracingConfigurationError(name, flag, "want true or false")
-        for part in _FILES:
-            path = _value(f"{prefix}{part}")
-            if path and not os.access(path, os.R_OK):
-                raise TracingConfigurationError(f"{prefix}{part}", path, "want the path of a readable PEM file")
+def _check_resource() -> None:
+    """OpenTelemetry logs a wrong pair in each worker, and a wrong detector with a traceback."""
+    name = "OTEL_RESOURCE_ATTRIBUTES"
+    value = value_of(name)
+    for pair in value.split(",") if value else ():
+        key, equals, percent = pair.partition("=")
+        wrong = re.search("%(?![0-9a-fA-F]{2})", percent)
+        if pair.strip() and (not key.strip() or not equals or wrong):
+            raise TracingConfigurationError(
+                name, value, f"{pair.strip()!r}: want key=value pairs, percent-encoded, separated by commas"
+            )
+    name = "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS"
+    detectors = {part.strip() for part in value_of(name).split(",")} - {"", "*"}
+    check_installed(name, "opentelemetry_resource_detector", sorted(detectors))
+
+
+def _check_expressions() -> None:
+    for name in _EXPRESSIONS:
+        value = value_of(name)
+        for expression in value.split(",") if value else ():
+            try:
+                re.compile(expression.strip())
+            except re.error as error:
+                wanted = f"{expression.strip()!r}: {error}: want regular expressions separated by commas"
+                raise TracingConfigurationError(name, value, wanted) from error
+            if not expression.strip():
+                wanted = "an empty expression matches everything: want regular expressions separated by commas"
+                raise TracingConfigurationError(name, value, wanted)
 
 
 def _ratio() -> float:
-    value = _value("OTEL_TRACES_SAMPLER_ARG")
+    value = value_of("OTEL_TRACES_SAMPLER_ARG")
     try:
         ratio = float(value or 1.0)
     except ValueError:
@@ -189,17 +237,6 @@ def _ratio() -> float:
     if not 0 <= ratio <= 1:
         raise TracingConfigurationError("OTEL_TRACES_SAMPLER_ARG", value, "want a share of 0 to 1")
     return ratio
-
-
-def _first(part: str) -> tuple[str, str]:
-    """Return name and value of the variable for traces if it is set, else of the one for all signals."""
-    own, generic = f"OTEL_EXPORTER_OTLP_TRACES_{part}", f"OTEL_EXPORTER_OTLP_{part}"
-    return (own, _value(own)) if _value(own) else (generic, _value(generic))
-
-
-def _value(name: str) -> str:
-    """Return the variable's value; an empty one counts as unset, as OpenTelemetry defines it."""
-    return os.environ.get(name, "").strip()
 
 
 def _is_installed(module: str) -> bool:

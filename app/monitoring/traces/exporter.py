@@ -10,14 +10,27 @@ import struct
 import threading
 import time
 from collections.abc import Sequence
-from typing import Literal
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Literal
 
 import structlog
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter, SpanExportResult
 
-from .environment import GRPC_EXPORTER, HTTP_EXPORTER, otlp_endpoint, otlp_protocol, otlp_timeout
+from .environment import GRPC_EXPORTER, HTTP_EXPORTER, batch_timeout, otlp_protocol
+from .limiting import LimitingExporter
+from .limits import Limits
 from .span_redaction import RedactingExporter
+from .transport import (
+    CREDENTIAL_PROVIDERS,
+    Files,
+    credential_provider,
+    is_insecure,
+    otlp_compression,
+    otlp_endpoint,
+    otlp_timeout,
+)
 
 ExporterName = Literal["otlp", "console", "none"]
 SECONDS_BETWEEN_WARNINGS = 60.0
@@ -77,18 +90,46 @@ class ReportingExporter(SpanExporter):
 def make_exporter(name: ExporterName, endpoint: str | None, timeout: float | None) -> SpanExporter | None:
     """Return the exporter `name`, None for "none". `endpoint` and `timeout` (seconds) yield to the variables of traces.
 
-    The exporter itself reads OTEL_EXPORTER_OTLP_TRACES_ and OTEL_EXPORTER_OTLP_ HEADERS, INSECURE, CERTIFICATE,
-    CLIENT_KEY, CLIENT_CERTIFICATE and COMPRESSION.
+    The http/protobuf exporter itself reads the variables of headers, files and compression, the one of gRPC those of
+    headers.
     """
     if name == "none":
         return None
     if name == "console":
-        return RedactingExporter(ConsoleSpanExporter())
+        return _redacting(ConsoleSpanExporter())
     protocol = otlp_protocol()
     # Imported in the worker and only if it is used: gRPC takes 0.3 s and must not be forked.
     module = importlib.import_module(GRPC_EXPORTER if protocol == "grpc" else HTTP_EXPORTER)
     for logger in _NOISY_LOGGERS:
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     address = otlp_endpoint(endpoint, protocol)
-    otlp = module.OTLPSpanExporter(endpoint=address, timeout=otlp_timeout(timeout))
-    return ReportingExporter(RedactingExporter(otlp), address or "the default")
+    options = _grpc_options(address) if protocol == "grpc" else {}
+    otlp = module.OTLPSpanExporter(endpoint=address, timeout=batch_timeout(otlp_timeout(timeout)), **options)
+    return ReportingExporter(_redacting(otlp), address or "the default")
+
+
+def _redacting(exporter: SpanExporter) -> SpanExporter:
+    """Return `exporter` behind redaction, and the limits of values behind that."""
+    limits = Limits.read()
+    return RedactingExporter(exporter if limits == Limits() else LimitingExporter(exporter, limits))
+
+
+def _grpc_options(address: str | None) -> dict[str, Any]:
+    """Return the arguments that gRPC's exporter would read wrongly: each file falls back to that of all signals."""
+    import grpc  # type: ignore[import-untyped]  # noqa: PLC0415 -- in the worker only
+
+    kind = grpc.Compression.Gzip if otlp_compression() == "gzip" else grpc.Compression.NoCompression
+    options: dict[str, Any] = {"insecure": is_insecure(address), "compression": kind}
+    if not options["insecure"]:
+        options["credentials"] = _credentials(grpc)
+    return options
+
+
+def _credentials(grpc: Any) -> Any:
+    _, provider = credential_provider()
+    if provider:
+        (point,) = entry_points(group=CREDENTIAL_PROVIDERS, name=provider)
+        return point.load()()
+    files = Files.read()
+    paths = (files.certificate, files.client_key, files.client_certificate)
+    return grpc.ssl_channel_credentials(*(Path(path).read_bytes() if path else None for path in paths))

@@ -7,6 +7,7 @@ import structlog
 from starlette.types import Scope
 
 from .request_span import RequestSpan, RequestTracer
+from .variables import TracingConfigurationError
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("tracing")
 
@@ -31,6 +32,8 @@ class LazyTracer:
         if make is not None:
             try:
                 self._made = make()
+            except TracingConfigurationError as error:
+                log.error("tracer_not_made", reason=str(error), effect="requests have no spans")  # noqa: TRY400 -- one line
             except Exception:  # a server may take one in the lifespan for an application without a lifespan
                 log.exception("tracer_not_made", effect="requests have no spans")
             self._replace(self._made)

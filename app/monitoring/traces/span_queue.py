@@ -12,13 +12,16 @@ Reason = Literal["queue_full", "export_failed", "shutdown"]
 REASONS: tuple[Reason, ...] = ("queue_full", "export_failed", "shutdown")
 MAX_QUEUE_SIZE = 2048
 MAX_BATCH_SIZE = 512
+DEFAULT_SCHEDULE_DELAY = 5000
+# The SDK has no use for it, and reads a variable without it, whose wrong value it logs with a traceback.
+_UNUSED_TIMEOUT = 30_000
 
 
 class BoundedSpanProcessor(SpanProcessor):
     """The SDK's BatchSpanProcessor with at most `max_queue_size` spans, those being exported included.
 
-    Spans are exported `max_batch_size` at a time, or every five seconds (OTEL_BSP_SCHEDULE_DELAY). A full queue drops
-    new spans; the SDK's own would drop the oldest ones and only log it. `dropped` counts them by reason.
+    Spans are exported `max_batch_size` at a time, or every `schedule_delay` milliseconds, by default 5000. A full queue
+    drops new spans; the SDK's own would drop the oldest ones and only log it. `dropped` counts them by reason.
     """
 
     def __init__(
@@ -27,6 +30,7 @@ class BoundedSpanProcessor(SpanProcessor):
         dropped: Counter,
         max_queue_size: int = MAX_QUEUE_SIZE,
         max_batch_size: int = MAX_BATCH_SIZE,
+        schedule_delay: int | None = None,
     ) -> None:
         self._max_queue_size = max_queue_size
         # Created here so that each reason is exposed as 0 before its first drop.
@@ -38,6 +42,8 @@ class BoundedSpanProcessor(SpanProcessor):
             _Accounting(exporter, self),
             max_queue_size=max_queue_size,
             max_export_batch_size=min(max_queue_size, max_batch_size),
+            schedule_delay_millis=schedule_delay or DEFAULT_SCHEDULE_DELAY,
+            export_timeout_millis=_UNUSED_TIMEOUT,
         )
 
     def on_end(self, span: ReadableSpan) -> None:

@@ -15,6 +15,7 @@ from app.assistant.concierge import Concierge
 from app.assistant.upstream import Upstream, UpstreamRejected
 from app.cache.cache import Cache
 from app.cache.connection import RedisGate
+from app.database.idempotency import delete_expired_keys
 from app.database.migrate import migrate_when_reachable
 from app.database.pool import Database
 from app.metrics import metrics as agency_metrics
@@ -49,6 +50,7 @@ def _build_services(settings: Settings) -> Services:
         "reviews": settings.rate_limit_writes,
         "inquiries": settings.rate_limit_writes,
         "assistant": settings.rate_limit_ai,
+        "keys": settings.rate_limit_keys,
     }
     concierge = Concierge(database=database, cache=cache, metrics=metrics, breaker=breaker, upstream=upstream)
     return Services(
@@ -72,6 +74,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     background = [
         asyncio.create_task(migrate_when_reachable(services.database, attempted)),
         asyncio.create_task(services.concierge.breaker.watch()),
+        asyncio.create_task(delete_expired_keys(services.database, services.settings.idempotency_key_lifetime)),
     ]
     try:
         # A worker that replaces another one must be ready when it takes its first request.

@@ -151,6 +151,12 @@ class Settings(BaseSettings):
     )
     rate_limit_writes: str = Field("30/minute", description="reviews and inquiries a client may send, each")
     rate_limit_ai: str = Field("20/minute", description="AI requests a client may send")
+    rate_limit_keys: str = Field(
+        "10/minute", description="wrong X-API-Keys a client may send; past it every key, the right one too, gets 429"
+    )
+    idempotency_key_lifetime: int = Field(
+        86_400, ge=60, le=2_592_000, description="seconds in which an Idempotency-Key gets its first answer again"
+    )
     otel_sdk_disabled: bool = Field(False, description="true switches tracing off")
     otel_service_name: str = Field("baliblissed-backend", min_length=1, description="service.name")
     otel_traces_exporter: Literal["otlp", "console", "none"] | None = Field(
@@ -241,7 +247,7 @@ class Settings(BaseSettings):
             raise ValueError(f"want {shortest} characters or more")
         return value
 
-    @field_validator("rate_limit_writes", "rate_limit_ai")
+    @field_validator("rate_limit_writes", "rate_limit_ai", "rate_limit_keys")
     @classmethod
     def _check_rate(cls, value: str) -> str:
         try:

@@ -200,6 +200,7 @@ def make_settings(database_url: str, redis_url: str) -> Callable[..., Settings]:
             "admin_api_key": ADMIN_KEY,
             "rate_limit_writes": "10000/minute",
             "rate_limit_ai": "10000/minute",
+            "rate_limit_keys": "10000/minute",
         }
         return Settings(**{**values, **changes})
 

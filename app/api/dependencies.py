@@ -11,7 +11,7 @@ from fastapi import Depends, Header, HTTPException, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import AfterValidator
 
-from app.api.limits import Limiter
+from app.api.limits import Limiter, client_of
 from app.assistant.concierge import Concierge
 from app.cache.cache import Cache
 from app.cache.connection import RedisGate
@@ -92,11 +92,24 @@ def _is_position(position: list[Any], kinds: tuple[type, ...]) -> bool:
     )
 
 
-async def require_admin(services: ServicesDep, x_api_key: Annotated[str | None, Header()] = None) -> None:
-    """Raise 401 unless X-API-Key is ADMIN_API_KEY. If that is unset, every request is refused."""
+async def require_admin(
+    request: Request, services: ServicesDep, x_api_key: Annotated[str | None, Header()] = None
+) -> None:
+    """Raise 401 unless X-API-Key is ADMIN_API_KEY. If that is unset, every request is refused.
+
+    Wrong keys count against RATE_LIMIT_KEYS. Past it every key of the client gets 429, the right one too: otherwise
+    guessing could go on at any rate until one answer differs.
+    """
+    refusal = HTTPException(401, "This needs a valid X-API-Key.", {"WWW-Authenticate": "ApiKey"})
+    if not x_api_key:
+        raise refusal
+    client = client_of(request)
+    await services.limiter.check("keys", client)
     key = services.settings.admin_api_key
-    given = (x_api_key or "").encode()
     # Compared in constant time, even without a key: the response time must not reveal anything about the key.
-    fits = hmac.compare_digest(given, (key.get_secret_value() if key else "").encode())
+    fits = hmac.compare_digest(x_api_key.encode(), (key.get_secret_value() if key else "").encode())
     if not (key and fits):
-        raise HTTPException(401, "This needs a valid X-API-Key.", {"WWW-Authenticate": "ApiKey"})
+        await services.limiter.hit("keys", client)
+        raise refusal
+    # Again: wrong keys that were sent at the same time have been counted meanwhile.
+    await services.limiter.check("keys", client)

@@ -1,10 +1,10 @@
 """/api/v1/inquiries: travellers write to the agency."""
 
 import hashlib
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Annotated, Any, Self
 
-from fastapi import APIRouter, Depends, Header, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import BaseModel, EmailStr, Field, StringConstraints, model_validator
 
 from app.api.dependencies import (
@@ -16,7 +16,7 @@ from app.api.dependencies import (
     next_cursor,
     require_admin,
 )
-from app.api.limits import limited
+from app.api.limits import client_of, limited
 from app.database import inquiries
 
 router = APIRouter(prefix="/api/v1/inquiries", tags=["inquiries"])
@@ -68,8 +68,13 @@ class InquiryPage(BaseModel):
     next_cursor: str | None
 
 
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 @router.post("", response_model=Receipt, status_code=201, dependencies=[Depends(limited("inquiries"))])
 async def add_inquiry(
+    request: Request,
     services: ServicesDep,
     inquiry: NewInquiry,
     response: Response,
@@ -77,9 +82,20 @@ async def add_inquiry(
         str | None, Header(pattern=r"^[!-~]{1,128}$", description="makes a retry safe: one key, one inquiry")
     ] = None,
 ) -> dict[str, Any]:
-    """Store an inquiry; 201 only after the commit. A retry under its Idempotency-Key gets the first answer again."""
-    digest = hashlib.sha256(inquiry.model_dump_json().encode()).hexdigest()
-    row, stored = await inquiries.add(services.database, inquiry.model_dump(), idempotency_key, digest)
+    """Store an inquiry; 201 only after the commit.
+
+    A retry under its Idempotency-Key gets the first answer again for IDEMPOTENCY_KEY_LIFETIME. A key belongs to the
+    client's address as the rate limits count it: the same key from another one is another key.
+    """
+    key = None
+    if idempotency_key is not None:
+        key = inquiries.Key(
+            idempotency_key,
+            caller=_digest(f"{idempotency_key} {client_of(request)}"),
+            digest=_digest(inquiry.model_dump_json()),
+            lifetime=timedelta(seconds=services.settings.idempotency_key_lifetime),
+        )
+    row, stored = await inquiries.add(services.database, inquiry.model_dump(), key)
     if not stored:
         response.headers["Idempotency-Replayed"] = "true"
     return row

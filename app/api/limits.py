@@ -33,40 +33,44 @@ class Limiter:
 
     async def hit(self, name: str, client: str) -> None:
         """Count one request of `client` (its address); raises RateLimited past the limit."""
-        rule = self._rules[name]
-        try:
-            allowed, reset = await self._redis.call(lambda _: self._count(self._shared, rule, name, client))
-        except RedisAway:
-            allowed, reset = await self._count(self._local, rule, name, client)
-        if not allowed:
-            self._metrics.rate_limited.labels(name).inc()
-            raise RateLimited(max(1, round(reset - time.time())))
+        await self._ask(SlidingWindowCounterRateLimiter.hit, name, client)
 
-    @staticmethod
-    async def _count(
-        limiter: SlidingWindowCounterRateLimiter, rule: RateLimitItem, name: str, client: str
-    ) -> tuple[bool, float]:
-        """Count the request. Return whether it is within the limit, and the time when the window moves on."""
-        site = _site(client)
+    async def check(self, name: str, client: str) -> None:
+        """Raise RateLimited if one more request of `client` would pass the limit; counts nothing."""
+        await self._ask(SlidingWindowCounterRateLimiter.test, name, client)
+
+    async def _ask(self, question: Callable[..., Awaitable[bool]], name: str, client: str) -> None:
+        rule, site = self._rules[name], _site(client)
         counted = [(rule, client)]
         if site is not None:
             counted.append((type(rule)(rule.amount * CLIENTS_A_SITE, rule.multiples), site))
-        for item, key in counted:
-            if not await limiter.hit(item, name, key):
-                return False, (await limiter.get_window_stats(item, name, key)).reset_time
-        return True, 0.0
+
+        async def answer(limiter: SlidingWindowCounterRateLimiter) -> tuple[bool, float]:
+            """Return whether the request is within the limit, and the time when the window moves on."""
+            for item, key in counted:
+                if not await question(limiter, item, name, key):
+                    return False, (await limiter.get_window_stats(item, name, key)).reset_time
+            return True, 0.0
+
+        try:
+            allowed, reset = await self._redis.call(lambda _: answer(self._shared))
+        except RedisAway:
+            allowed, reset = await answer(self._local)
+        if not allowed:
+            self._metrics.rate_limited.labels(name).inc()
+            raise RateLimited(max(1, round(reset - time.time())))
 
 
 def limited(name: str) -> Callable[[Request], Awaitable[None]]:
     """Return a dependency that counts the request against limit `name`."""
 
     async def count(request: Request) -> None:
-        await request.app.state.services.limiter.hit(name, _client(request))
+        await request.app.state.services.limiter.hit(name, client_of(request))
 
     return count
 
 
-def _client(request: Request) -> str:
+def client_of(request: Request) -> str:
     """Return the client that a request counts against: its IPv4 address, or the /64 of its IPv6 address.
 
     One customer usually has a whole /64.

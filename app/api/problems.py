@@ -114,7 +114,8 @@ async def _upstream_failed(request: Request, _error: Exception) -> Response:
 
 
 async def _key_reused(request: Request, _error: Exception) -> Response:
-    detail = "This Idempotency-Key belongs to an earlier request with another content."
+    # Neither the first content nor its answer: whoever has learnt a key must not learn what it was used for.
+    detail = "This Idempotency-Key was used for other content. Send a new key with new content."
     return _for(request, HTTPStatus.UNPROCESSABLE_ENTITY, detail)
 
 

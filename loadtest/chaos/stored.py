@@ -7,7 +7,8 @@ from loadtest.chaos.ledger import Write
 from loadtest.chaos.world import World
 
 STATEMENTS = {
-    "inquiries": "SELECT id, message AS text, idempotency_key AS key FROM inquiries WHERE id = ANY($1)",
+    "inquiries": "SELECT id, message AS text, key FROM inquiries LEFT JOIN idempotency_keys ON inquiry_id = id"
+    " WHERE id = ANY($1)",
     "reviews": "SELECT id, text, NULL AS key FROM reviews WHERE id = ANY($1)",
 }
 

@@ -1,8 +1,6 @@
 """Inquiries over HTTP."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
 import asyncpg
 import httpx
@@ -78,61 +76,6 @@ async def test_201_is_sent_only_after_the_commit(
         async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
             assert (await client.post(PATH, json=FULL)).status_code == 201
     assert visible == [1]
-
-
-async def test_a_retry_under_the_same_key_stores_one_inquiry(
-    client: httpx.AsyncClient, rows: "asyncpg.Connection[asyncpg.Record]"
-) -> None:
-    first = await client.post(PATH, json=FULL, headers={"Idempotency-Key": "one"})
-    retry = await client.post(PATH, json={**FULL, "name": " Ayu Lestari "}, headers={"Idempotency-Key": "one"})
-    assert first.status_code == retry.status_code == 201
-    assert first.json() == retry.json()
-    assert "Idempotency-Replayed" not in first.headers
-    assert retry.headers["Idempotency-Replayed"] == "true"
-    assert await count(rows) == 1
-
-
-async def test_concurrent_retries_under_one_key_store_one_inquiry(
-    application: Application, rows: "asyncpg.Connection[asyncpg.Record]"
-) -> None:
-    async with application() as one, application() as other:
-        clients = [one, other] * 10
-        headers = {"Idempotency-Key": "the-same"}
-        answers = await asyncio.gather(*(client.post(PATH, json=FULL, headers=headers) for client in clients))
-    assert {answer.status_code for answer in answers} == {201}
-    assert len({answer.text for answer in answers}) == 1
-    assert sum("Idempotency-Replayed" not in answer.headers for answer in answers) == 1
-    assert await count(rows) == 1
-
-
-async def test_without_a_key_or_under_another_one_the_same_content_is_a_new_inquiry(
-    client: httpx.AsyncClient, rows: "asyncpg.Connection[asyncpg.Record]"
-) -> None:
-    headers: list[dict[str, str]] = [{}, {}, {"Idempotency-Key": "a"}, {"Idempotency-Key": "b"}]
-    ids = {(await client.post(PATH, json=SHORT, headers=header)).json()["id"] for header in headers}
-    assert len(ids) == await count(rows) == 4
-
-
-@pytest.mark.parametrize("change", [{"message": "Another."}, {"party_size": 3}, {"phone": None}], ids=str)
-async def test_a_key_of_another_content_is_refused(
-    client: httpx.AsyncClient, rows: "asyncpg.Connection[asyncpg.Record]", change: dict[str, Any]
-) -> None:
-    await client.post(PATH, json=FULL, headers={"Idempotency-Key": "one"})
-    answer = await client.post(PATH, json={**FULL, **change}, headers={"Idempotency-Key": "one"})
-    assert answer.status_code == 422
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert "Idempotency-Key" in answer.json()["detail"]
-    assert await count(rows) == 1
-
-
-@pytest.mark.parametrize("key", [b"", b"two words", b"x" * 129, "é".encode(), b"a\tb"], ids=lambda key: repr(key)[:12])
-async def test_a_key_of_another_form_is_refused(
-    client: httpx.AsyncClient, rows: "asyncpg.Connection[asyncpg.Record]", key: bytes
-) -> None:
-    answer = await client.post(PATH, json=SHORT, headers={b"Idempotency-Key": key})
-    assert answer.status_code == 422
-    assert answer.json()["errors"][0]["where"] == ["header", "idempotency-key"]
-    assert await count(rows) == 0
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Rate limits over HTTP."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -10,7 +11,7 @@ from app.api.limits import CLIENTS_A_SITE
 from app.main import create_app
 from app.monitoring.metrics.registry import registry
 from app.settings import Settings
-from tests.conftest import Application
+from tests.conftest import ADMIN_KEY, Application
 
 REVIEWS = "/api/v1/destinations/amed/reviews"
 INQUIRIES = "/api/v1/inquiries"
@@ -48,6 +49,57 @@ async def test_requests_past_the_limit_are_refused_and_counted(
     assert answer.json()["request_id"] == answer.headers["X-Request-ID"]
     assert 1 <= int(answer.headers["Retry-After"]) <= 86_400
     assert refused(name) == before + 1
+
+
+@pytest.mark.parametrize("redis", [{}, {"redis_url": AWAY}], ids=["Redis there", "Redis away"])
+async def test_wrong_keys_past_the_limit_are_refused_and_counted(
+    application: Application, redis: dict[str, str]
+) -> None:
+    before = refused("keys")
+    async with application(rate_limit_keys="10/day", **redis) as client:
+        answers = [await client.get(INQUIRIES, headers={"X-API-Key": f"wrong {number}"}) for number in range(200)]
+        right = await client.get(INQUIRIES, headers={"X-API-Key": ADMIN_KEY})
+        absent = await client.get(INQUIRIES)
+    assert [answer.status_code for answer in answers] == [401] * 10 + [429] * 190
+    assert answers[-1].headers["content-type"] == "application/problem+json"
+    assert 1 <= int(answers[-1].headers["Retry-After"]) <= 86_400
+    assert refused("keys") == before + 191
+    # The right key is not told apart from the wrong ones.
+    for answer in (right, answers[-1]):
+        assert {**answer.json(), "request_id": ""} == {**answers[10].json(), "request_id": ""}
+    assert absent.status_code == 401
+
+
+@pytest.mark.parametrize("redis", [{}, {"redis_url": AWAY}], ids=["Redis there", "Redis away"])
+async def test_a_right_key_among_concurrent_guesses_is_one_of_the_first_or_refused(
+    application: Application, redis: dict[str, str]
+) -> None:
+    keys = [f"wrong {number}" for number in range(30)] + [ADMIN_KEY]
+    async with application(rate_limit_keys="5/day", **redis) as client:
+        answers = await asyncio.gather(*(client.get(INQUIRIES, headers={"X-API-Key": key}) for key in keys))
+        later = await client.get(INQUIRIES, headers={"X-API-Key": ADMIN_KEY})
+    statuses = [answer.status_code for answer in answers]
+    assert statuses.count(401) == 5
+    assert set(statuses[:-1]) == {401, 429}
+    assert later.status_code == 429
+
+
+async def test_right_keys_are_not_limited(application: Application) -> None:
+    async with application(rate_limit_keys="2/day") as client:
+        statuses = [(await client.get(INQUIRIES, headers={"X-API-Key": ADMIN_KEY})).status_code for _ in range(5)]
+        statuses += [(await client.get(INQUIRIES)).status_code for _ in range(5)]
+        statuses += [(await client.get(INQUIRIES, headers={"X-API-Key": ADMIN_KEY})).status_code]
+    assert statuses == [200] * 5 + [401] * 5 + [200]
+
+
+async def test_another_clients_wrong_keys_do_not_refuse_the_right_one(application: Application) -> None:
+    async with application(rate_limit_keys="1/day") as client:
+        for _ in range(3):
+            await client.get(INQUIRIES, headers={"X-API-Key": "wrong", "X-Forwarded-For": "198.51.100.7"})
+        right = {"X-API-Key": ADMIN_KEY, "X-Forwarded-For": "198.51.100.8"}
+        assert (await client.get(INQUIRIES, headers=right)).status_code == 200
+        right["X-Forwarded-For"] = "198.51.100.7"
+        assert (await client.get(INQUIRIES, headers=right)).status_code == 429
 
 
 @pytest.mark.parametrize("redis", [{}, {"redis_url": AWAY}], ids=["Redis there", "Redis away"])

@@ -10,13 +10,14 @@ from typing import Any
 import orjson
 import psutil
 from fastapi import APIRouter
+from redis.exceptions import ResponseError
 from starlette.responses import Response
 
 from app import __version__
 from app.api.dependencies import Services, ServicesDep
 from app.assistant.concierge import Concierge
 from app.assistant.upstream import UpstreamError
-from app.database.pool import DatabaseUnavailable
+from app.database.pool import DatabaseReadOnly, DatabaseUnavailable
 from app.managers.metrics import memory
 from app.monitoring.health import CachedCheck, Check, CheckFailed, Details, run_checks, timestamp
 
@@ -57,6 +58,8 @@ def _checks(services: Services) -> list[Check]:
     async def database() -> Details:
         try:
             await services.database.ping()
+        except DatabaseReadOnly as error:
+            raise CheckFailed("the database is read-only") from error
         except DatabaseUnavailable as error:
             raise CheckFailed("the database cannot be reached") from error
         if not services.database.migrated:
@@ -66,6 +69,8 @@ def _checks(services: Services) -> list[Check]:
     async def redis() -> Details:
         try:
             await services.redis.ping()
+        except ResponseError as error:
+            raise CheckFailed("Redis refuses writes; every route works without it") from error
         except Exception as error:
             raise CheckFailed("Redis cannot be reached; every route works without it") from error
         return {}

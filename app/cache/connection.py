@@ -4,6 +4,7 @@ Without the gate every request would pay the time-out while Redis is away.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
@@ -14,11 +15,15 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from app.monitoring.logging import get_logger
+from app.throttle import Throttle
 
 Answer = TypeVar("Answer")
 TIMEOUT_SECONDS = 0.25
 PROBE_TIMEOUT_SECONDS = 1.0
 PAUSE_SECONDS = 1.0
+# Errors of one command, wherever it is sent. Any other refusal may be of this server only.
+OF_THE_COMMAND = "WRONGTYPE", "ERR", "NoScriptError", "NoPermissionError"
+PROBE_KEY, PROBE_TTL_SECONDS = "cache:probe", 60
 
 log = get_logger("redis")
 
@@ -43,6 +48,8 @@ class RedisGate:
             retry=Retry(NoBackoff(), 1),
         )
         self._away_until = 0.0
+        self._renewed = -math.inf
+        self._warnings = Throttle(log)
 
     @property
     def is_away(self) -> bool:
@@ -50,7 +57,10 @@ class RedisGate:
         return time.monotonic() < self._away_until
 
     async def call(self, operation: Callable[[Redis], Awaitable[Answer]]) -> Answer:
-        """Return the result of `operation(client)`; raise RedisAway in place of the client's errors."""
+        """Return the result of `operation(client)`; raise RedisAway in place of the client's errors.
+
+        After an error that another server might not give, such as READONLY or MOVED, the next call opens a connection.
+        """
         if self.is_away:
             raise RedisAway("not asked")
         if self._away_until:
@@ -58,25 +68,66 @@ class RedisGate:
         try:
             answer = await _uncancelled(operation(self.client))
         except ResponseError as error:
-            # Redis is there and refuses this command: out of memory, or a key of another type.
-            log.warning("redis_refused", error=str(error))
+            # Redis is there and refuses this command: out of memory, a replica, or a key of another type.
+            self._away_until = 0.0
+            self._warnings.warning("redis_refused", _reason(error), message=str(error))
+            # Within a script the code of an error is behind that of the script.
+            if _reason(error) not in OF_THE_COMMAND or "READONLY" in str(error):
+                await self._renew()
             raise RedisAway("refused") from error
         except (RedisError, OSError, TimeoutError) as error:
             self._away_until = time.monotonic() + PAUSE_SECONDS
-            log.warning("redis_away", error=type(error).__name__, pause_seconds=PAUSE_SECONDS)
+            self._warnings.warning("redis_away", type(error).__name__, pause_seconds=PAUSE_SECONDS)
+            await self._renew()
             raise RedisAway(type(error).__name__) from error
         self._away_until = 0.0
         return answer
 
+    async def _renew(self) -> None:
+        """Close idle connections, and others when they are released: new ones look the server's name up again.
+
+        At most once in PAUSE_SECONDS: a replica that stays a replica refuses each command.
+        """
+        if time.monotonic() - self._renewed < PAUSE_SECONDS:
+            return
+        self._renewed = time.monotonic()
+        await _renew(self.client)
+
     async def ping(self) -> None:
-        """Ask Redis whether it is there, gate or not. Success opens the gate."""
-        await self._probe.ping()
+        """Have Redis store a value, gate or not. Success opens the gate; raise the client's error if it fails.
+
+        A replica, a server without free memory and one that is loading its data answer PING, too.
+        """
+        try:
+            await self._store()
+        except ResponseError:
+            # The probe may have been connected to what is not the primary any more.
+            await _renew(self._probe)
+            await self._store()
         self._away_until = 0.0
+
+    async def _store(self) -> None:
+        await self._probe.set(PROBE_KEY, 1, ex=PROBE_TTL_SECONDS)
 
     async def close(self) -> None:
         """Close the connections."""
         await self.client.aclose()
         await self._probe.aclose()
+
+
+def _reason(error: ResponseError) -> str:
+    """Return the kind of a refusal: the class of redis-py for it, or the error code that Redis sent."""
+    kind = type(error)
+    return str(error).partition(" ")[0] if kind is ResponseError else kind.__name__
+
+
+async def _renew(client: Redis) -> None:
+    """Close the idle connections of a client, and the others as they are released."""
+    pool: Any = client.connection_pool
+    await pool.update_active_connections_for_reconnect()
+    # The pool's own `disconnect` waits for each end, and a request could take a connection meanwhile.
+    for connection in tuple(pool._available_connections):  # noqa: SLF001
+        await connection.disconnect(nowait=True)
 
 
 async def _uncancelled(call: Awaitable[Answer]) -> Answer:

@@ -1,5 +1,7 @@
 """What an error of the driver means: the database is away, the connections are outdated, or a repetition is due."""
 
+import re
+
 import asyncpg
 
 # Errors of the connection or the server, not of the statement. asyncpg raises InterfaceError for a connection that was
@@ -30,6 +32,40 @@ AWAY = (
 FOREIGN_SESSION = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
 """A named statement is unknown or known already: several connections share a session of the server."""
 
-# After these the server has done nothing, or has rolled the transaction back.
-TRANSACT_AGAIN: tuple[type[Exception], ...] = FOREIGN_SESSION
-READ_AGAIN: tuple[type[Exception], ...] = TRANSACT_AGAIN
+OTHER_PRIMARY = (
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+)
+"""The server is no longer the primary, or leaves: connections to it are of no use, and another may have its address."""
+
+# PostgreSQL has no code for these. It raises them by elog, whose messages are not translated.
+_CATALOGUE_CHANGED = re.compile(r"cache lookup failed for |could not open relation with OID |tuple concurrently ")
+
+
+def schema_has_changed(error: BaseException) -> bool:
+    """Return True if what is known of the schema is older than the schema: cached statements, types and their fields.
+
+    An operator that does not exist is one of these errors: a statement is kept with the types of its parameters. If the
+    statement is wrong, the error comes again.
+    """
+    if isinstance(error, asyncpg.InternalServerError):
+        return _CATALOGUE_CHANGED.match(str(error)) is not None
+    outdated = asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError
+    return isinstance(error, (*outdated, asyncpg.UndefinedFunctionError, asyncpg.DatatypeMismatchError))
+
+
+def is_away(error: BaseException) -> bool:
+    """Return True if the same request may succeed later, unchanged."""
+    if isinstance(error, asyncpg.InternalServerError):
+        return schema_has_changed(error)
+    return isinstance(error, AWAY)
+
+
+def is_undone(error: BaseException | None) -> bool:
+    """Return True if the server has done nothing or has rolled the transaction back, and a repetition may succeed."""
+    if error is None or isinstance(error, asyncpg.StatementCompletionUnknownError):
+        return False
+    known = *FOREIGN_SESSION, asyncpg.TransactionRollbackError, asyncpg.ReadOnlySQLTransactionError
+    return isinstance(error, known) or schema_has_changed(error)

@@ -5,6 +5,7 @@ The pool connects when it is first used, so a worker starts, serves and recovers
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias, TypeVar
@@ -12,7 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 import asyncpg
 
 from app.database import sessions
-from app.database.failures import AWAY, FOREIGN_SESSION, READ_AGAIN, TRANSACT_AGAIN
+from app.database.failures import AWAY, FOREIGN_SESSION, OTHER_PRIMARY, is_away, is_undone, schema_has_changed
 from app.database.turns import Turns
 from app.monitoring.logging import get_logger
 from app.throttle import Throttle
@@ -35,10 +36,22 @@ MIN_RETRY_DELAY, MAX_RETRY_DELAY = 0.1, 5.0
 
 # A repetition starts no later than this after the request's first statement, so that both end in the client's patience.
 REPEAT_WITHIN = 1.5
+# A pool on a server that is about to leave would else be made again with each error.
+MIN_RENEWAL_INTERVAL = 1.0
+IS_READ_ONLY = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean"
 
 
 class DatabaseUnavailable(Exception):  # noqa: N818 -- reads as what happened
     """The database could not be reached, or did not answer in time. Nothing is said about a commit under way."""
+
+    def __init__(self, message: str, *, lost: bool = False) -> None:
+        super().__init__(message)
+        self.lost = lost
+        """True if the connection has ended during its use."""
+
+
+class DatabaseReadOnly(DatabaseUnavailable):
+    """The server at the database's address is not the primary."""
 
 
 class Database:
@@ -52,6 +65,9 @@ class Database:
         self._warnings = Throttle(log)
         # True once named statements were lost or known already: a pooler that was not recognised.
         self._shared = False
+        # Counts the renewals: only connections of the current generation are in use or kept.
+        self._generation = 0
+        self._renewed = -math.inf
         self.migrated = False
         """True once the migrations have set up the schema."""
 
@@ -84,27 +100,58 @@ class Database:
         """
         if self._pool is None:
             raise DatabaseUnavailable("the pool is not open")
+        session, generation = None, self._generation
         try:
             turn = self._turns.turn(ACQUIRE_TIMEOUT if wait is None else wait, first=first)
             async with turn, self._pool.acquire(timeout=CONNECT_TIMEOUT) as connection:
-                yield connection
-        except AWAY as error:
-            if isinstance(error, FOREIGN_SESSION):
-                await self._share()
-            self._warnings.warning("database_unavailable", f"{type(error).__name__}: {error}")
-            raise DatabaseUnavailable(type(error).__name__) from error
+                session, generation = sessions.session_of(connection), self._generation
+                try:
+                    yield connection
+                except Exception as error:
+                    if schema_has_changed(error) and not session.is_closed():
+                        await session.reload_schema_state()  # in the whole pool
+                    raise
+        except Exception as error:
+            if not is_away(error):
+                raise
+            raise await self._unavailable(error, session, generation) from error
+        finally:
+            # The server, a proxy or the driver has closed it: after the same fate, others look as if they were open.
+            if session is not None and session.is_closed():
+                await self._renew(generation, "connection closed")
 
-    async def _share(self) -> None:
-        """Use unnamed statements from now on. Connections in use are closed when they are released."""
-        if not self._shared and self._pool is not None:
+    async def _unavailable(
+        self, error: Exception, session: sessions.Session | None, generation: int
+    ) -> DatabaseUnavailable:
+        """Draw the consequences of the driver's `error` for the pool; return the error to raise in its place."""
+        name = type(error).__name__
+        if isinstance(error, OTHER_PRIMARY):
+            await self._renew(generation, name)
+        if isinstance(error, FOREIGN_SESSION) and not self._shared:
             self._shared = True
-            await self._pool.expire_connections()
             log.warning("database_sessions_are_shared", consequence="statements are not prepared by name")
+            await self._expire()
+        self._warnings.warning("database_unavailable", f"{name}: {error}")
+        kind = DatabaseReadOnly if isinstance(error, asyncpg.ReadOnlySQLTransactionError) else DatabaseUnavailable
+        return kind(name, lost=session is not None and session.is_closed())
+
+    async def _renew(self, generation: int, reason: str) -> None:
+        """Replace the connections of `generation`, if they are the current ones and have not just replaced others."""
+        if generation == self._generation and time.monotonic() - self._renewed >= MIN_RENEWAL_INTERVAL:
+            self._renewed = time.monotonic()
+            self._warnings.warning("database_pool_renewed", reason)
+            await self._expire()
+
+    async def _expire(self) -> None:
+        """Let every connection be closed when it is released or would be used next. New ones look the name up again."""
+        self._generation += 1
+        if self._pool is not None:
+            await self._pool.expire_connections()
 
     @contextlib.asynccontextmanager
-    async def transaction(self, wait: float | None = None, *, first: bool = False) -> AsyncIterator[Connection]:
+    async def transaction(self) -> AsyncIterator[Connection]:
         """Yield a connection inside a transaction, which is committed if the block ends without an error."""
-        async with self.connection(wait, first=first) as connection, connection.transaction():
+        async with self.connection() as connection, connection.transaction():
             yield connection
 
     async def read(self, work: "Work[Result]", wait: float | None = None, *, first: bool = False) -> Result:
@@ -112,7 +159,7 @@ class Database:
 
         Raise DatabaseUnavailable in place of the driver's errors; `wait` and `first` are those of `connection`.
         """
-        return await self._repeated(work, lambda: self.connection(wait, first=first), READ_AGAIN)
+        return await self._repeated(work, lambda: self.connection(wait, first=first), reads=True)
 
     async def transact(self, work: "Work[Result]") -> Result:
         """Return `work(connection)`, called in a transaction, after the commit.
@@ -120,26 +167,28 @@ class Database:
         Repeat it once if the server has rolled it back and it may succeed: `work` must have no effect elsewhere.
         Raise DatabaseUnavailable in place of the driver's errors.
         """
-        return await self._repeated(work, self.transaction, TRANSACT_AGAIN)
+        return await self._repeated(work, self.transaction, reads=False)
 
-    async def _repeated(self, work: "Work[Result]", scope: "Scope", again: tuple[type[Exception], ...]) -> Result:
+    async def _repeated(self, work: "Work[Result]", scope: "Scope", *, reads: bool) -> Result:
         until = time.monotonic() + REPEAT_WITHIN
         try:
             async with scope() as connection:
                 return await work(connection)
-        except DatabaseUnavailable as error:
-            if not isinstance(error.__cause__, again) or time.monotonic() > until:
+        except Exception as error:
+            unavailable = isinstance(error, DatabaseUnavailable)
+            again = is_undone(error.__cause__ if unavailable else error) or (reads and getattr(error, "lost", False))
+            if not again or time.monotonic() > until:
                 raise
         async with scope() as connection:
             return await work(connection)
 
     async def ping(self) -> None:
-        """Run `SELECT 1` on the next free connection: behind requests the check of a busy service would fail.
+        """Raise DatabaseUnavailable unless the database accepts writes: DatabaseReadOnly if the server is no primary.
 
-        A statement ends within COMMAND_TIMEOUT, so one gets free in that time as long as the database answers.
+        Ask on the next free connection: behind requests the check of a busy service would fail. A statement ends within
+        COMMAND_TIMEOUT, so one gets free in that time as long as the database answers.
         """
-        async with self.connection(COMMAND_TIMEOUT, first=True) as connection:
-            await connection.fetchval("SELECT 1")
+        await self.read(_check_role, COMMAND_TIMEOUT, first=True)
 
     async def close(self, timeout: float = 2.0) -> None:  # noqa: ASYNC109 -- asyncpg's own close has none
         """Close the pool, and cut what has not come back after `timeout` seconds."""
@@ -150,3 +199,8 @@ class Database:
             await asyncio.wait_for(pool.close(), timeout)
         except (TimeoutError, *AWAY):
             pool.terminate()
+
+
+async def _check_role(connection: Connection) -> None:
+    if await connection.fetchval(IS_READ_ONLY):
+        raise asyncpg.ReadOnlySQLTransactionError("the server accepts no writes")

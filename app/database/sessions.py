@@ -5,9 +5,15 @@ were prepared by name, session settings and session locks belong to the session 
 """
 
 import os
+import socket
 from typing import Any, cast
 
 import asyncpg
+
+# Seconds until an idle connection is probed, and between its probes. A peer that has vanished closes nothing.
+KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3}
+# Milliseconds that sent data may stay without acknowledgement.
+USER_TIMEOUT = {"TCP_USER_TIMEOUT": 5000}
 
 
 class Session(asyncpg.Connection):
@@ -54,6 +60,17 @@ class Session(asyncpg.Connection):
         own = await self.execute(f"SELECT WHERE pg_backend_pid() = {self.get_server_pid()}")
         return own != "SELECT 1"
 
+    def notice_lost_peer(self) -> None:
+        """Have the kernel close the connection once its peer or the network is gone."""
+        connected = self._transport.get_extra_info("socket")  # type: ignore[attr-defined]
+        if connected is None or connected.family not in {socket.AF_INET, socket.AF_INET6}:
+            return
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in {**KEEPALIVE, **USER_TIMEOUT}.items():
+            option = getattr(socket, name, None)  # not every system has every one
+            if option is not None:
+                connected.setsockopt(socket.IPPROTO_TCP, option, value)
+
 
 def session_of(connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]") -> Session:
     """Return the connection that the pool has lent as `connection`."""
@@ -65,6 +82,7 @@ async def connect(*args: Any, shared: bool, **kwargs: Any) -> Session:
     """Connect as asyncpg.connect does. A session that is `shared`, or found to be, is used as such."""
     session: Session = await asyncpg.connect(*args, **kwargs)
     try:
+        session.notice_lost_peer()
         if shared or await session.is_shared():
             session.share()
     except BaseException:

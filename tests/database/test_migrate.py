@@ -17,6 +17,7 @@ from app.database.destinations import add_review, detail
 from app.database.migrate import MIGRATIONS, SEED, MigrationError, migrate, migrate_when_reachable
 from app.database.pool import Database
 from app.embedded import EmbeddedServers
+from app.throttle import Throttle
 
 NAMES = [*sorted(file.name for file in MIGRATIONS.glob("*.sql")), SEED.name]
 
@@ -182,6 +183,7 @@ async def test_a_database_that_is_away_is_waited_for(scratch: Path, monkeypatch:
     url = servers.wait_until_ready()["DATABASE_URL"]
     servers.stop()
     database = Database(url)
+    database._warnings = Throttle(pool.log, interval=0)
     await database.open()
     with capture_logs() as lines:
         waiting = asyncio.create_task(migrate_when_reachable(database, asyncio.Event()))

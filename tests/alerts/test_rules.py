@@ -136,6 +136,7 @@ def resolves(cases: list[dict[str, Any]]) -> bool:
         ("MetricFilesUnreadable", "[10m]", "[5m]"),
         ("MetricFilesUnreadable", "[10m]", "[15m]"),
         ("MetricFilesUnreadable", "increase", "delta"),
+        ("MetricFilesUnreadable", "or increase(baliblissed_exporter_entries_left_out_total[10m])", ""),
         ("MetricFilesUnreadable", "by (job, instance)", "by (job)"),
         ("MetricsDirectoryNearlyFull", "< 8388608", "< 8380000"),
         ("MetricsDirectoryNearlyFull", "< 8388608", "<= 8388608"),

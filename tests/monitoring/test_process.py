@@ -94,7 +94,7 @@ def test_the_slot_is_the_one_set_for_the_worker() -> None:
 def test_series_that_found_no_room_are_counted_and_said_once(
     own: CollectorRegistry, metrics: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here, figures, counted = SimpleNamespace(refused=0), ProcessMetrics("3"), []
+    here, figures, counted = SimpleNamespace(refused=0, denied=dict), ProcessMetrics("3"), []
     monkeypatch.setattr(values, "process", lambda: here)
     with capture_logs() as lines:
         for refused in (0, 2, 2, 5):
@@ -106,3 +106,23 @@ def test_series_that_found_no_room_are_counted_and_said_once(
         ("series_lost", "3", 2),
         ("series_lost", "3", 3),
     ]
+
+
+def test_what_a_process_refuses_to_write_is_counted_and_said_once_a_metric_and_reason(
+    own: CollectorRegistry, metrics: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, figures = values.Process(), ProcessMetrics("3")
+    monkeypatch.setattr(values, "process", lambda: here)
+    with capture_logs() as lines:
+        for reason in ("name_in_use", "key_too_long", "name_in_use", "name_in_use"):
+            here.deny("jobs", reason)
+            figures.collect(metrics)
+    assert [(line["event"], line["metric"], line["reason"]) for line in lines] == [
+        ("metric_write_refused", "jobs", "name_in_use"),
+        ("metric_write_refused", "jobs", "key_too_long"),
+    ]
+    counted = {
+        reason: own.get_sample_value("baliblissed_metrics_writes_refused_total", {"metric": "jobs", "reason": reason})
+        for reason in ("name_in_use", "key_too_long")
+    }
+    assert counted == {"name_in_use": 3, "key_too_long": 1}

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from ..multiprocess.aggregate import Account
+from ..multiprocess.entries import REASONS
 from .registry import current_namespace, registry
 
 # 2.0 is the latency objective: an alert on "P99 > 2 s" can fire only if 2.0 is a boundary with others above it.
@@ -46,10 +48,12 @@ class Catalogue:
     exporter_folds: Counter
     exporter_files: Gauge
     exporter_unreadable_files: Counter
+    exporter_entries_left_out: Counter
     exporter_bytes: Gauge
     exporter_free_bytes: Gauge
     exporter_series: Gauge
     series_lost: Counter
+    writes_refused: Counter
     spans_dropped: Counter
     connections_rejected: Counter
 
@@ -108,25 +112,45 @@ def build_catalogue(registry: CollectorRegistry) -> Catalogue:
         requests_shed=counter("requests_shed_total", "Requests answered 503 under overload, by reason.", "reason"),
         hook_errors=counter("hook_errors_total", "Errors caught in a gunicorn hook.", "hook"),
         log_lines_dropped=counter("log_lines_dropped_total", "Log lines that were not written, by reason.", "reason"),
-        exporter_restarts=counter("exporter_restarts_total", "Times the metrics exporter had to be started again."),
-        exporter_scrape_duration=histogram(
-            "exporter_scrape_duration_seconds", "Time to build one exposition.", LAG_BUCKETS
-        ),
-        exporter_processes=gauge("exporter_live_processes", "Processes that live and count here, this one included."),
-        exporter_folds=counter("exporter_folded_processes_total", "Ended processes whose numbers went to the archive."),
-        exporter_files=gauge("exporter_files", "Files in the metrics directory."),
-        exporter_unreadable_files=counter(
-            "exporter_unreadable_files_total", "Metric files that could not be read and were set aside."
-        ),
-        exporter_bytes=gauge("exporter_directory_bytes", "Disk blocks held by the metrics directory."),
-        exporter_free_bytes=gauge("exporter_directory_free_bytes", "Room left where the metrics directory is."),
-        exporter_series=gauge("exporter_series", "Label sets of each metric, over all processes.", "metric"),
-        series_lost=counter("metrics_series_lost_total", "Series that found no room in the metrics directory."),
+        **_exporter_metrics(declaring),
         spans_dropped=counter("spans_dropped_total", "Spans that were not delivered, by reason.", "reason"),
         connections_rejected=counter(
             "connections_rejected_total", "Connections that were ended for a malformed request or a limit.", "reason"
         ),
     )
+
+
+def _exporter_metrics(declaring: _Declaring) -> dict[str, Any]:
+    """Declare the metrics of the exporter, and of series that cannot be stored."""
+    counter, gauge, histogram = declaring.counter, declaring.gauge, declaring.histogram
+    return {
+        "exporter_restarts": counter("exporter_restarts_total", "Times the metrics exporter had to be started again."),
+        "exporter_scrape_duration": histogram(
+            "exporter_scrape_duration_seconds", "Time to build one exposition.", LAG_BUCKETS
+        ),
+        "exporter_processes": gauge(
+            "exporter_live_processes", "Processes that live and count here, this one included."
+        ),
+        "exporter_folds": counter(
+            "exporter_folded_processes_total", "Ended processes whose numbers went to the archive."
+        ),
+        "exporter_files": gauge("exporter_files", "Files in the metrics directory."),
+        "exporter_unreadable_files": counter(
+            "exporter_unreadable_files_total", "Metric files that could not be read and were set aside."
+        ),
+        "exporter_entries_left_out": counter(
+            "exporter_entries_left_out_total", "Entries of metric files that were left out, by reason.", "reason"
+        ),
+        "exporter_bytes": gauge("exporter_directory_bytes", "Disk blocks held by the metrics directory."),
+        "exporter_free_bytes": gauge("exporter_directory_free_bytes", "Room left where the metrics directory is."),
+        "exporter_series": gauge("exporter_series", "Label sets of each metric, over all processes.", "metric"),
+        "series_lost": counter("metrics_series_lost_total", "Series that found no room in the metrics directory."),
+        "writes_refused": counter(
+            "metrics_writes_refused_total",
+            "Series and amounts that a process has refused to write, by metric and reason.",
+            *("metric", "reason"),
+        ),
+    }
 
 
 @cache
@@ -138,8 +162,11 @@ def catalogue() -> Catalogue:
 def account() -> Account:
     """Return callbacks that count an aggregate's work in the exporter's metrics of the catalogue."""
     ours = catalogue()
+    for reason in REASONS:  # from 0, so that an increase shows the first entry too
+        ours.exporter_entries_left_out.labels(reason)
     return Account(
         folded=ours.exporter_folds.inc,
+        left_out=lambda reason, entries: ours.exporter_entries_left_out.labels(reason).inc(entries),
         unreadable=ours.exporter_unreadable_files.inc,
         refused=lambda metric, sets: registry().refused.labels(metric, "too_many_series").inc(sets),
     )

@@ -14,8 +14,14 @@ import structlog
 
 from ..multiprocess import values
 from .catalogue import Catalogue
+from .registry import MAX_NAME_LENGTH
 
 INTERVAL_SECONDS = 5.0
+REASONS = {
+    "invalid_key": "no reader can expose such a series",
+    "key_too_long": "name, labels and help of a series are too long to be stored",
+    "name_in_use": "another registry of this process has a metric of this name and another type",
+}
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("process")
 
 
@@ -48,6 +54,7 @@ class _Counted:
 
     cpu: float = 0.0
     lost: int = 0
+    denied: dict[tuple[str, str], int] = field(default_factory=dict)
     collections: list[int] = field(default_factory=lambda: _gc_statistic("collections"))
     collected: list[int] = field(default_factory=lambda: _gc_statistic("collected"))
 
@@ -71,6 +78,18 @@ class ProcessMetrics:
         metrics.process_cpu.labels(self._worker).inc(max(0.0, used - self._counted.cpu))
         self._counted.cpu = max(used, self._counted.cpu)
         self._collect_garbage(metrics)
+        self._collect_refusals(metrics)
+
+    def _collect_refusals(self, metrics: Catalogue) -> None:
+        for (metric, reason), count in values.process().denied().items():
+            before = self._counted.denied.get((metric, reason), 0)
+            if not before:
+                log.warning(
+                    "metric_write_refused", metric=metric[:MAX_NAME_LENGTH], reason=reason, what=REASONS[reason]
+                )
+            if count > before:
+                metrics.writes_refused.labels(metric, reason).inc(count - before)
+            self._counted.denied[metric, reason] = count
         lost = values.process().refused
         if lost > self._counted.lost:
             # Log as well: a directory that was full from the start has no room for the counter either.

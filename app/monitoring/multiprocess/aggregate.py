@@ -39,6 +39,8 @@ class Account:
     """Called with the number of processes that were folded."""
     unreadable: Callable[[], object] = _ignore
     """Called for each file that could not be read."""
+    left_out: Callable[[str, int], object] = _ignore
+    """Called with a reason and the number of entries of readable files that were left out for it."""
     refused: Callable[[str, int], object] = _ignore
     """Called with a metric and the number of its label sets past the limit over all processes."""
 
@@ -67,6 +69,7 @@ class Aggregate:
     def _reset(self) -> None:
         self._epoch = epoch(self.path)
         self._counted: dict[str, int] = {}
+        self._left_out: dict[str, int] = {}
         self.reader = Reader(self.path, self._max_series, self._on_bad)
 
     def exposition(self, accept: str, *, pack: bool = False) -> tuple[bytes, str]:
@@ -99,6 +102,7 @@ class Aggregate:
         if self.folder is not None:
             self._fold(self.folder)
             self._count_refused()
+            self._count_left_out()
 
     def _fold(self, folder: Folder) -> None:
         """Fold processes that have ended. Log errors: a full directory must not fail the scrape."""
@@ -119,6 +123,15 @@ class Aggregate:
                 if count > before:
                     self._account.refused(metric, count - before)
                     self._counted[metric] = count
+
+    def _count_left_out(self) -> None:
+        found = self.reader.left_out
+        for reason, count in found.counts.items():
+            new = count - self._left_out.get(reason, 0)
+            if new > 0:
+                log.warning("metric_entries_left_out", reason=reason, entries=new, last=found.examples[reason])
+                self._account.left_out(reason, new)
+                self._left_out[reason] = count
 
     def _on_bad(self, path: Path, error: Exception) -> None:
         """Log and count an unreadable file, and set it aside. Only its own values are missing."""

@@ -56,9 +56,15 @@ def pack(labels: bytes, value: float, timestamp: float) -> bytes:
 
 
 def unpack(payload: bytes) -> Exemplar | None:
-    """Return the exemplar in a payload; None if it is empty or was being written."""
+    """Return the exemplar in a payload; None if it is empty, was being written or has no labels of text."""
     checksum, length, value, timestamp = _HEAD.unpack_from(payload)
     end = _HEAD.size + length
     if end > len(payload) or not length or zlib.crc32(payload[4:end]) != checksum:
         return None
-    return Exemplar(json.loads(payload[_HEAD.size : end]), value, timestamp)
+    try:
+        labels = json.loads(payload[_HEAD.size : end])
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(labels, dict) or not all(isinstance(text, str) for text in labels.values()):
+        return None
+    return Exemplar(labels, value, timestamp)

@@ -99,7 +99,9 @@ class Folder:
         for name, identity in now.exemplars:
             if identity in new:
                 # A new source reads the whole file: exemplars seen by earlier readings are not in the archive.
-                archive.add_exemplars(reader.exemplars_of(ExemplarSource(str(self._directory / name)), name))
+                archive.add_exemplars(
+                    reader.exemplars_of(ExemplarSource(str(self._directory / name), reader.left_out), name)
+                )
         return archive
 
     def _remove_abandoned(self, found: Listing) -> None:
@@ -140,7 +142,9 @@ class Folder:
 def _fold_file(archive: Archive, source: Source, reader: Reader) -> None:
     """Fold in a dead process's file, except gauges over live processes."""
     if source.mode == "all":
-        archive.add_all_gauges(source.identity, source.kind, source.layout.keys, source.readings.entries)
+        accepted = source.accepted()
+        keys, entries = [raw for raw, _, _ in accepted], [entry for _, _, entry in accepted]
+        archive.add_all_gauges(source.identity, source.kind, keys, entries)
     elif not source.mode.startswith("live"):
         archive.add(source.kind, *reader.archive_entries(source))
 

@@ -9,8 +9,9 @@ live...      the same over live processes only
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from .entries import BadEntryError, LeftOut, check_sample, conflict
 from .labels import OVERFLOW, is_forbidden_label
-from .layout import BadFileError, Key, encode_key, parse
+from .layout import Key, encode_key, parse
 from .series import Family, Labels, line_start, number
 
 MODES = frozenset(f"{live}{mode}" for live in ("", "live") for mode in ("all", "min", "max", "sum", "mostrecent"))
@@ -20,11 +21,11 @@ Entry = tuple[float, float]
 
 @dataclass(eq=False)
 class Readings:
-    """The gauges of one file or of the archive: mode, `pid` label, and an entry for each key."""
+    """The gauges of one file or of the archive: mode, `pid` label, an entry for each key; None if left out."""
 
     mode: str
     pid: str
-    keys: Sequence[Key]
+    keys: Sequence[Key | None]
     entries: Sequence[Entry]
 
 
@@ -61,7 +62,8 @@ def combine(mode: str, one: Entry, other: Entry) -> Entry:
 class Gauges:
     """The gauges of a directory, merged into families."""
 
-    def __init__(self, families: dict[str, Family], max_series: int) -> None:
+    def __init__(self, families: dict[str, Family], max_series: int, left_out: LeftOut) -> None:
+        self.left_out = left_out
         self.refused: dict[str, int] = {}
         """Label sets over the limit when the metric was last merged, by metric."""
         self.archived: dict[str, set[Labels]] = {}
@@ -71,18 +73,27 @@ class Gauges:
         self._starts: dict[tuple[str, Labels], str] = {}
         self._before: list[Readings] = []
 
-    def keys(self, raw: Iterable[bytes]) -> list[Key]:
-        """Parse the keys of a file. Raise BadFileError if one is invalid, or another kind uses its name."""
-        found = [_without_pid(parse(key)) for key in raw]
-        for key in found:
-            if key.sample != key.metric:
-                raise BadFileError(f"{key.sample} is no sample of the gauge {key.metric}")
-            family = self._families.get(key.metric)
-            if family is None:
-                self._families[key.metric] = Family(key.metric, "gauge", key.help)
-            elif family.kind != "gauge":
-                raise BadFileError(f"{key.metric} is a {family.kind} elsewhere and a gauge here")
+    def keys(self, raw: Iterable[bytes]) -> list[Key | None]:
+        """Parse the keys of a file; None for one that is left out."""
+        found: list[Key | None] = []
+        for one in raw:
+            try:
+                found.append(self.key(one))
+            except BadEntryError as error:
+                self.left_out.add(error)
+                found.append(None)
         return found
+
+    def key(self, raw: bytes) -> Key:
+        """Parse a key. Raise BadEntryError if it is invalid, or another kind uses its name."""
+        key = _without_pid(parse(raw))
+        check_sample("gauge", key.metric, key.sample, key.labels)
+        family = self._families.get(key.metric)
+        if family is None:
+            self._families[key.metric] = Family(key.metric, "gauge", key.help)
+        elif family.kind != "gauge":
+            raise conflict(key.metric, "gauge", family.kind)
+        return key
 
     def merge(self, readings: list[Readings]) -> None:
         """Update the lines of every gauge."""
@@ -92,7 +103,8 @@ class Gauges:
         merged: dict[str, _Merged] = {}
         for reading in readings:
             for key, entry in zip(reading.keys, reading.entries, strict=True):
-                self._add(merged, reading, key, entry)
+                if key is not None:
+                    self._add(merged, reading, key, entry)
         # Process ids change: only the texts in use are cached.
         known, self._starts = self._starts, {}
         for name, family in self._families.items():

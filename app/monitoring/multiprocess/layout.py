@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 from prometheus_client.mmap_dict import mmap_key
 
+from .entries import INVALID_KEY, BadEntryError, check_length
 from .mapped_file import HEADER, VALUE_PAYLOAD, padding
 
 _INT = Struct("=i")
-MAX_KEY_LENGTH = 1 << 20
 
 
 class BadFileError(Exception):
-    """A file violates the format in mapped_file.py; the message gives the position."""
+    """The structure of a file violates the format in mapped_file.py; the message gives the position."""
 
 
 class Key(NamedTuple):
@@ -32,16 +32,14 @@ class Key(NamedTuple):
 
 
 def parse(key: bytes) -> Key:
-    """Parse a key. Raise BadFileError if it is invalid."""
+    """Parse a key. Raise BadEntryError if it is invalid or too long."""
+    check_length(key)
     try:
         metric, sample, labels, documentation = json.loads(key.decode())
         pairs = tuple(sorted((_text(name), _text(value)) for name, value in labels.items()))
-        found = Key(_text(metric), _text(sample), pairs, _text(documentation))
+        return Key(_text(metric), _text(sample), pairs, _text(documentation))
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise BadFileError(f"{key[:60]!r} is no key") from error
-    if not found.metric:
-        raise BadFileError(f"{key[:60]!r} names no metric")
-    return found
+        raise BadEntryError(INVALID_KEY, f"{key[:60]!r} is no key") from error
 
 
 def encode_key(key: Key, labels: Iterable[tuple[str, str]]) -> bytes:
@@ -80,7 +78,7 @@ class Layout:
     def extend(self, data: bytes) -> int:
         """Add the new entries of `data`, the used part of the file. Return their number.
 
-        Raise BadFileError if one is invalid.
+        Raise BadFileError if the length of one cannot be right. Their keys are not parsed here.
         """
         end = len(data)
         if end < self.used:
@@ -91,7 +89,7 @@ class Layout:
         while offset < end:
             length = _INT.unpack_from(data, offset)[0]
             start = offset + 4
-            if not 0 < length <= MAX_KEY_LENGTH or start + length + self._payload > end:
+            if length <= 0 or start + length + self._payload > end:
                 raise BadFileError(f"the key at byte {offset} would have {length} bytes")
             key = data[start : start + length]
             position = start + length + padding(key)

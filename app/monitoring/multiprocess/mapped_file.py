@@ -22,11 +22,13 @@ from .ownership import give_to_owner
 HEADER = 8
 VALUE_PAYLOAD = 16
 INITIAL_SIZE = 1 << 14
+MAX_SIZE = 1 << 30
+"""Bytes of the largest file: the number in its header has 31 bits, and files double."""
 _INT = struct.Struct("=i")
 
 
 class NoRoomError(Exception):
-    """The directory is full; nothing was written."""
+    """The directory or a file is full; nothing was written."""
 
 
 def padding(key: bytes) -> int:
@@ -60,12 +62,17 @@ class MappedFile:
         """The file as an array of float64: a payload at byte 48 is cell 6."""
 
     def position(self, key: bytes) -> int:
-        """Return the byte offset of the payload of `key`. Add an entry of zeros for a new key."""
+        """Return the byte offset of the payload of `key`. Add an entry of zeros for a new key.
+
+        Raise NoRoomError if there is no room for it, else OSError.
+        """
         found = self._positions.get(key)
         if found is not None:
             return found
         entry = _INT.pack(len(key)) + key + b" " * padding(key)
         end = self._used + len(entry) + self._payload
+        if end > MAX_SIZE:
+            raise NoRoomError(f"{self.path.name} would have {end} bytes: want {MAX_SIZE} or fewer")
         size = self._size
         while size < end:
             size *= 2

@@ -5,7 +5,6 @@ may have been folded into it, so the reading is repeated. Files of processes in 
 values are in the archive.
 """
 
-import contextlib
 import os
 import re
 import time
@@ -19,6 +18,7 @@ from . import archive as archives
 from . import exemplars, presence
 from .archive import Archive, BadArchiveError
 from .directory import ARCHIVE, epoch
+from .entries import BadEntryError, LeftOut
 from .gauges import Entry, Gauges, Readings
 from .layout import BadFileError
 from .series import Family
@@ -106,8 +106,11 @@ class Reader:
     def __init__(self, directory: Path, max_series: int, on_bad: OnBad) -> None:
         self.directory = directory
         self.families: dict[str, Family] = {}
-        self.tables = {kind: Table(kind, self.families, max_series) for kind in ("counter", "histogram", "summary")}
-        self.gauges = Gauges(self.families, max_series)
+        self.left_out = LeftOut()
+        self.tables = {
+            kind: Table(kind, self.families, max_series, self.left_out) for kind in ("counter", "histogram", "summary")
+        }
+        self.gauges = Gauges(self.families, max_series, self.left_out)
         self.archive = Archive()
         self.sources: dict[str, Source] = {}
         """By file name."""
@@ -159,7 +162,7 @@ class Reader:
         self._archived_exemplars = archive.exemplars
         for kind, table in self.tables.items():
             indexes = [index for index, (its, _) in enumerate(archive.keys) if its == kind]
-            slots = [table.slot_or_hidden(archive.keys[index][1]) for index in indexes]
+            slots = [table.archive_slot(archive.keys[index][1]) for index in indexes]
             # Two columns: the sums and their rounding errors.
             self._archived[kind] = [
                 (Column(slots), tuple(numbers[index] for index in indexes))
@@ -178,16 +181,21 @@ class Reader:
             for kind, key, value, timestamp in one
         ]
         for pid, kind, key, entry in merged + shown:
-            with contextlib.suppress(BadFileError):  # live processes use the name for another kind
-                keys = self.gauges.keys([key])
-                if not pid:
-                    self.gauges.archive_keys([key], keys)
-                yield Readings(kind.removeprefix("gauge_"), pid, keys, [entry])
+            try:
+                parsed = self.gauges.key(key)
+            except BadEntryError as error:  # live processes use the name for another kind
+                self.left_out.add_archived(error, key)
+                continue
+            if not pid:
+                self.gauges.archive_keys([key], [parsed])
+            yield Readings(kind.removeprefix("gauge_"), pid, [parsed], [entry])
 
     def archive_entries(self, source: Source) -> tuple[Sequence[bytes], Sequence[Entry]]:
         """Return the keys and entries of a file for the archive."""
         if source.is_gauge:
-            return self.gauges.archive_keys(source.layout.keys, source.readings.keys), source.readings.entries
+            accepted = source.accepted()
+            raw, parsed = [one for one, _, _ in accepted], [key for _, key, _ in accepted]
+            return self.gauges.archive_keys(raw, parsed), [entry for _, _, entry in accepted]
         keys, numbers = self.tables[source.kind].archive_entries(source.column, source.values)
         return keys, [(number, 0.0) for number in numbers]
 
@@ -225,9 +233,9 @@ class Reader:
         return self.sources.get(name) or Source(f"{self.listing.directory}/{name}", kind, identity)
 
     def read_source(self, source: Source, *, final: bool = False) -> None:
-        """Read one file; `final` if its writer has ended.
+        """Read one file; `final` if its writer has ended. Entries in doubt are left out.
 
-        Raise BadFileError if its content is invalid, FileNotFoundError if it is gone.
+        Raise BadFileError if its structure is broken, FileNotFoundError if it is gone.
         """
         known = len(source.layout.keys)
         changed = source.refresh()
@@ -266,7 +274,9 @@ class Reader:
         kept: dict[str, ExemplarSource] = {}
         for name, identity in self.listing.exemplars:
             if identity not in self.archive.folded:
-                kept[name] = self._exemplars.get(name) or ExemplarSource(f"{self.listing.directory}/{name}")
+                kept[name] = self._exemplars.get(name) or ExemplarSource(
+                    f"{self.listing.directory}/{name}", self.left_out
+                )
                 found += self.exemplars_of(kept[name], name)
         self._exemplars = kept
         for kind in ("counter", "histogram"):

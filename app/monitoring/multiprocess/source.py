@@ -3,12 +3,14 @@
 import errno
 import os
 import re
+from collections.abc import Iterable
 
 from prometheus_client.samples import Exemplar
 
+from .entries import BadEntryError, LeftOut
 from .exemplars import PAYLOAD, unpack
 from .gauges import MODES, Entry, Readings
-from .layout import BadFileError, Layout, parse, used
+from .layout import BadFileError, Key, Layout, parse, used
 from .presence import pid_of
 from .table import Column
 
@@ -59,12 +61,22 @@ class Source:
         """Return the values of a file of gauges with their timestamps, in the order of the keys."""
         return list(zip(self.values[::2], self.values[1::2], strict=True))
 
+    def accepted(self) -> list[tuple[bytes, Key, Entry]]:
+        """Return raw key, key and entry of each gauge that is not left out."""
+        return [
+            (raw, key, entry)
+            for raw, key, entry in zip(self.layout.keys, self.readings.keys, self.readings.entries, strict=True)
+            if key is not None
+        ]
+
 
 class ExemplarSource:
-    """A file of exemplars."""
+    """A file of exemplars. Entries with an invalid key are counted in `left_out`."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, left_out: LeftOut) -> None:
         self._path = path
+        self._left_out = left_out
+        self._invalid: set[bytes] = set()
         self._layout = Layout(payload=PAYLOAD)
         self._data = b""
 
@@ -78,15 +90,24 @@ class ExemplarSource:
             return []
         known = len(self._layout.keys)
         self._layout.extend(data)
-        for key in self._layout.keys[known:]:
-            parse(key)
+        self._check(self._layout.keys[known:])
         self._data = data
         found = []
         for key, start in zip(self._layout.keys, self._layout.positions, strict=True):
             payload = data[start : start + PAYLOAD]
-            if payload != before[start : start + PAYLOAD] and (exemplar := unpack(payload)) is not None:
-                found.append((key, exemplar))
+            if payload != before[start : start + PAYLOAD] and key not in self._invalid:
+                exemplar = unpack(payload)
+                if exemplar is not None:
+                    found.append((key, exemplar))
         return found
+
+    def _check(self, keys: Iterable[bytes]) -> None:
+        for key in keys:
+            try:
+                parse(key)
+            except BadEntryError as error:
+                self._left_out.add(error)
+                self._invalid.add(key)
 
 
 def read(path: str, known: int) -> bytes:

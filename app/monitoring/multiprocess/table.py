@@ -13,8 +13,9 @@ from operator import is_, itemgetter, ne
 from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
+from .entries import BadEntryError, LeftOut, check_sample, conflict
 from .labels import OVERFLOW, is_forbidden_label
-from .layout import BadFileError, Key, encode_key, parse
+from .layout import Key, encode_key, parse
 from .series import (
     Family,
     Group,
@@ -26,10 +27,9 @@ from .series import (
     line_start,
 )
 
-# Slots that are never exposed; series with a forbidden label are added up in the first. There are two, because
-# itemgetter with one position does not return a tuple.
+# Slots that are never exposed; the first is that of series with a forbidden label and of entries that are left out.
+# There are two, because itemgetter with one position does not return a tuple.
 HIDDEN, FIRST = 0, 2
-SAMPLES = {"counter": ("_total",), "histogram": ("_bucket", "_sum"), "summary": ("_count", "_sum")}
 Values = tuple[float, ...]
 
 
@@ -56,15 +56,18 @@ class Column:
         sums = [0.0] * width
         for slot, value in zip(self.slots, values, strict=True):
             sums[slot] += value
+        sums[HIDDEN] = 0.0
         self.aligned = tuple(sums)
 
     def _arrange(self, width: int) -> None:
         """Build the itemgetter that reorders values to the slots. There is none if several values share a slot."""
         self._shape, self._order = (len(self.slots), width), None
-        if len(set(self.slots)) == len(self.slots):
+        shown = [slot for slot in self.slots if slot != HIDDEN]
+        if len(set(shown)) == len(shown):
             positions = [len(self.slots)] * width
             for position, slot in enumerate(self.slots):
                 positions[slot] = position
+            positions[HIDDEN] = len(self.slots)
             self._order = itemgetter(*positions)
 
 
@@ -74,8 +77,9 @@ class Table:
     A metric has at most `max_series` label sets.
     """
 
-    def __init__(self, kind: str, families: dict[str, Family], max_series: int) -> None:
+    def __init__(self, kind: str, families: dict[str, Family], max_series: int, left_out: LeftOut) -> None:
         self.kind = kind
+        self.left_out = left_out
         self.families = families
         self.numbers = Numbers([0.0] * FIRST, {})
         self.refused: dict[str, int] = {}
@@ -89,11 +93,17 @@ class Table:
         self._exemplars: dict[int, Exemplar] = {}
 
     def slots(self, keys: Iterable[bytes]) -> list[int]:
-        """Return the slot of each key of a file, adding new ones. Raise BadFileError if a key is invalid."""
+        """Return the slot of each key of a file, adding new ones; HIDDEN for a key that is left out."""
         found = []
         for key in keys:
             slot = self._by_key.get(key)
-            found.append(self._add_slot(key) if slot is None else slot)
+            if slot is None:
+                try:
+                    slot = self._add_slot(key)
+                except BadEntryError as error:
+                    self.left_out.add(error)
+                    slot = HIDDEN
+            found.append(slot)
         return found
 
     def archive_entries(self, column: Column, values: Sequence[float]) -> tuple[list[bytes], list[float]]:
@@ -102,22 +112,27 @@ class Table:
         slots = [slot for slot in dict.fromkeys(column.slots) if slot != HIDDEN]
         return [self._names[slot] for slot in slots], [column.aligned[slot] for slot in slots]
 
-    def slot_or_hidden(self, key: bytes) -> int:
-        """Return the slot of a key of the archive; HIDDEN if it is bad, or live processes use its name otherwise."""
+    def archive_slot(self, key: bytes) -> int:
+        """Return the slot of a key of the archive; HIDDEN if it is left out: live processes use its name otherwise."""
+        slot = self._by_key.get(key)
+        if slot is not None:
+            return slot
         try:
-            return self.slots([key])[0]
-        except BadFileError:
+            return self._add_slot(key)
+        except BadEntryError as error:
+            self.left_out.add_archived(error, key)
             return HIDDEN
 
     def _add_slot(self, raw: bytes) -> int:
         """Return the slot of a new key. Its series may have one already: by another help text, or past the limit."""
         key = parse(raw)
+        check_sample(self.kind, key.metric, key.sample, key.labels)
         if any(is_forbidden_label(name) for name, _ in key.labels):
             return HIDDEN
         family = self._family(key)
         bound, own = None, key.labels
         if self.kind == "histogram" and key.sample.endswith("_bucket"):
-            bound = _canonical_bound(dict(own).get("le", ""))
+            bound = str(floatToGoString(float(dict(own)["le"])))  # type: ignore[no-untyped-call]
             own = tuple(pair for pair in own if pair[0] != "le")
         labels = self._limit(family, key.sample, own)
         slot = self._by_series.get((key.sample, bound, labels))
@@ -133,13 +148,11 @@ class Table:
         return slot
 
     def _family(self, key: Key) -> Family:
-        if key.sample.removeprefix(key.metric) not in SAMPLES[self.kind]:
-            raise BadFileError(f"{key.sample} is no sample of the {self.kind} {key.metric}")
         family = self.families.get(key.metric)
         if family is None:
             family = self.families[key.metric] = Family(key.metric, self.kind, key.help)
         elif family.kind != self.kind:
-            raise BadFileError(f"{key.metric} is a {family.kind} elsewhere and a {self.kind} here")
+            raise conflict(key.metric, self.kind, family.kind)
         return family
 
     def _limit(self, family: Family, sample: str, labels: Labels) -> Labels:
@@ -222,10 +235,3 @@ def _total(values: Sequence[float]) -> float:
         return fsum(values)
     except (OverflowError, ValueError):
         return sum(values)
-
-
-def _canonical_bound(bound: str) -> str:
-    try:
-        return str(floatToGoString(float(bound)))  # type: ignore[no-untyped-call]
-    except ValueError as error:
-        raise BadFileError(f"le={bound!r} is no boundary") from error

@@ -2,22 +2,23 @@
 
 `install()` replaces the library's value class; the metric classes and the file format are the library's. Differences:
 a file is never reused by another process (identities are unique, process ids are not), forks are handled by a fork
-hook instead of a check at each increment, a full directory refuses new series instead of ending the process, and
-exemplars are kept.
+hook instead of a check at each increment, a full directory refuses new series instead of ending the process, what the
+reader would leave out is refused, and exemplars are kept.
 """
 
 import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import RLock
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from prometheus_client import values
 from prometheus_client.mmap_dict import mmap_key
 from prometheus_client.samples import Exemplar
 
 from . import exemplars, presence
+from .entries import NAME_IN_USE, BadEntryError, check_length, check_sample
 from .mapped_file import MappedFile, NoRoomError
 
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
@@ -30,15 +31,29 @@ class _DiscardedCells:
         self.cells = memoryview(array("d", [0.0, 0.0]))
 
 
-class Process:
-    """The files of this process, created at the first write after a start or a fork."""
+class Series(NamedTuple):
+    """One series. `kind` is that of its file, such as gauge_max; `problem` says why no reader would show it, or ""."""
 
-    def __init__(self, prefix: str = "") -> None:
+    kind: str
+    metric: str
+    key: bytes
+    problem: str
+
+
+class Process:
+    """The files of this process, created at the first write after a start or a fork.
+
+    `types` has the type of each metric by its name: a forked child keeps its parent's.
+    """
+
+    def __init__(self, prefix: str = "", types: Mapping[str, str] | None = None) -> None:
         # A new lock: another thread may have held the parent's during the fork.
         self.lock = RLock()
         self.prefix = prefix
         self.refused = 0
-        """Number of series that could not be stored."""
+        """Number of series that found no room."""
+        self._denied: dict[tuple[str, str], int] = {}
+        self._types = dict(types or {})
         self._directory: Path | None = None
         self._presence: IO[str] | None = None
         self._files: dict[str, MappedFile] = {}
@@ -53,15 +68,40 @@ class Process:
             self._presence = presence.announce(self._directory, self._identity)
         return self._identity
 
-    def cell(self, kind: str, key: bytes) -> tuple[Any, int]:
-        """Return the file of `kind` (such as counter or gauge_max) and the index of `key`'s value in its cells."""
+    def after_fork(self) -> "Process":
+        """Return the files of a forked child."""
+        return Process(self.prefix, self._types)
+
+    def deny(self, metric: str, reason: str) -> None:
+        """Count a series or an amount of `metric` that is refused."""
+        with self.lock:
+            self._denied[metric, reason] = self._denied.get((metric, reason), 0) + 1
+
+    def denied(self) -> dict[tuple[str, str], int]:
+        """Return the number of series and amounts that were refused, by metric and reason."""
+        with self.lock:
+            return dict(self._denied)
+
+    def cell(self, series: Series) -> tuple[Any, int]:
+        """Return the file of `series` and the index of its value in the file's cells.
+
+        Both are of memory that is not exposed if the series is refused or finds no room.
+        """
+        kind = series.kind
+        typ = kind.partition("_")[0]
+        problem = series.problem
+        if not problem and self._types.setdefault(series.metric, typ) != typ:
+            problem = NAME_IN_USE
+        if problem:
+            self.deny(series.metric, problem)
+            return _DiscardedCells(), 0
         try:
             file = self._files.get(kind)
             if file is None:
                 identity = self.identity
                 assert self._directory is not None  # noqa: S101 -- set with the identity
                 file = self._files[kind] = MappedFile(self._directory / f"{kind}_{identity}.db")
-            return file, file.position(key) // 8
+            return file, file.position(series.key) // 8
         except (NoRoomError, OSError):
             # A series that cannot be stored must not fail the request that counts it.
             self.refused += 1
@@ -106,7 +146,7 @@ def process() -> Process:
 
 def _after_fork() -> None:
     global _process
-    parent, _process = _process, Process(_process.prefix)
+    parent, _process = _process, _process.after_fork()
     parent.close()
 
 
@@ -117,7 +157,7 @@ class SharedValue:
     """One series of this process, with the interface of the library's value classes."""
 
     _multiprocess = True
-    __slots__ = ("_cell", "_file", "_key", "_kind", "_process", "_timed")
+    __slots__ = ("_cell", "_file", "_process", "_series", "_timed")
 
     def __init__(
         self,
@@ -131,15 +171,22 @@ class SharedValue:
         **_: Any,
     ) -> None:
         self._timed = typ == "gauge"
-        self._kind = f"{typ}_{multiprocess_mode}" if self._timed else typ
-        self._key = mmap_key(metric_name, name, list(labelnames), list(labelvalues), help_text).encode()
+        kind = f"{typ}_{multiprocess_mode}" if self._timed else typ
+        key = mmap_key(metric_name, name, list(labelnames), list(labelvalues), help_text).encode()
+        problem = ""
+        try:
+            check_length(key)
+            check_sample(typ, metric_name, name, zip(labelnames, labelvalues, strict=True))
+        except BadEntryError as error:
+            problem = error.reason
+        self._series = Series(kind, metric_name, key, problem)
         with _process.lock:
             self._attach()
 
     def _attach(self) -> None:
         """Start at 0 in this process's file."""
         self._process = _process
-        self._file, self._cell = _process.cell(self._kind, self._key)
+        self._file, self._cell = _process.cell(self._series)
 
     def inc(self, amount: float) -> None:
         """Add `amount`."""
@@ -170,7 +217,10 @@ class SharedValue:
     def set_exemplar(self, exemplar: Exemplar) -> None:
         """Store the exemplar in this process's file of exemplars."""
         with _process.lock:
-            _process.store_exemplar(self._key, exemplar)
+            if self._process is not _process:
+                self._attach()
+            if not isinstance(self._file, _DiscardedCells):
+                _process.store_exemplar(self._series.key, exemplar)
 
     def get_exemplar(self) -> None:
         """Return None: exemplars are only exposed by the aggregate of all processes."""

@@ -29,8 +29,10 @@ def panels() -> list[Panel]:
         ),
         events(
             "Unreadable files",
-            "Metric files that were set aside. MetricFilesUnreadable watches this.",
+            "Metric files that were set aside, and entries of readable ones that were left out. "
+            "MetricFilesUnreadable watches this.",
             Query(increase("baliblissed_exporter_unreadable_files_total"), "files"),
+            Query(increase("baliblissed_exporter_entries_left_out_total", "reason"), "entries: {{reason}}"),
         ),
     ]
 
@@ -70,8 +72,10 @@ def directory_panels() -> list[Panel]:
         ),
         events(
             "Series lost",
-            "Series that found no room in the metrics directory: what they count is not exposed.",
+            "Series that found no room in the metrics directory, or that the exporter would leave out: what they count "
+            "is not exposed.",
             Query(increase("baliblissed_metrics_series_lost_total"), "series"),
+            Query(increase("baliblissed_metrics_writes_refused_total", "metric, reason"), "{{metric}} {{reason}}"),
             width=8,
         ),
     ]

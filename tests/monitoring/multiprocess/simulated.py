@@ -18,7 +18,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.samples import Exemplar
 
-from app.monitoring.metrics.catalogue import account, catalogue
+from app.monitoring.metrics.catalogue import account
 from app.monitoring.metrics.registry import registry
 from app.monitoring.multiprocess import values
 from app.monitoring.multiprocess.aggregate import Aggregate
@@ -34,7 +34,7 @@ MANY = 1000
 FAST = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 -- the names in it are random
 _numbers = count(1)
 # Made here, in single-process mode: an aggregate's own figures must not come to be among those of a test.
-catalogue()
+account()
 
 
 class Worker:

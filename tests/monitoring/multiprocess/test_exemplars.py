@@ -13,6 +13,7 @@ from prometheus_client.samples import Exemplar
 from app.monitoring.multiprocess import exemplars as module
 from app.monitoring.multiprocess import values
 from app.monitoring.multiprocess.directory import SET_ASIDE
+from app.monitoring.multiprocess.entries import INVALID_KEY, LeftOut
 from app.monitoring.multiprocess.exemplars import PAYLOAD, pack, unpack
 from app.monitoring.multiprocess.mapped_file import NoRoomError
 from app.monitoring.multiprocess.reader import Reader, listing
@@ -155,16 +156,23 @@ def test_an_exemplar_whose_series_comes_after_the_reading_is_shown_by_the_next(s
     assert newest(reader) == {"hits_total": ("1", 1.0)}
 
 
-def test_exemplars_of_series_that_are_never_shown_do_not_pile_up(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_series_that_found_no_room_leaves_no_exemplar(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise NoRoomError
 
     with monkeypatch.context() as patch:
         patch.setattr(values, "MappedFile", full)
         lost = Counter("lost", "Lost.", registry=None)
-    keeper, sizes = scene.keeper(), set()
+    lost.inc(1, {"trace_id": "1"})
+    assert not list(scene.directory.glob("*.exemplars"))
+
+
+def test_exemplars_of_series_that_are_never_shown_do_not_pile_up(scene: Scene) -> None:
+    hits = Counter("hits", "Hits.", ("number",), registry=None)
+    keeper, sizes = scene.keeper(max_series=1), set()
+    hits.labels("shown").inc()
     for number in range(20):
-        lost.inc(1, {"trace_id": str(number)})
+        hits.labels("past the limit").inc(1, {"trace_id": str(number)})
         keeper.fold()
         assert newest(keeper.reader) == {}
         sizes.add(len(keeper.reader._unplaced))
@@ -199,20 +207,23 @@ def test_a_full_disk_costs_the_exemplar_and_not_the_request(scene: Scene, monkey
     assert newest(scene.reader()) == {"hits_total": ("2", 1.0)}
 
 
-def test_a_garbled_file_of_exemplars_costs_only_them(scene: Scene) -> None:
+def test_an_exemplar_with_a_garbled_key_is_left_out_and_the_others_of_its_file_are_shown(scene: Scene) -> None:
     worker, aggregate = scene.worker(), scene.aggregate()
     with worker.at_work():
-        Counter("hits", "Hits.", registry=None).inc(2, {"trace_id": "1"})
+        Counter("other", "Other.", registry=None).inc(2, {"trace_id": "1"})
+        Counter("hits", "Hits.", ("place",), registry=None).labels("Ubud").inc(3, {"trace_id": "2"})
     (file,) = scene.directory.glob("*.exemplars")
-    file.write_bytes(file.read_bytes().replace(b"hits_total", b"hits\xfftotal"))
+    file.write_bytes(file.read_bytes().replace(b"other_total", b"other\xfftotal"))
     for lives in (True, False):
         if not lives:
             worker.die()
         for _ in range(2):
             body = aggregate.exposition(OPENMETRICS)[0].decode()
-            assert "hits_total 2.0\n" in body
+            assert "other_total 2.0\n" in body
+            assert 'hits_total{place="Ubud"} 3.0 # {trace_id="2"}' in body
+            assert set(aggregate.reader.left_out.counts) == {INVALID_KEY}
     assert not file.exists()
-    assert [name.name.partition(".")[0] for name in (scene.directory / SET_ASIDE).iterdir()] == [worker.identity]
+    assert not (scene.directory / SET_ASIDE).exists()
 
 
 @pytest.mark.parametrize("beyond", [0, 1, 8, PAYLOAD])
@@ -225,7 +236,7 @@ def test_labels_that_are_too_long_do_not_spoil_the_next_record(scene: Scene, bey
         writer.write(key, near)
     writer.write(first, long)
     writer.close()
-    assert dict(ExemplarSource(path).refresh()) == {first: near if beyond else long, second: near}
+    assert dict(ExemplarSource(path, LeftOut()).refresh()) == {first: near if beyond else long, second: near}
 
 
 def test_an_exemplar_of_an_infinite_value_is_written_as_openmetrics_has_it() -> None:

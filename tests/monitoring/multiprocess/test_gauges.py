@@ -11,6 +11,7 @@ from prometheus_client import Counter, Gauge, metrics
 
 from app.monitoring.multiprocess.archive import MAX_DEAD_SHOWN
 from app.monitoring.multiprocess.directory import claim
+from app.monitoring.multiprocess.entries import INVALID_KEY, NAME_IN_USE
 from app.monitoring.multiprocess.gauges import MODES
 from app.monitoring.multiprocess.labels import OVERFLOW
 from app.monitoring.multiprocess.mapped_file import MappedFile
@@ -164,17 +165,23 @@ def test_a_gauge_with_a_label_that_has_a_value_a_user_is_not_shown(scene: Scene)
     assert scene.keeper().scrape() == scene.samples() == {}
 
 
-@pytest.mark.parametrize("key", [b'["depth", "height", {}, ""]', b'["hits", "hits", {}, ""]'])
-def test_a_gauge_that_is_named_as_none_is_spoils_its_file_only(scene: Scene, key: bytes) -> None:
-    bad: list[str] = []
+@pytest.mark.parametrize(
+    ("key", "reason"), [(b'["depth", "height", {}, ""]', INVALID_KEY), (b'["hits", "hits", {}, ""]', NAME_IN_USE)]
+)
+def test_a_gauge_that_is_named_as_none_is_left_out_and_the_others_of_its_file_stay(
+    scene: Scene, key: bytes, reason: str
+) -> None:
     with scene.worker().at_work():
         Counter("hits", "Hits.", registry=None).inc(2)
         gauge("max").set(3)
     with closing(MappedFile(scene.directory / "gauge_max_1-00000000.db")) as file:
         file.position(key)
-    reader = scene.reader(on_bad=lambda path, _: bad.append(path.name))
-    assert shown(reader) == {series("hits_total"): 2, series("depth"): 3}
-    assert bad == ["gauge_max_1-00000000.db"]
+        file.cells[file.position(b'["depth", "depth", {}, "Depth."]') // 8] = 5.0
+    reader = scene.reader()
+    assert shown(reader) == {series("hits_total"): 2, series("depth"): 5}
+    assert reader.left_out.counts == {reason: 1}
+    # Its process is dead: it is folded, the left-out entry is not.
+    assert scene.keeper().scrape() == scene.samples() == {series("hits_total"): 2, series("depth"): 5}
 
 
 def test_a_file_of_a_mode_that_does_not_exist_is_nobodys(scene: Scene) -> None:

@@ -8,9 +8,10 @@ from prometheus_client import Counter, Gauge, Histogram, Summary
 from prometheus_client.metrics import MetricWrapperBase
 
 from app.monitoring.multiprocess.archive import Archive, replace
+from app.monitoring.multiprocess.entries import INVALID_KEY, NAME_IN_USE, LeftOut
 from app.monitoring.multiprocess.labels import OVERFLOW
-from app.monitoring.multiprocess.layout import BadFileError
-from app.monitoring.multiprocess.table import Table
+from app.monitoring.multiprocess.series import Family
+from app.monitoring.multiprocess.table import FIRST, HIDDEN, Table
 from tests.monitoring.multiprocess.simulated import Keeper, Scene, series, shown, text
 
 MAKERS: dict[str, Callable[[tuple[str, ...]], MetricWrapperBase]] = {
@@ -141,19 +142,23 @@ def test_when_every_file_has_gone_totals_are_0_and_what_comes_is_counted(scene: 
 
 
 @pytest.mark.parametrize(
-    "key",
+    ("key", "reason"),
     [
-        b'["rides", "rides_bucket", {}, ""]',
-        b'["rides", "rides_bucket", {"le": "wide"}, ""]',
-        b'["rides", "rides_count", {}, ""]',
-        b'["other", "other_sum", {}, ""]',
+        (b'["rides", "rides_bucket", {}, ""]', INVALID_KEY),
+        (b'["rides", "rides_bucket", {"le": "wide"}, ""]', INVALID_KEY),
+        (b'["rides", "rides_bucket", {"le": "NaN"}, ""]', INVALID_KEY),
+        (b'["rides", "rides_count", {}, ""]', INVALID_KEY),
+        (b'["other", "other_sum", {}, ""]', NAME_IN_USE),
     ],
 )
-def test_a_key_that_no_histogram_has_is_refused(key: bytes) -> None:
-    families: dict[str, object] = {}
-    Table("counter", families, 10).slots([b'["other", "other_total", {}, ""]'])  # type: ignore[arg-type]
-    with pytest.raises(BadFileError):
-        Table("histogram", families, 10).slots([key])  # type: ignore[arg-type]
+def test_a_key_that_no_histogram_has_is_left_out_and_what_follows_is_not(key: bytes, reason: str) -> None:
+    families: dict[str, Family] = {}
+    left_out = LeftOut()
+    Table("counter", families, 10, left_out).slots([b'["other", "other_total", {}, ""]'])
+    table = Table("histogram", families, 10, left_out)
+    assert table.slots([key, b'["rides", "rides_sum", {}, ""]']) == [HIDDEN, FIRST]
+    assert left_out.counts == {reason: 1}
+    assert set(families) == {"other", "rides"}
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-
-from prometheus_client.exposition import gzip_accepted
 
 from .arguments import redaction_arguments
 from .companion import announce, when_owner_ends
@@ -31,18 +29,19 @@ from .multiprocess import directory, slots, values
 from .multiprocess.aggregate import Aggregate
 from .multiprocess.aggregate import directory as shared_directory
 from .multiprocess.labels import MAX_SERIES_PER_METRIC
+from .multiprocess.response import ALLOW, respond
 from .options import Options
 
 log = get_logger("exporter")
 CLIENT_TIMEOUT_SECONDS = 30.0
 COLLECT_INTERVAL_SECONDS = 5.0
-GZIP_MAGIC = b"\x1f\x8b"
 DEFAULT_LOGGING = {"renderer": "json", "level": "INFO", "service": "exporter", "version": "", "environment": ""}
+TEXT = {"Content-Type": "text/plain; charset=utf-8"}
 Collect = Callable[[Catalogue], None]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Handler of GET and HEAD for /metrics and /health."""
+    """Handler of GET, HEAD and OPTIONS for /metrics and /health. Other methods get 405."""
 
     protocol_version = "HTTP/1.1"
     server_version = "metrics-exporter"
@@ -50,35 +49,55 @@ class Handler(BaseHTTPRequestHandler):
     timeout = CLIENT_TIMEOUT_SECONDS
     server: "Exporter"
 
+    def __getattr__(self, name: str) -> Callable[[], None]:
+        """Return the handler of a method that has none of its own. The base class would answer 501."""
+        if name.startswith("do_"):
+            return self._refuse_method
+        raise AttributeError(name)
+
     def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
+        path, _, query = self.path.partition("?")
         if path == "/metrics":
-            try:
-                pack = gzip_accepted(self.headers.get("Accept-Encoding", ""))
-                body, content_type = self.server.scrape(self.headers.get("Accept", ""), pack=pack)
-            except Exception:  # one bad scrape must not end the exporter
-                log.exception("scrape_failed")
-                self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, b"the metric files could not be read\n")
-            else:
-                self._answer(HTTPStatus.OK, body, content_type, "gzip" if body.startswith(GZIP_MAGIC) else "")
+            self._answer_scrape(query.encode("latin-1"))
         elif path == "/health":
             self._answer(HTTPStatus.OK, b"ok\n")
         else:
-            self._answer(HTTPStatus.NOT_FOUND, b"see /metrics\n")
+            self._answer_not_found()
 
     do_HEAD = do_GET  # noqa: N815 -- the name is the base class's
 
-    def _answer(
-        self,
-        status: HTTPStatus,
-        body: bytes,
-        content_type: str = "text/plain; charset=utf-8",
-        encoding: str = "",
-    ) -> None:
+    def do_OPTIONS(self) -> None:
+        if self._is_known():
+            self._answer(HTTPStatus.OK, b"", {"Allow": ALLOW})
+        else:
+            self._answer_not_found()
+
+    def _refuse_method(self) -> None:
+        if self._is_known():
+            self._answer(HTTPStatus.METHOD_NOT_ALLOWED, f"use one of {ALLOW}\n".encode(), {**TEXT, "Allow": ALLOW})
+        else:
+            self._answer_not_found()
+
+    def _is_known(self) -> bool:
+        return self.path.partition("?")[0] in {"/metrics", "/health", "*"}
+
+    def _answer_not_found(self) -> None:
+        self._answer(HTTPStatus.NOT_FOUND, b"see /metrics\n")
+
+    def _answer_scrape(self, query: bytes) -> None:
+        accept, accept_encoding = (self.headers.get_all(name, []) for name in ("Accept", "Accept-Encoding"))
+        try:
+            found = respond(self.server.scrape, accept, accept_encoding, query)
+        except Exception:  # one bad scrape must not end the exporter
+            log.exception("scrape_failed")
+            self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, b"the metric files could not be read\n")
+        else:
+            self._answer(HTTPStatus.OK, found.body, found.headers)
+
+    def _answer(self, status: HTTPStatus, body: bytes, headers: Mapping[str, str] = TEXT) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        if encoding:
-            self.send_header("Content-Encoding", encoding)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
             # The request body is not read; on a kept-alive connection it would be parsed as the next request.
@@ -116,10 +135,10 @@ class Exporter(ThreadingHTTPServer):
             except Exception:  # a failing collector must not affect others
                 log.exception("collector_failed")
 
-    def scrape(self, accept: str, *, pack: bool) -> tuple[bytes, str]:
-        """Return the exposition in the format that `accept` selects, gzipped if `pack`, and its content type."""
+    def scrape(self, accept: str, *, pack: bool, names: frozenset[str] | None = None) -> tuple[bytes, str]:
+        """Return the exposition as `Aggregate.exposition` does, and its content type. Observe the time it takes."""
         started = time.perf_counter()
-        answer = self._aggregate.exposition(accept, pack=pack)
+        answer = self._aggregate.exposition(accept, pack=pack, names=names)
         catalogue().exporter_scrape_duration.observe(time.perf_counter() - started)
         return answer
 

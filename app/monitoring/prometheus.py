@@ -22,6 +22,7 @@ from .logging import get_logger
 from .metrics.catalogue import LATENCY_BUCKETS
 from .metrics.http import HttpMetrics
 from .metrics.registry import BoundedRegistry, registry
+from .multiprocess import response
 from .multiprocess.aggregate import exposition
 from .options import EXCLUDED_URLS
 from .requests import placement
@@ -128,15 +129,23 @@ class Instrumentator(LibraryInstrumentator):
             if sign is not None or not allows(networks, request.scope.get("peer") or request.scope.get("client")):
                 _log_refusal(sign)
                 return Response("metrics are not served to this address\n", 403, media_type="text/plain")
-            body, content_type = await run_in_threadpool(
-                exposition, request.headers.get("accept", ""), registry(), registry().max_series
-            )
-            return Response(body, headers={"content-type": content_type})
+            if request.method == "OPTIONS":
+                return Response(headers={"Allow": response.ALLOW})
+            accept, accept_encoding = map(request.headers.getlist, ("accept", "accept-encoding"))
+            found = await run_in_threadpool(_respond, accept, accept_encoding, request.scope["query_string"])
+            return Response(found.body, headers=found.headers)
 
         if isinstance(app, FastAPI):
-            app.add_api_route("/metrics", metrics_endpoint, include_in_schema=False)
+            app.add_api_route("/metrics", metrics_endpoint, methods=[*response.METHODS], include_in_schema=False)
         else:
-            app.add_route("/metrics", metrics_endpoint)
+            app.add_route("/metrics", metrics_endpoint, methods=[*response.METHODS])
+
+
+def _respond(accept: Sequence[str], accept_encoding: Sequence[str], query: bytes) -> response.Response:
+    def expose(accept: str, *, pack: bool, names: frozenset[str] | None) -> tuple[bytes, str]:
+        return exposition(accept, registry(), registry().max_series, pack=pack, names=names)
+
+    return response.respond(expose, accept, accept_encoding, query)
 
 
 def recorder(instrumentator: Instrumentator) -> HttpMetrics:

@@ -107,3 +107,13 @@ async def test_scrapes_are_not_counted_as_requests(application: Application) -> 
     async with application() as client:
         await client.get("/metrics")
         assert 'handler="/metrics"' not in (await client.get("/metrics")).text
+
+
+async def test_odd_headers_and_other_methods_are_answered(application: Application) -> None:
+    async with application() as client:
+        odd = await client.get("/metrics", headers={"Accept": 'application/openmetrics-text; version="1.0.0", ;q=x'})
+        refused, options = await client.post("/metrics"), await client.options("/metrics")
+    assert odd.text.endswith("# EOF\n")
+    assert (refused.status_code, options.status_code) == (405, 200)
+    for answer in (refused, options):
+        assert {"GET", "HEAD", "OPTIONS"} == set(answer.headers["allow"].split(", "))

@@ -1,6 +1,5 @@
 """The exposition of all processes: from the shared directory if there is one, else from a registry."""
 
-import gzip
 import os
 import threading
 from collections.abc import Callable, Hashable
@@ -12,19 +11,19 @@ from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder
-from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.exposition import generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.openmetrics.exposition import UNDERSCORES
 
 from .directory import epoch
 from .folder import Folder
 from .labels import MAX_SERIES_PER_METRIC
+from .negotiation import Form, negotiate
 from .reader import Reader
+from .response import MIN_GZIP_BYTES, compressed
+from .restriction import restricted
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("aggregate")
-OPENMETRICS = "application/openmetrics-text"
-# Size and speed of the levels differ little on this text.
-GZIP_LEVEL = 1
-MIN_GZIP_BYTES = 1024
 
 
 def _ignore(*_: object) -> None:
@@ -72,23 +71,27 @@ class Aggregate:
         self._left_out: dict[str, int] = {}
         self.reader = Reader(self.path, self._max_series, self._on_bad)
 
-    def exposition(self, accept: str, *, pack: bool = False) -> tuple[bytes, str]:
-        """Return the exposition in the format that `accept` selects, gzipped if `pack`, and its content type.
+    def exposition(self, accept: str, *, pack: bool = False, names: frozenset[str] | None = None) -> tuple[bytes, str]:
+        """Return the exposition in the format that `accept` selects and its content type.
+
+        It is gzipped if `pack`, unless it is small. With `names`, it has only the samples of these names, like the
+        library's `restricted_registry`.
 
         Single flight: concurrent calls share one result. Raise DirectoryGoneError if the directory does not exist,
         RestlessError if it does not come to rest.
         """
-        openmetrics = choose_encoder(accept)[1].startswith(OPENMETRICS)
-        body = self._single_flight.join((openmetrics, pack), lambda: self._build(openmetrics=openmetrics, pack=pack))
-        if openmetrics:
-            return body, f"{CONTENT_TYPE_LATEST}; escaping=underscores"
-        return body, CONTENT_TYPE_PLAIN_0_0_4
+        form = negotiate(accept)
+        form = form._replace(escaping=form.escaping and UNDERSCORES)
+        body = self._single_flight.join(
+            (form.openmetrics, form.scheme, pack, names), lambda: self._build(form=form, names=names, pack=pack)
+        )
+        return body, form.content_type
 
-    def _build(self, *, openmetrics: bool, pack: bool) -> bytes:
+    def _build(self, *, form: Form, names: frozenset[str] | None, pack: bool) -> bytes:
         with self._lock:
             self._refresh()
-            body = self._body(openmetrics=openmetrics)
-        return gzip.compress(body, GZIP_LEVEL, mtime=0) if pack and len(body) >= MIN_GZIP_BYTES else body
+            body = self._body(form, names)
+        return compressed(body) if pack and len(body) >= MIN_GZIP_BYTES else body
 
     def refresh(self) -> None:
         """Read the directory and fold dead processes, without building an exposition."""
@@ -148,11 +151,15 @@ class Aggregate:
             # On a full or read-only disk the file stays and is skipped at each reading.
             log.warning("metric_file_not_set_aside", file=path.name, error=str(failure))
 
-    def _body(self, *, openmetrics: bool) -> bytes:
-        if openmetrics:
+    def _body(self, form: Form, names: frozenset[str] | None) -> bytes:
+        if form.openmetrics:
             self.reader.read_exemplars()
-        parts = [family.text(openmetrics=openmetrics) for _, family in sorted(self.reader.families.items())]
-        return b"".join([*parts, b"# EOF\n"] if openmetrics else parts)
+        families = [family for _, family in sorted(self.reader.families.items())]
+        if names is None:
+            parts = [family.text(openmetrics=form.openmetrics) for family in families]
+        else:
+            parts = [restricted(family, names, openmetrics=form.openmetrics) for family in families]
+        return b"".join([*parts, b"# EOF\n"] if form.openmetrics else parts)
 
     def series(self) -> dict[str, int]:
         """Return the number of label sets of each metric at the last reading."""
@@ -198,13 +205,22 @@ def of_directory(path: Path, max_series: int) -> Aggregate:
     return Aggregate(path, max_series=max_series)
 
 
-def exposition(accept: str, single: CollectorRegistry, max_series: int = MAX_SERIES_PER_METRIC) -> tuple[bytes, str]:
-    """Return the exposition in the format that `accept` selects, text or OpenMetrics, and its content type.
+def exposition(
+    accept: str,
+    single: CollectorRegistry,
+    max_series: int = MAX_SERIES_PER_METRIC,
+    *,
+    pack: bool = False,
+    names: frozenset[str] | None = None,
+) -> tuple[bytes, str]:
+    """Return the exposition of all processes as `Aggregate.exposition` does, and its content type.
 
     `single` is exposed in single-process mode; `max_series` bounds each metric over all processes.
     """
     shared = directory()
-    if shared is None:
-        encode, content_type = choose_encoder(accept)
-        return encode(single), content_type
-    return of_directory(shared, max_series).exposition(accept)
+    if shared is not None:
+        return of_directory(shared, max_series).exposition(accept, pack=pack, names=names)
+    form = negotiate(accept)
+    encode = openmetrics.generate_latest if form.openmetrics else generate_latest
+    body = encode(single if names is None else single.restricted_registry(names), form.scheme)
+    return compressed(body) if pack and len(body) >= MIN_GZIP_BYTES else body, form.content_type

@@ -70,7 +70,7 @@ def test_an_empty_name_is_no_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("", "text/plain; version=0.0.4; charset=utf-8"),
         ("*/*", "text/plain; version=0.0.4; charset=utf-8"),
-        (OPENMETRICS, "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores"),
+        (OPENMETRICS, "application/openmetrics-text; version=1.0.0; charset=utf-8"),
         (
             f"{OPENMETRICS};version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3",
             "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores",

@@ -1,5 +1,6 @@
 """Bytes on the metrics port: keep-alive, pipelined requests, HEAD and request bodies."""
 
+import gzip
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,11 +66,60 @@ def test_a_head_of_a_scrape_that_fails_has_no_body_either(tmp_path: Path) -> Non
     assert int(head.headers["content-length"]) == len(got.body) > 0
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "BREW"])
-def test_another_method_is_refused_and_ends_the_connection(port: int, method: str) -> None:
-    [answer] = answers(exchange(port, request(method, "/metrics"), LAST), method)
-    assert answer.status == 501
-    assert answer.headers["connection"] == "close"
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "TRACE", "BREW", "get"])
+def test_another_method_is_refused_with_those_there_are(port: int, method: str) -> None:
+    for path in ("/metrics", "/health?x"):
+        refused, last = talk(port, request(method, path), LAST)
+        assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+        assert last.body == b"ok\n"
+    missing, _ = talk(port, request(method, "/other"), LAST)
+    assert missing.status == 404
+    [with_body] = answers(exchange(port, request(method, "/metrics", body=LAST)), method)
+    assert (with_body.status, with_body.headers["connection"]) == (405, "close")
+
+
+def test_options_names_the_methods(port: int) -> None:
+    paths = ("/metrics", "/metrics?name[]=x", "/health", "*")
+    found = talk(port, *(request("OPTIONS", path) for path in paths), request("OPTIONS", "/other"), LAST)
+    for answer in found[:-2]:
+        assert (answer.status, answer.headers["allow"], answer.body) == (200, "GET, HEAD, OPTIONS", b"")
+    assert found[-2].status == 404
+
+
+def test_fields_that_are_sent_twice_count_as_one_list(port: int) -> None:
+    accept = ("Accept: text/plain;q=0.1", "Accept: application/openmetrics-text", "Accept-Encoding: gzip;q=0")
+    [got] = talk(port, request("GET", "/metrics", *accept, "Accept-Encoding: identity", CLOSE))
+    assert got.body.endswith(b"# EOF\n")
+    assert got.headers["content-type"].startswith("application/openmetrics-text")
+    assert (got.headers["vary"], got.headers.get("content-encoding")) == ("Accept, Accept-Encoding", None)
+
+
+def test_no_header_and_no_query_makes_a_scrape_fail(port: int) -> None:
+    odd = [
+        'Accept: application/openmetrics-text; version="1.0.0"',
+        "Accept: application/openmetrics-text; version=abc; escaping=nonsense; q=nan",
+        'Accept: text/plain;version="1.0.0, \\',
+        "Accept: ;;,;q=,=;\xff\xfe",
+        'Accept-Encoding: gzip;q=x, ;q=1, "',
+    ]
+    path = "/metrics?name[]=%ff&&=;%zz&name[]=x\xff"
+    heads = [request("GET", path, header).decode().encode("latin-1") for header in odd]
+    found = talk(port, *heads, LAST)
+    assert [answer.status for answer in found] == [200] * len(found)
+
+
+def test_name_restricts_a_scrape_to_samples_of_that_name(port: int) -> None:
+    query = "/metrics?name%5B%5D=cache_hits_total&name[]=answer_seconds_sum&name[]=no_such_name"
+    few, none, small = talk(
+        port,
+        request("GET", query),
+        request("GET", "/metrics?name[]=no_such_name"),
+        request("GET", query, "Accept-Encoding: gzip, identity;q=0", CLOSE),
+    )
+    lines = [line for line in few.body.decode().splitlines() if not line.startswith("#")]
+    assert lines == ['answer_seconds_sum{operation="chat"} 0.3', 'cache_hits_total{cache="places"} 2.0']
+    assert none.body == b""
+    assert gzip.decompress(small.body) == few.body
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

@@ -42,6 +42,7 @@ def build_observability(settings: Settings) -> Observability:
         log_level=settings.log_level,
         redaction_packs=("indonesia",),
         log_format="json" if settings.environment == "production" else "console",
+        trusted_upstreams=settings.trusted_upstreams,
         tracing_disabled=settings.otel_sdk_disabled,
         # None if no spans were requested: the package's checks at the start distinguish this from "none".
         traces_exporter=settings.otel_traces_exporter or ("otlp" if settings.traces_exporter == "otlp" else None),

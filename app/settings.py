@@ -157,6 +157,9 @@ class Settings(BaseSettings):
     idempotency_key_lifetime: int = Field(
         86_400, ge=60, le=2_592_000, description="seconds in which an Idempotency-Key gets its first answer again"
     )
+    trusted_upstreams: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="hosts that get the redacted tracestate and baggage of callers, comma separated; others get ids"
+    )
     otel_sdk_disabled: bool = Field(False, description="true switches tracing off")
     otel_service_name: str = Field("baliblissed-backend", min_length=1, description="service.name")
     otel_traces_exporter: Literal["otlp", "console", "none"] | None = Field(
@@ -197,6 +200,16 @@ class Settings(BaseSettings):
         if not all(path.startswith("/") and path != "/" for path in paths):
             raise ValueError("want paths such as /health, comma separated, or none")
         return paths
+
+    @field_validator("trusted_upstreams", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        hosts = tuple(part.strip() for part in value.split(",") if part.strip())
+        if not all(re.fullmatch(r"((\*\.)?[\w-]+(\.[\w-]+)*|\[[\da-fA-F:.]+\])(:\d{1,5})?", host) for host in hosts):
+            raise ValueError("want hosts such as ai.internal, ai.internal:8443 or *.internal, comma separated")
+        return hosts
 
     @field_validator("environment", "otel_traces_exporter", mode="before")
     @classmethod

@@ -31,11 +31,13 @@ class FakeAI:
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     requests: list[dict[str, Any]] = field(default_factory=list)
     authorization: list[str | None] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
 
     async def complete(self, request: Request) -> Response:
         self.arrived.set()
         self.requests.append(json.loads(await request.body()))
         self.authorization.append(request.headers.get("authorization"))
+        self.headers.append(dict(request.headers))
         await asyncio.sleep(self.delay)
         if self.released is not None:
             await self.released.wait()

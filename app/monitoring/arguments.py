@@ -40,4 +40,5 @@ def tracing_arguments(options: Options) -> dict[str, Any]:
         "timeout": options.otlp_timeout,
         "queue": options.span_queue,
         "batch": options.span_batch,
+        "trusted_upstreams": options.trusted_upstreams,
     }

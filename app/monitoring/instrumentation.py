@@ -60,13 +60,10 @@ def instrument(app: App, options: Options, counting: Counting, spans: SpanOption
         options.excluded_urls,
         "instrumentation" if instrumented else "layer",
         options.instrument_libraries,
+        options.trusted_upstreams,
     )
-    observe(
-        app,
-        metrics=recorder(instrumentator),
-        tracer=tracer if options.traced else None,
-        instrumented=instrumented,
-    )
+    made_later = tracer if options.traced else None
+    observe(app, metrics=recorder(instrumentator), tracer=made_later, instrumented=instrumented)
     # FastAPI's own telemetry would create a second span, which contains the query.
     if isinstance(app, FastAPI):
         app._telemetry.update({"tracing": False, "metrics": False, "logs": False})  # noqa: SLF001 -- else the constructor's

@@ -17,6 +17,7 @@ from .logs.levels import parse_levels
 Check = Callable[[Any], Any]
 Network = IPv4Network | IPv6Network
 SWITCHES = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+_HOST = re.compile(r"((\*\.)?[\w-]+(\.[\w-]+)*|\[[\da-fA-F:.]+\])(:\d{1,5})?")
 _NETWORKS = "want addresses or networks such as 10.0.0.0/8, separated by commas or as a tuple"
 
 
@@ -166,6 +167,20 @@ def networks(value: object) -> tuple[Network, ...]:
     if not isinstance(parts, Iterable) or isinstance(parts, bytes):
         raise UnwantedError(_NETWORKS)
     return tuple(map(_network, parts))
+
+
+def hosts(value: object) -> tuple[str, ...]:
+    """Check names of hosts, with a port or without: a text separated by commas, or an iterable of texts."""
+    given = split(value) if isinstance(value, str) else value
+    wanted = "want hosts such as ai.internal, ai.internal:8443 or *.internal, separated by commas or as a tuple"
+    if not isinstance(given, Iterable) or isinstance(given, bytes):
+        raise UnwantedError(wanted)
+    found = tuple(given)
+    for host in found:
+        if not isinstance(host, str) or not _HOST.fullmatch(host):
+            raise UnwantedError(f"{host!r}: {wanted}")
+    # Without a port, an address has no brackets in a request's URL.
+    return tuple(host.lower().strip("[]") if host.endswith("]") else host.lower() for host in found)
 
 
 def _network(part: object) -> Network:

@@ -88,6 +88,7 @@ class OptionArguments(TypedDict, total=False):
     tracing_disabled: bool | None
     tracing: Literal["layer", "instrumentation", "none"] | None
     instrument_libraries: Iterable[str] | None
+    trusted_upstreams: Iterable[str] | None
     traces_exporter: Literal["otlp", "console", "none"] | None
     otlp_endpoint: str | None
     otlp_timeout: float | None
@@ -211,6 +212,9 @@ class Options:
     instrument_libraries: tuple[str, ...] = _of("INSTRUMENT_LIBRARIES", LIBRARIES, checks.any_of(*LIBRARIES), _names)
     """Libraries that make spans below a request, if they and their instrumentations are installed, without those in
     OTEL_PYTHON_DISABLED_INSTRUMENTATIONS. Separated by commas in the variable, where `none` is the empty list."""
+    trusted_upstreams: tuple[str, ...] = _of("TRUSTED_UPSTREAMS", (), checks.hosts, _names)
+    """Hosts, with a port or without, or below a name such as `*.internal`, that get the redacted tracestate and baggage
+    of a caller in calls of httpx. All others get ids only. Separated by commas in the variable."""
     traces_exporter: Literal["otlp", "console", "none"] | None = _of(
         "OTEL_TRACES_EXPORTER", None, checks.one_of("otlp", "console", "none"), _word
     )

@@ -5,7 +5,6 @@ collector: not the start, not a request, not the shutdown. The operator's OpenTe
 traces/environment.py lists and checks them.
 """
 
-import logging
 import os
 import socket
 import threading
@@ -21,6 +20,7 @@ from opentelemetry.util.http import parse_excluded_urls
 
 from .metrics.catalogue import catalogue
 from .metrics.registry import registry
+from .traces import propagation
 from .traces.environment import TracingConfigurationError, general_exclusions, sampling, schedule_delay
 from .traces.exporter import make_exporter, may_warn
 from .traces.libraries import instrument_libraries
@@ -68,11 +68,14 @@ def configure(
     timeout: float | None = None,
     queue: int = MAX_QUEUE_SIZE,
     batch: int = MAX_BATCH_SIZE,
+    trusted_upstreams: Collection[str] | None = None,
 ) -> TracerProvider:
     """Make this process's provider and install it. Call it once, in the worker, after the fork.
 
     `queue` is the number of spans that may wait for the exporter, `batch` the number that it gets at a time, `timeout`
-    the seconds of one export. Raise TracingConfigurationError if an OpenTelemetry variable cannot be honoured.
+    the seconds of one export. `trusted_upstreams` are hosts that get the tracestate and baggage of callers, redacted;
+    None leaves them as they are, at first none. Raise TracingConfigurationError if an OpenTelemetry variable cannot be
+    honoured.
     """
     drop_empty()
     chosen = sampling(ratio)
@@ -93,9 +96,7 @@ def configure(
         provider.queue = BoundedSpanProcessor(span_exporter, catalogue().spans_dropped, queue, batch, schedule_delay())
         provider.add_span_processor(provider.queue)
         registry().exemplar_source = exemplar
-    # A client's headers can make these log a line each.
-    for parser in ("opentelemetry.baggage.propagation", "opentelemetry.trace.propagation", "opentelemetry.trace.span"):
-        logging.getLogger(parser).setLevel(logging.ERROR)
+    propagation.install(trusted_upstreams)
     trace.set_tracer_provider(provider)
     return provider
 
@@ -126,15 +127,21 @@ def exemplar() -> dict[str, str] | None:
 
 
 def request_tracer(
-    excluded_urls: str, spans: RequestSpans = "layer", libraries: Collection[str] | None = None
+    excluded_urls: str,
+    spans: RequestSpans = "layer",
+    libraries: Collection[str] | None = None,
+    trusted_upstreams: Collection[str] | None = None,
 ) -> RequestTracer | None:
     """Return the tracer of requests, and instrument `libraries`, by default all known ones. None without a provider.
+
+    `trusted_upstreams` is that of `configure`.
 
     Call it in the worker, after `configure`.
     """
     provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):
         return None
+    propagation.install(trusted_upstreams)  # the application may have replaced provider and propagators
     instrument_libraries(libraries)
     late = not isinstance(provider, WorkerTracerProvider) or (provider.queue is not None and provider.keep_failures)
     excluded = ",".join(filter(None, (excluded_urls, general_exclusions())))

@@ -9,6 +9,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from app.assistant.upstream import Upstream, UpstreamError, UpstreamRejected
 from app.monitoring import tracing
+from app.monitoring.traces import propagation
 from loadtest.fake_ai import FakeAI, fake_ai
 from tests.conftest import Application
 
@@ -96,3 +97,26 @@ async def test_the_span_stands_between_the_request_and_its_http_call(
     assert (chat.parent and chat.parent.span_id) == request.context.span_id
     assert (http.parent and http.parent.span_id) == chat.context.span_id
     assert not any(PROMPT in span.to_json() or ANSWER in span.to_json() for span in found)
+
+
+TRACE, MAIL = "4bf92f3577b34da6a3ce929d0e0e4736", "ayu.lestari%40example.com"
+CALLER = {
+    "traceparent": f"00-{TRACE}-00f067aa0ba902b7-ff",
+    "tracestate": f"mail={MAIL},rojo=1",
+    "baggage": f"mail={MAIL},plan=gold",
+}
+
+
+@pytest.mark.parametrize("trusted", [(), ("127.0.0.1",)])
+async def test_the_upstream_gets_no_private_data_of_a_callers_trace(
+    application: Application, spans: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch, trusted: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(propagation._trusted, "hosts", frozenset())
+    async with fake_ai() as ai, application(ai_base_url=ai.url, trusted_upstreams=trusted) as client:
+        answer = await client.post("/api/v1/assistant/chat", json={"message": PROMPT}, headers=CALLER)
+        assert answer.status_code == 200
+    (found,) = ai.headers
+    assert found["traceparent"].startswith(f"00-{TRACE}-")
+    assert found["traceparent"].endswith("-03")
+    expected = {"tracestate": "rojo=1", "baggage": "plan=gold"} if trusted else {}
+    assert {name: found[name] for name in ("tracestate", "baggage") if name in found} == expected

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from app.monitoring import tracing
+from app.monitoring.traces import propagation
 from loadtest.serving import serving
 from tests.middleware.applications import TELEMETRY, Records
 from tests.middleware.wire import Wire
@@ -44,7 +45,8 @@ async def house(records: Records, database_url: str, redis_url: str) -> AsyncIte
     The application responds with the status in the path.
     """
     downstream = Downstream()
-    assert tracing.request_tracer("") is not None  # instruments the three libraries
+    # Instruments the three libraries. A host that is not trusted gets no tracestate.
+    assert tracing.request_tracer("", trusted_upstreams=["127.0.0.1"]) is not None
     redis, connection = Redis.from_url(redis_url), await asyncpg.connect(database_url)
     async with serving(Starlette(routes=[Route("/", downstream.answer)])) as address, httpx.AsyncClient() as client:
 
@@ -55,6 +57,7 @@ async def house(records: Records, database_url: str, redis_url: str) -> AsyncIte
             return Response(status_code=int(request.path_params["status"]))
 
         yield records.observe(FastAPI(telemetry=TELEMETRY, routes=[Route("/{status}", ask)])), downstream
+    propagation.install(())
     await redis.aclose()
     await connection.close()
 

@@ -77,7 +77,12 @@ def _instrument(library: str, *, beside_sqlalchemy: bool) -> None:
             _note_connections()
         if library == "asyncpg" and beside_sqlalchemy:
             _leave_queries_to_sqlalchemy(made)
-        instrumentor.instrument()
+        hooks: dict[str, Any] = {}
+        if library == "httpx":
+            from .propagation import note_async_call, note_call  # noqa: PLC0415 -- reads OTEL_PROPAGATORS
+
+            hooks = {"request_hook": note_call, "async_request_hook": note_async_call}
+        instrumentor.instrument(**hooks)
     except Exception:  # the application's import must not fail
         log.exception("library_not_instrumented", library=library)
 

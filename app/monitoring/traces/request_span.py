@@ -32,6 +32,7 @@ from starlette.types import Scope
 from ..requests.slot import WAITED
 from .http_attributes import HOST, SERVER_ERROR, request_attributes, result_attributes, span_name
 from .lazy_span import NOT_SAMPLED, SAMPLED, LazySpan
+from .propagation import with_known_flags
 from .sampling import Ids, RequestIds, RequestSampler, forced
 
 KEPT: Final = "sampling.kept_because"
@@ -243,7 +244,7 @@ def _caller(scope: Scope, names: frozenset[bytes] | None = _TRACE_HEADERS) -> tu
         caller = SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(flags))
         context = Context({_SPAN_KEY: NonRecordingSpan(caller)})
     else:
-        context = extract(carrier, Context())
+        context = with_known_flags(extract(carrier, Context()))
         caller = trace.get_current_span(context).get_span_context()
     return (context, caller) if caller.is_valid else (_EMPTY, None)
 

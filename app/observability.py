@@ -52,6 +52,7 @@ def build_observability(settings: Settings) -> Observability:
         sample_ratio=settings.otel_traces_sampler_arg
         if settings.traces_exporter == "none"
         else settings.trace_sample_ratio,
+        max_forced_samples=settings.max_forced_samples,
         span_queue=settings.otel_bsp_max_queue_size,
         span_batch=settings.otel_bsp_max_export_batch_size,
         excluded_urls=settings.otel_python_fastapi_excluded_urls,

@@ -40,5 +40,6 @@ def tracing_arguments(options: Options) -> dict[str, Any]:
         "timeout": options.otlp_timeout,
         "queue": options.span_queue,
         "batch": options.span_batch,
+        "max_forced_samples": options.max_forced_samples,
         "trusted_upstreams": options.trusted_upstreams,
     }

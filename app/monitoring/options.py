@@ -93,6 +93,7 @@ class OptionArguments(TypedDict, total=False):
     otlp_endpoint: str | None
     otlp_timeout: float | None
     sample_ratio: float | None
+    max_forced_samples: float | None
     span_queue: int | None
     span_batch: int | None
     excluded_urls: str | None
@@ -225,6 +226,9 @@ class Options:
     """Seconds for one export."""
     sample_ratio: float = _of("OTEL_TRACES_SAMPLER_ARG", 0.1, checks.number(0, 1, float))
     """Share of traces kept."""
+    max_forced_samples: float = _of("MAX_FORCED_SAMPLES", 20.0, checks.number(0, 1e6, float))
+    """Requests a second of a worker that are sampled because their callers say so, beyond the share of `sample_ratio`:
+    any client can say so with every request. 0 leaves all to the share."""
     span_queue: int = _of("OTEL_BSP_MAX_QUEUE_SIZE", 2048, checks.number(1, 1e6))
     """Spans that may wait for the exporter."""
     span_batch: int = _of("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, checks.number(1, 1e6))

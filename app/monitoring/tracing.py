@@ -21,6 +21,7 @@ from opentelemetry.util.http import parse_excluded_urls
 from .metrics.catalogue import catalogue
 from .metrics.registry import registry
 from .traces import propagation
+from .traces.callers_decisions import MAX_FORCED_SAMPLES, CallersDecisions
 from .traces.environment import TracingConfigurationError, general_exclusions, sampling, schedule_delay
 from .traces.exporter import make_exporter, may_warn
 from .traces.libraries import instrument_libraries
@@ -69,12 +70,14 @@ def configure(
     queue: int = MAX_QUEUE_SIZE,
     batch: int = MAX_BATCH_SIZE,
     trusted_upstreams: Collection[str] | None = None,
+    max_forced_samples: float = MAX_FORCED_SAMPLES,
 ) -> TracerProvider:
     """Make this process's provider and install it. Call it once, in the worker, after the fork.
 
     `queue` is the number of spans that may wait for the exporter, `batch` the number that it gets at a time, `timeout`
     the seconds of one export. `trusted_upstreams` are hosts that get the tracestate and baggage of callers, redacted;
-    None leaves them as they are, at first none. Raise TracingConfigurationError if an OpenTelemetry variable cannot be
+    None leaves them as they are, at first none. `max_forced_samples` bounds the requests a second that are sampled only
+    because their callers say so. Raise TracingConfigurationError if an OpenTelemetry variable cannot be
     honoured.
     """
     drop_empty()
@@ -85,7 +88,11 @@ def configure(
     provider = WorkerTracerProvider(
         resource=_resource(service, version, environment, namespace),
         # Without an exporter no span is of use, and an exemplar would lead nowhere.
-        sampler=RequestSampler(chosen.ratio if span_exporter is not None else 0.0, parent_based=chosen.parent_based),
+        sampler=RequestSampler(
+            chosen.ratio if span_exporter is not None else 0.0,
+            parent_based=chosen.parent_based,
+            callers=CallersDecisions(max_forced_samples, catalogue().caller_samples),
+        ),
         id_generator=RequestIds(),
         # The SDK's atexit hook would wait half a minute for a collector that is away; `shutdown` below has a deadline.
         shutdown_on_exit=False,

@@ -117,6 +117,7 @@ LISTED = [
     ("baliblissed_worker_exits_total", "reason"),
     ("baliblissed_log_lines_dropped_total", "reason"),
     ("baliblissed_spans_dropped_total", "reason"),
+    ("baliblissed_caller_samples_total", "decision"),
     ("baliblissed_metrics_series_refused_total", "reason"),
 ]
 

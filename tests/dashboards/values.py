@@ -19,7 +19,7 @@ from app.monitoring.metrics.registry import registry
 from app.monitoring.multiprocess.labels import OVERFLOW
 from app.monitoring.server import admission, limits
 from app.monitoring.server.master import EXIT_REASONS
-from app.monitoring.traces import span_queue
+from app.monitoring.traces import callers_decisions, span_queue
 from app.settings import ROOT, Settings
 from tests.dashboards.lint import metrics
 
@@ -107,6 +107,7 @@ def _by_label() -> dict[str, Values]:
         | _passed("app/api/inquiries.py", "limited")
         | _passed("app/api/assistant.py", "limited"),
         "state": _passed("app/monitoring/server/master.py", "labels"),
+        "decision": frozenset(callers_decisions.DECISIONS),
         "hook": _hooks(),
         "worker": frozenset(str(place) for place in range(64)) | {"exporter"},
         "generation": frozenset("012"),

@@ -55,6 +55,7 @@ class Catalogue:
     series_lost: Counter
     writes_refused: Counter
     spans_dropped: Counter
+    caller_samples: Counter
     connections_rejected: Counter
 
 
@@ -87,9 +88,7 @@ def build_catalogue(registry: CollectorRegistry) -> Catalogue:
     counter, gauge, histogram = declaring.counter, declaring.gauge, declaring.histogram
     generation = ("worker", "generation")
     return Catalogue(
-        event_loop_lag=histogram(
-            "event_loop_lag_seconds", "How late the event loop woke a sleeping task.", LAG_BUCKETS
-        ),
+        event_loop_lag=histogram("event_loop_lag_seconds", "How late the event loop woke a task.", LAG_BUCKETS),
         system_cpu=gauge("system_cpu_usage_ratio", "CPU in use on the host, 0 to 1."),
         system_memory_used=gauge("system_memory_used_bytes", "Memory in use: the container's, else the host's."),
         system_memory_limit=gauge("system_memory_limit_bytes", "Memory there is: the container's, else the host's."),
@@ -114,6 +113,7 @@ def build_catalogue(registry: CollectorRegistry) -> Catalogue:
         log_lines_dropped=counter("log_lines_dropped_total", "Log lines that were not written, by reason.", "reason"),
         **_exporter_metrics(declaring),
         spans_dropped=counter("spans_dropped_total", "Spans that were not delivered, by reason.", "reason"),
+        caller_samples=counter("caller_samples_total", "Requests that callers alone have sampled.", "decision"),
         connections_rejected=counter(
             "connections_rejected_total", "Connections that were ended for a malformed request or a limit.", "reason"
         ),

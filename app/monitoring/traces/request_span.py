@@ -121,8 +121,9 @@ class RequestTracer:
         if caller is None:
             return None
         sampler, flags = self._sampler, caller.trace_flags
-        sampled = flags.sampled if sampler is None or sampler.parent_based else sampler.keeps(caller.trace_id)
-        if not sampled or self._excludes(scope):
+        sampled = flags.sampled if sampler is None else sampler.wants(caller)
+        # The bound comes last: a request without a span takes nothing of it.
+        if not sampled or self._excludes(scope) or not (sampler is None or sampler.admits()):
             flags = TraceFlags(flags & TraceFlags.RANDOM_TRACE_ID)
         elif not flags.sampled:
             flags = TraceFlags(flags | TraceFlags.SAMPLED)

@@ -1,7 +1,6 @@
 """Every OTEL_* variable that others set is honoured, or refused in one line that names it, or named by the doctor."""
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from opentelemetry import environment_variables as api_variables
 from opentelemetry import trace
-from opentelemetry.instrumentation import environment_variables as instrumentation_variables
-from opentelemetry.sdk import environment_variables as sdk_variables
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -368,16 +364,3 @@ def test_a_start_is_one_line_or_works(tmp_path: Path, variables: dict[str, str],
     assert (done.stdout == "started\n") is (line == "")
     assert done.stderr.startswith(line)
     assert len(done.stderr.splitlines()) == bool(line)
-
-
-def test_the_document_has_every_variable_that_opentelemetry_knows() -> None:
-    rows = re.findall("`(OTEL_[^`=]+)[`=]", (ROOT / "docs" / "opentelemetry.md").read_text())
-    patterns = [re.sub(r"\[(\w+)\]", r"(\1)?", row).replace("*", ".*") for row in rows]
-    known = {
-        value
-        for module in (sdk_variables, api_variables, instrumentation_variables)
-        for value in vars(module).values()
-        if isinstance(value, str) and re.fullmatch("OTEL_[A-Z_]+", value)
-    }
-    assert len(known) > 80
-    assert sorted(name for name in known if not any(re.fullmatch(one, name) for one in patterns)) == []

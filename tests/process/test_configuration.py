@@ -110,6 +110,8 @@ def test_the_tracing_of_a_worker_gets_what_the_settings_say() -> None:
         OTEL_SERVICE_NAME="bali",
         OTEL_BSP_MAX_QUEUE_SIZE="300",
         OTEL_BSP_MAX_EXPORT_BATCH_SIZE="20",
+        TRUSTED_UPSTREAMS="AI.internal",
+        MAX_FORCED_SAMPLES="3",
     )
     del found["version"]
     assert found == {
@@ -122,6 +124,8 @@ def test_the_tracing_of_a_worker_gets_what_the_settings_say() -> None:
         "namespace": "baliblissed",
         "queue": 300,
         "batch": 20,
+        "max_forced_samples": 3.0,
+        "trusted_upstreams": ["ai.internal"],
     }
 
 

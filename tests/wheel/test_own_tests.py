@@ -36,6 +36,7 @@ HELPERS = (
 TESTS = ROOT / "tests" / "monitoring"
 LEFT_OUT = {
     "test_metrics.py": "reads the service's own metrics and docs/metrics.md",
+    "test_otel_document.py": "reads docs/opentelemetry.md",
     "doctor/test_document.py": "reads docs/doctor.md and examines the service",
 }
 SUBSET = (

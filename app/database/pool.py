@@ -6,6 +6,7 @@ The pool connects when it is first used, so a worker starts, serves and recovers
 import asyncio
 import contextlib
 import math
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias, TypeVar
@@ -21,7 +22,8 @@ from app.throttle import Throttle
 log = get_logger("database")
 Result = TypeVar("Result")
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
-Scope = Callable[[], contextlib.AbstractAsyncContextManager["Connection"]]
+Again = Callable[[Exception, bool], bool]
+"""Says of an error, and of whether the connection has ended, if the request may be repeated."""
 Work = Callable[["Connection"], Awaitable[Result]]
 
 # With QUEUE_TIMEOUT (0.5 s) these two add up to 2 s, the latency objective of monitoring/slo.yaml, for a request with
@@ -36,6 +38,7 @@ MIN_RETRY_DELAY, MAX_RETRY_DELAY = 0.1, 5.0
 
 # A repetition starts no later than this after the request's first statement, so that both end in the client's patience.
 REPEAT_WITHIN = 1.5
+REPEAT_PAUSE = 0.01, 0.05
 # A pool on a server that is about to leave would else be made again with each error.
 MIN_RENEWAL_INTERVAL = 1.0
 IS_READ_ONLY = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean"
@@ -44,14 +47,13 @@ IS_READ_ONLY = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_
 class DatabaseUnavailable(Exception):  # noqa: N818 -- reads as what happened
     """The database could not be reached, or did not answer in time. Nothing is said about a commit under way."""
 
-    def __init__(self, message: str, *, lost: bool = False) -> None:
-        super().__init__(message)
-        self.lost = lost
-        """True if the connection has ended during its use."""
-
 
 class DatabaseReadOnly(DatabaseUnavailable):
     """The server at the database's address is not the primary."""
+
+
+class _Repeat(Exception):  # noqa: N818 -- no error yet
+    """A request was undone and may be repeated."""
 
 
 class Database:
@@ -98,6 +100,14 @@ class Database:
         Wait up to `wait` seconds for a free one, ACQUIRE_TIMEOUT by default, in the order of arrival or `first`.
         OSError and TimeoutError count as the driver's wherever in the block they are raised: do no other I/O in it.
         """
+        async with self._lend(wait, first=first) as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def _lend(
+        self, wait: float | None = None, *, first: bool = False, again: "Again | None" = None
+    ) -> AsyncIterator[Connection]:
+        """Yield a connection as `connection` does; raise _Repeat in place of an error that `again` accepts."""
         if self._pool is None:
             raise DatabaseUnavailable("the pool is not open")
         session, generation = None, self._generation
@@ -112,28 +122,29 @@ class Database:
                         await session.reload_schema_state()  # in the whole pool
                     raise
         except Exception as error:
+            await self._draw_consequences(error, generation)
+            lost = session is not None and session.is_closed()
+            if again is not None and again(error, lost):
+                self._warnings.warning("database_repeated", _described(error))
+                raise _Repeat from error
             if not is_away(error):
                 raise
-            raise await self._unavailable(error, session, generation) from error
+            self._warnings.warning("database_unavailable", _described(error))
+            kind = DatabaseReadOnly if isinstance(error, asyncpg.ReadOnlySQLTransactionError) else DatabaseUnavailable
+            raise kind(type(error).__name__) from error
         finally:
             # The server, a proxy or the driver has closed it: after the same fate, others look as if they were open.
             if session is not None and session.is_closed():
                 await self._renew(generation, "connection closed")
 
-    async def _unavailable(
-        self, error: Exception, session: sessions.Session | None, generation: int
-    ) -> DatabaseUnavailable:
-        """Draw the consequences of the driver's `error` for the pool; return the error to raise in its place."""
-        name = type(error).__name__
+    async def _draw_consequences(self, error: Exception, generation: int) -> None:
+        """Replace connections that the driver's `error` shows to be of no use."""
         if isinstance(error, OTHER_PRIMARY):
-            await self._renew(generation, name)
+            await self._renew(generation, type(error).__name__)
         if isinstance(error, FOREIGN_SESSION) and not self._shared:
             self._shared = True
             log.warning("database_sessions_are_shared", consequence="statements are not prepared by name")
             await self._expire()
-        self._warnings.warning("database_unavailable", f"{name}: {error}")
-        kind = DatabaseReadOnly if isinstance(error, asyncpg.ReadOnlySQLTransactionError) else DatabaseUnavailable
-        return kind(name, lost=session is not None and session.is_closed())
 
     async def _renew(self, generation: int, reason: str) -> None:
         """Replace the connections of `generation`, if they are the current ones and have not just replaced others."""
@@ -159,7 +170,12 @@ class Database:
 
         Raise DatabaseUnavailable in place of the driver's errors; `wait` and `first` are those of `connection`.
         """
-        return await self._repeated(work, lambda: self.connection(wait, first=first), reads=True)
+
+        async def attempt(again: Again | None) -> Result:
+            async with self._lend(wait, first=first, again=again) as connection:
+                return await work(connection)
+
+        return await _repeated(attempt, lambda error, lost: lost or is_undone(error))
 
     async def transact(self, work: "Work[Result]") -> Result:
         """Return `work(connection)`, called in a transaction, after the commit.
@@ -167,20 +183,12 @@ class Database:
         Repeat it once if the server has rolled it back and it may succeed: `work` must have no effect elsewhere.
         Raise DatabaseUnavailable in place of the driver's errors.
         """
-        return await self._repeated(work, self.transaction, reads=False)
 
-    async def _repeated(self, work: "Work[Result]", scope: "Scope", *, reads: bool) -> Result:
-        until = time.monotonic() + REPEAT_WITHIN
-        try:
-            async with scope() as connection:
+        async def attempt(again: Again | None) -> Result:
+            async with self._lend(again=again) as connection, connection.transaction():
                 return await work(connection)
-        except Exception as error:
-            unavailable = isinstance(error, DatabaseUnavailable)
-            again = is_undone(error.__cause__ if unavailable else error) or (reads and getattr(error, "lost", False))
-            if not again or time.monotonic() > until:
-                raise
-        async with scope() as connection:
-            return await work(connection)
+
+        return await _repeated(attempt, lambda error, _lost: is_undone(error))
 
     async def ping(self) -> None:
         """Raise DatabaseUnavailable unless the database accepts writes: DatabaseReadOnly if the server is no primary.
@@ -199,6 +207,22 @@ class Database:
             await asyncio.wait_for(pool.close(), timeout)
         except (TimeoutError, *AWAY):
             pool.terminate()
+
+
+async def _repeated(attempt: Callable[[Again | None], Awaitable[Result]], again: Again) -> Result:
+    """Return the result of an attempt, of the second one if `again` accepts the first one's error in time."""
+    until = time.monotonic() + REPEAT_WITHIN
+    try:
+        return await attempt(lambda error, lost: time.monotonic() <= until and again(error, lost))
+    except _Repeat as repeat:
+        if isinstance(repeat.__cause__, asyncpg.TransactionRollbackError):
+            # The transaction that was in the way needs a moment, and several of these must not meet again.
+            await asyncio.sleep(random.uniform(*REPEAT_PAUSE))  # noqa: S311
+    return await attempt(None)
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 async def _check_role(connection: Connection) -> None:

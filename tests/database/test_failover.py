@@ -122,6 +122,7 @@ async def test_a_database_that_is_read_only_is_not_ready_and_is_logged_once(
             assert await post(client, 20) == [503] * 20
         assert [line["event"] for line in lines if line["log_level"] == "warning"] == [
             "database_pool_renewed",
+            "database_repeated",
             "database_unavailable",
         ]
         # A storm renews the pool once; one connection is used at a time here.

@@ -20,6 +20,8 @@ INTERVAL_SECONDS = 5.0
 REASONS = {
     "invalid_key": "no reader can expose such a series",
     "key_too_long": "name, labels and help of a series are too long to be stored",
+    "infinite": "an amount that is not finite would stay in the sum, so it was ignored",
+    "not_a_number": "an amount that is NaN would stay in the sum, so it was ignored",
     "name_in_use": "another registry of this process has a metric of this name and another type",
 }
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("process")

@@ -12,6 +12,7 @@ and readers ignore the files of processes in the ledger. docs/decisions/0007-arc
 """
 
 import contextlib
+import math
 import os
 import struct
 import zlib
@@ -100,6 +101,16 @@ class Archive:
         """Add a dead process's gauges of mode `all`. Discard the oldest past MAX_DEAD_SHOWN."""
         readings = [(kind, key, *entry) for key, entry in zip(keys, values, strict=True)]
         self.shown = [*self.shown, (identity, readings)][-MAX_DEAD_SHOWN:]
+
+    def drop_nan(self) -> list[bytes]:
+        """Set the sums that are NaN to 0. Return their keys. A gauge may be NaN: it was set to it."""
+        dropped = []
+        if math.isnan(sum(self.first)) or math.isnan(sum(self.second)):
+            for index, (kind, key) in enumerate(self.keys):
+                if not kind.startswith("gauge") and math.isnan(self.first[index] + self.second[index]):
+                    self.first[index] = self.second[index] = 0.0
+                    dropped.append(key)
+        return dropped
 
     def encode(self) -> bytes:
         """Return the file's content."""

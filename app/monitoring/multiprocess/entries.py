@@ -16,7 +16,10 @@ SAMPLES = {
 }
 """Suffixes of the samples of each kind."""
 INVALID_KEY, KEY_TOO_LONG, NAME_IN_USE, NOT_A_NUMBER = "invalid_key", "key_too_long", "name_in_use", "not_a_number"
+INFINITE = "infinite"
+"""Reason for which amounts are refused, beside NOT_A_NUMBER."""
 REASONS = (INVALID_KEY, KEY_TOO_LONG, NAME_IN_USE, NOT_A_NUMBER)
+"""Reasons for which entries are left out."""
 _MAX_MESSAGE_LENGTH = 200
 
 

@@ -18,7 +18,7 @@ from . import archive as archives
 from . import exemplars, presence
 from .archive import Archive, BadArchiveError
 from .directory import ARCHIVE, epoch
-from .entries import BadEntryError, LeftOut
+from .entries import NOT_A_NUMBER, BadEntryError, LeftOut
 from .gauges import Entry, Gauges, Readings
 from .layout import BadFileError
 from .series import Family
@@ -157,6 +157,8 @@ class Reader:
     def adopt(self, archive: Archive) -> None:
         """Replace the archive in memory by `archive`."""
         self.archive = archive
+        for key in archive.drop_nan():
+            self.left_out.add_archived(BadEntryError(NOT_A_NUMBER, f"the archive has NaN for {key[:60]!r}"), key)
         self.gauges.archived = {}
         self._archived_gauges = list(self._gauges_of(archive))
         self._archived_exemplars = archive.exemplars
@@ -237,12 +239,15 @@ class Reader:
 
         Raise BadFileError if its structure is broken, FileNotFoundError if it is gone.
         """
-        known = len(source.layout.keys)
+        known, not_numbers = len(source.layout.keys), len(source.not_numbers)
         changed = source.refresh()
         if not source.data and (final or is_abandoned(source.path)):
             raise BadFileError("it is empty")
         if not changed:
             return
+        if len(source.not_numbers) > not_numbers:
+            error = BadEntryError(NOT_A_NUMBER, f"a sum in {source.path.rpartition('/')[2]} is NaN")
+            self.left_out.add(error, len(source.not_numbers) - not_numbers)
         new = source.layout.keys[known:]
         if source.is_gauge:
             keys = [*source.readings.keys, *self.gauges.keys(new)]

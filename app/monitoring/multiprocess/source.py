@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from prometheus_client.samples import Exemplar
 
+from .amounts import without_nan
 from .entries import BadEntryError, LeftOut
 from .exemplars import PAYLOAD, unpack
 from .gauges import MODES, Entry, Readings
@@ -43,6 +44,8 @@ class Source:
         """Content of a file of gauges."""
         self.data = b""
         self.values: tuple[float, ...] = ()
+        self.not_numbers: set[int] = set()
+        """Places of the sums that were NaN at some reading. They count as 0."""
 
     def refresh(self) -> bool:
         """Read the file. Return True if it has changed.
@@ -54,6 +57,9 @@ class Source:
             return False
         self.layout.extend(data)
         self.values = self.layout.values(data)
+        if not self.is_gauge:
+            self.values, places = without_nan(self.values)
+            self.not_numbers.update(places)
         self.data = data
         return True
 

@@ -17,7 +17,7 @@ from prometheus_client import values
 from prometheus_client.mmap_dict import mmap_key
 from prometheus_client.samples import Exemplar
 
-from . import exemplars, presence
+from . import amounts, exemplars, presence
 from .entries import NAME_IN_USE, BadEntryError, check_length, check_sample
 from .mapped_file import MappedFile, NoRoomError
 
@@ -195,15 +195,27 @@ class SharedValue:
                 self._attach()
             # The store is one aligned write of 8 bytes: a reader sees the old value or the new one. The sum starts from
             # the value in the file: another object may write the same series, after a `remove` for example.
-            self._file.cells[self._cell] += amount
-            if self._timed:
-                self._file.cells[self._cell + 1] = 0.0
+            total = self._file.cells[self._cell] + amount
+            if total - total == 0.0 or self._may_become(total, amount):
+                self._file.cells[self._cell] = total
+                if self._timed:
+                    self._file.cells[self._cell + 1] = 0.0
+
+    def _may_become(self, total: float, amount: float) -> bool:
+        """Return True for the gauges that were set to a `total` that is not finite. Else the amount is refused."""
+        if self._timed and amount - amount == 0.0:
+            return True
+        _process.deny(self._series.metric, amounts.reason_of(total))
+        return False
 
     def set(self, value: float, timestamp: float | None = None) -> None:
         """Set `value` with `timestamp` in Unix time."""
         with _process.lock:
             if self._process is not _process:
                 self._attach()
+            if not self._timed and not -amounts.MAX <= value <= amounts.MAX:
+                _process.deny(self._series.metric, amounts.reason_of(value))
+                return
             self._file.cells[self._cell] = float(value)
             self._file.cells[self._cell + 1] = timestamp or 0.0
 
@@ -239,10 +251,12 @@ def locate(value: SharedValue) -> tuple[Any, int]:
 
 
 def install(prefix: str = "") -> None:
-    """Make all metrics created from now on write to the shared directory. Do nothing if there is none.
+    """Make all metrics created from now on write to the shared directory, if there is one.
 
+    All metrics of prometheus-client, older ones too, ignore and count amounts that are not finite from now on.
     `prefix` precedes the process id in this process's identity.
     """
+    amounts.guard(lambda metric, reason: _process.deny(metric, reason))  # noqa: PLW0108 -- a fork replaces it
     if os.environ.get(DIRECTORY):
         values.ValueClass = SharedValue
         _process.prefix = prefix

@@ -7,6 +7,7 @@ import pytest
 from prometheus_client import Counter, Gauge, Histogram, Summary
 from prometheus_client.metrics import MetricWrapperBase
 
+from app.monitoring.multiprocess import values
 from app.monitoring.multiprocess.archive import Archive, replace
 from app.monitoring.multiprocess.entries import INVALID_KEY, NAME_IN_USE, LeftOut
 from app.monitoring.multiprocess.labels import OVERFLOW
@@ -166,7 +167,6 @@ def test_a_key_that_no_histogram_has_is_left_out_and_what_follows_is_not(key: by
     [
         ((1.7e308, 1.7e308), "+Inf"),
         ((math.inf, 1.0), "+Inf"),
-        ((math.inf, -math.inf), "NaN"),
         ((-math.inf, 1.0), "-Inf"),
         ((-2e6, 1e6), "-1000000.0"),
     ],
@@ -177,7 +177,10 @@ def test_sums_that_no_float_holds_are_infinite_before_the_deaths_and_after(
     keeper, workers = scene.keeper(), [scene.worker() for _ in amounts]
     for worker, amount in zip(workers, amounts, strict=True):
         with worker.at_work():
-            Summary("rides", "Rides.", registry=None).observe(amount)
+            rides = Summary("rides", "Rides.", registry=None)
+            rides.observe(0)
+            file, cell = values.locate(rides._sum)
+            file.cells[cell] = amount  # as the library writes it: we refuse what is infinite
     lines = f"rides_count 2.0\nrides_sum {expected}\n"
     for dead in range(len(workers) + 1):
         for worker in workers[:dead]:

@@ -17,7 +17,7 @@ import os
 import struct
 import zlib
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ from prometheus_client.samples import Exemplar
 
 from .directory import ARCHIVE, ARCHIVE_NEW
 from .gauges import Entry, combine
-from .table import is_newer
 
 MAGIC = b"MPARCH1\n"
 _HEAD = struct.Struct("=III")
@@ -78,7 +77,8 @@ class Archive:
         """Store the exemplars that are newer than the stored ones and whose series is in the archive."""
         for key, exemplar in exemplars:
             has_series = ("counter", key) in self._index or ("histogram", key) in self._index
-            if has_series and is_newer(exemplar, self.exemplars.get(key)):
+            known = self.exemplars.get(key)
+            if has_series and (known is None or float(exemplar.timestamp or 0) > float(known.timestamp or 0)):
                 self.exemplars[key] = exemplar
 
     def add(self, kind: Kind, keys: Sequence[bytes], values: Iterable[Entry]) -> None:
@@ -101,6 +101,14 @@ class Archive:
         """Add a dead process's gauges of mode `all`. Discard the oldest past MAX_DEAD_SHOWN."""
         readings = [(kind, key, *entry) for key, entry in zip(keys, values, strict=True)]
         self.shown = [*self.shown, (identity, readings)][-MAX_DEAD_SHOWN:]
+
+    def change_timestamps(self, change: Callable[[float], float]) -> None:
+        """Replace the timestamps of most recent gauges that were set, and of exemplars, by what `change` returns."""
+        for index, (kind, _) in enumerate(self.keys):
+            if kind == "gauge_mostrecent" and self.second[index]:
+                self.second[index] = change(self.second[index])
+        for key, exemplar in self.exemplars.items():
+            self.exemplars[key] = exemplar._replace(timestamp=change(float(exemplar.timestamp or 0)))
 
     def drop_nan(self) -> list[bytes]:
         """Set the sums that are NaN to 0. Return their keys. A gauge may be NaN: it was set to it."""

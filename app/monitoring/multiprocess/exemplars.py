@@ -11,6 +11,7 @@ import json
 import struct
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import orjson
 from prometheus_client.samples import Exemplar
@@ -21,6 +22,14 @@ SUFFIX = ".exemplars"
 PAYLOAD = 256
 _HEAD = struct.Struct("=IHxxdd")
 MAX_LABELS_LENGTH = PAYLOAD - _HEAD.size
+
+
+class Seen(NamedTuple):
+    """An exemplar that a reader has seen, its key and its place in the order of writes (clock.py)."""
+
+    key: bytes
+    order: float
+    exemplar: Exemplar
 
 
 class Writer:

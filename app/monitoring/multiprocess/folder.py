@@ -21,7 +21,7 @@ from .archive import Archive, Files
 from .directory import FOLDING_LOCK, SET_ASIDE
 from .layout import BadFileError
 from .reader import Listing, Reader, is_abandoned, listing, stamp
-from .source import ExemplarSource, Source
+from .source import Source
 
 # Limits on the bad files that are kept for debugging.
 MAX_SET_ASIDE, MAX_SET_ASIDE_BYTES = 8, 1 << 20
@@ -98,10 +98,7 @@ class Folder:
                 _fold_file(archive, source, reader)
         for name, identity in now.exemplars:
             if identity in new:
-                # A new source reads the whole file: exemplars seen by earlier readings are not in the archive.
-                archive.add_exemplars(
-                    reader.exemplars_of(ExemplarSource(str(self._directory / name), reader.left_out), name)
-                )
+                archive.add_exemplars(reader.archive_exemplars(name))
         return archive
 
     def _remove_abandoned(self, found: Listing) -> None:

@@ -2,7 +2,7 @@
 
 all          each process's value with its `pid`: live processes and the last dead ones
 min max sum  over all processes, live and dead
-mostrecent   the value with the newest timestamp
+mostrecent   the value that was written last (clock.py)
 live...      the same over live processes only
 """
 

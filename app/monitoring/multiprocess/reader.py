@@ -17,8 +17,10 @@ from prometheus_client.samples import Exemplar
 from . import archive as archives
 from . import exemplars, presence
 from .archive import Archive, BadArchiveError
+from .clock import WriteClock, later_than_never
 from .directory import ARCHIVE, epoch
 from .entries import NOT_A_NUMBER, BadEntryError, LeftOut
+from .exemplars import Seen
 from .gauges import Entry, Gauges, Readings
 from .layout import BadFileError
 from .series import Family
@@ -106,6 +108,7 @@ class Reader:
     def __init__(self, directory: Path, max_series: int, on_bad: OnBad) -> None:
         self.directory = directory
         self.families: dict[str, Family] = {}
+        self.clock = WriteClock()
         self.left_out = LeftOut()
         self.tables = {
             kind: Table(kind, self.families, max_series, self.left_out) for kind in ("counter", "histogram", "summary")
@@ -119,9 +122,9 @@ class Reader:
         self._stamp: Stamp = None
         self._archived: dict[str, list[tuple[Column, Sequence[float]]]] = {}
         self._archived_gauges: list[Readings] = []
-        self._archived_exemplars: dict[bytes, Exemplar] = {}
+        self._archived_exemplars: list[Seen] = []
         self._exemplars: dict[str, ExemplarSource] = {}
-        self._unplaced: list[tuple[bytes, Exemplar]] = []
+        self._unplaced: list[Seen] = []
         self.adopt(self.archive)
 
     def refresh(self) -> None:
@@ -129,6 +132,10 @@ class Reader:
 
         Raise DirectoryGoneError if the directory does not exist, RestlessError if it does not come to rest.
         """
+        set_back = self.clock.look()
+        if set_back:
+            self.archive.change_timestamps(lambda timestamp: later_than_never(timestamp - set_back))
+            self.adopt(self.archive)
         for _ in range(MAX_ATTEMPTS):
             self._load_archive()
             self.listing = listing(str(self.directory))
@@ -159,9 +166,13 @@ class Reader:
         self.archive = archive
         for key in archive.drop_nan():
             self.left_out.add_archived(BadEntryError(NOT_A_NUMBER, f"the archive has NaN for {key[:60]!r}"), key)
+        archive.change_timestamps(self.clock.credible)
         self.gauges.archived = {}
         self._archived_gauges = list(self._gauges_of(archive))
-        self._archived_exemplars = archive.exemplars
+        self._archived_exemplars = [
+            Seen(key, self.clock.order(float(exemplar.timestamp or 0)), exemplar)
+            for key, exemplar in archive.exemplars.items()
+        ]
         for kind, table in self.tables.items():
             indexes = [index for index, (its, _) in enumerate(archive.keys) if its == kind]
             slots = [table.archive_slot(archive.keys[index][1]) for index in indexes]
@@ -190,6 +201,8 @@ class Reader:
                 continue
             if not pid:
                 self.gauges.archive_keys([key], [parsed])
+            if kind == "gauge_mostrecent" and entry[1]:
+                entry = entry[0], self.clock.order(entry[1])  # noqa: PLW2901 -- as it is read from a file
             yield Readings(kind.removeprefix("gauge_"), pid, [parsed], [entry])
 
     def archive_entries(self, source: Source) -> tuple[Sequence[bytes], Sequence[Entry]]:
@@ -197,7 +210,10 @@ class Reader:
         if source.is_gauge:
             accepted = source.accepted()
             raw, parsed = [one for one, _, _ in accepted], [key for _, key, _ in accepted]
-            return self.gauges.archive_keys(raw, parsed), [entry for _, _, entry in accepted]
+            entries = [entry for _, _, entry in accepted]
+            if source.is_recent:
+                entries = [(value, order and later_than_never(self.clock.timestamp(order))) for value, order in entries]
+            return self.gauges.archive_keys(raw, parsed), entries
         keys, numbers = self.tables[source.kind].archive_entries(source.column, source.values)
         return keys, [(number, 0.0) for number in numbers]
 
@@ -251,7 +267,7 @@ class Reader:
         new = source.layout.keys[known:]
         if source.is_gauge:
             keys = [*source.readings.keys, *self.gauges.keys(new)]
-            source.readings = Readings(source.mode, source.readings.pid, keys, source.entries())
+            source.readings = Readings(source.mode, source.readings.pid, keys, source.entries(self.clock))
         else:
             source.column.slots += self.tables[source.kind].slots(new)
 
@@ -273,16 +289,14 @@ class Reader:
 
     def read_exemplars(self) -> None:
         """Read the exemplars that have changed, and keep the newest of each series over all processes."""
-        before = [*self._unplaced, *self._archived_exemplars.items()]
-        self._archived_exemplars = {}
+        before = [*self._unplaced, *self._archived_exemplars]
+        self._archived_exemplars = []
         found = []
         kept: dict[str, ExemplarSource] = {}
         for name, identity in self.listing.exemplars:
             if identity not in self.archive.folded:
-                kept[name] = self._exemplars.get(name) or ExemplarSource(
-                    f"{self.listing.directory}/{name}", self.left_out
-                )
-                found += self.exemplars_of(kept[name], name)
+                kept[name] = self._exemplar_source(name)
+                found += kept[name].changed()
         self._exemplars = kept
         for kind in ("counter", "histogram"):
             before, found = self.tables[kind].store_exemplars(before), self.tables[kind].store_exemplars(found)
@@ -290,15 +304,23 @@ class Reader:
         # reading belong to series that are not exposed.
         self._unplaced = found
 
-    def exemplars_of(self, source: ExemplarSource, name: str) -> list[tuple[bytes, Exemplar]]:
-        """Return the exemplars of a file that have changed; none if it is gone or bad."""
+    def _exemplar_source(self, name: str) -> ExemplarSource:
+        """Return the source of the file with this name after reading it, if it is neither gone nor bad."""
+        source = self._exemplars.get(name) or ExemplarSource(f"{self.listing.directory}/{name}", self.left_out)
         try:
-            return source.refresh()
+            source.refresh(self.clock)
         except FileNotFoundError:
-            return []
+            pass
         except BadFileError as error:
             self.report(name, error)
-            return []
+        return source
+
+    def archive_exemplars(self, name: str) -> list[tuple[bytes, Exemplar]]:
+        """Return the exemplars of a file for the archive, with their keys."""
+        return [
+            (key, exemplar._replace(timestamp=self.clock.timestamp(order)))
+            for key, order, exemplar in self._exemplar_source(name).seen.values()
+        ]
 
     def series(self) -> dict[str, int]:
         """Return the number of label sets of each metric at the last reading."""

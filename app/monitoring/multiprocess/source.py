@@ -1,6 +1,7 @@
 """Incremental readers of a process's files."""
 
 import errno
+import math
 import os
 import re
 from collections.abc import Iterable
@@ -8,8 +9,9 @@ from collections.abc import Iterable
 from prometheus_client.samples import Exemplar
 
 from .amounts import without_nan
+from .clock import WriteClock
 from .entries import BadEntryError, LeftOut
-from .exemplars import PAYLOAD, unpack
+from .exemplars import PAYLOAD, Seen, unpack
 from .gauges import MODES, Entry, Readings
 from .layout import BadFileError, Key, Layout, parse, used
 from .presence import pid_of
@@ -38,6 +40,7 @@ class Source:
         self.identity = identity
         self.is_gauge = kind.startswith("gauge")
         self.mode = kind.removeprefix("gauge_")
+        self.is_recent = self.is_gauge and self.mode.endswith("mostrecent")
         self.layout = Layout(timed=self.is_gauge)
         self.column = Column()
         self.readings = Readings(self.mode, pid_of(identity), [], [])
@@ -46,6 +49,7 @@ class Source:
         self.values: tuple[float, ...] = ()
         self.not_numbers: set[int] = set()
         """Places of the sums that were NaN at some reading. They count as 0."""
+        self._stored: list[Entry] = []
 
     def refresh(self) -> bool:
         """Read the file. Return True if it has changed.
@@ -63,9 +67,24 @@ class Source:
         self.data = data
         return True
 
-    def entries(self) -> list[Entry]:
-        """Return the values of a file of gauges with their timestamps, in the order of the keys."""
-        return list(zip(self.values[::2], self.values[1::2], strict=True))
+    def entries(self, clock: WriteClock) -> list[Entry]:
+        """Return the values of a file of gauges in the order of the keys, each with its timestamp.
+
+        In the modes of most recent values it is the place in the order of writes, 0 if it was never set.
+        """
+        stored = list(zip(self.values[::2], self.values[1::2], strict=True))
+        if not self.is_recent:
+            return stored
+        before, known = self._stored, self.readings.entries
+        self._stored, entries = stored, []
+        for place, (value, timestamp) in enumerate(stored):
+            if place < len(before) and (value, timestamp) == before[place]:
+                entries.append(known[place])
+                continue
+            last = known[place][1] if place < len(before) else 0.0
+            # Within a process the last write wins, whatever its timestamp.
+            entries.append((value, max(clock.order(timestamp), last) if timestamp else 0.0))
+        return entries
 
     def accepted(self) -> list[tuple[bytes, Key, Entry]]:
         """Return raw key, key and entry of each gauge that is not left out."""
@@ -85,27 +104,39 @@ class ExemplarSource:
         self._invalid: set[bytes] = set()
         self._layout = Layout(payload=PAYLOAD)
         self._data = b""
+        self.seen: dict[bytes, Seen] = {}
+        """The exemplars at the last reading by key."""
+        self._changed: set[bytes] = set()
 
-    def refresh(self) -> list[tuple[bytes, Exemplar]]:
-        """Return the exemplars that have changed, with their keys.
-
-        Raise BadFileError if the file is invalid, OSError if it cannot be read.
-        """
+    def refresh(self, clock: WriteClock) -> None:
+        """Read the file. Raise BadFileError if it is invalid, OSError if it cannot be read."""
         before, data = self._data, read(self._path, self._layout.used)
         if data == before:
-            return []
+            return
         known = len(self._layout.keys)
         self._layout.extend(data)
         self._check(self._layout.keys[known:])
         self._data = data
-        found = []
         for key, start in zip(self._layout.keys, self._layout.positions, strict=True):
             payload = data[start : start + PAYLOAD]
             if payload != before[start : start + PAYLOAD] and key not in self._invalid:
                 exemplar = unpack(payload)
                 if exemplar is not None:
-                    found.append((key, exemplar))
-        return found
+                    self._see(key, exemplar, clock)
+
+    def changed(self) -> list[Seen]:
+        """Return the exemplars that have changed since the last call."""
+        changed, self._changed = self._changed, set()
+        return [self.seen[key] for key in changed]
+
+    def _see(self, key: bytes, exemplar: Exemplar, clock: WriteClock) -> None:
+        timestamp = float(exemplar.timestamp or 0.0)
+        order, known = clock.order(timestamp), self.seen.get(key)
+        if known is not None and order <= known.order:
+            # Within a process the last write wins, whatever its timestamp.
+            order = math.nextafter(known.order, math.inf)
+        self.seen[key] = Seen(key, order, exemplar._replace(timestamp=clock.credible(timestamp)))
+        self._changed.add(key)
 
     def _check(self, keys: Iterable[bytes]) -> None:
         for key in keys:

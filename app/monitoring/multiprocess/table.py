@@ -7,13 +7,13 @@ order in which files appear, are folded and removed; docs/decisions/0007-archive
 
 from collections.abc import Iterable, Sequence
 from itertools import compress
-from math import fsum
+from math import fsum, inf
 from operator import is_, itemgetter, ne
 
-from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
 from .entries import BadEntryError, LeftOut, check_sample, conflict
+from .exemplars import Seen
 from .labels import OVERFLOW, is_forbidden_label
 from .layout import Key, encode_key, parse
 from .series import (
@@ -90,7 +90,7 @@ class Table:
         self._by_key: dict[bytes, int] = {}
         self._by_series: dict[tuple[str, str | None, Labels], int] = {}
         self._before: list[Values] = []
-        self._exemplars: dict[int, Exemplar] = {}
+        self._exemplars: dict[int, float] = {}
 
     def slots(self, keys: Iterable[bytes]) -> list[int]:
         """Return the slot of each key of a file, adding new ones; HIDDEN for a key that is left out."""
@@ -203,16 +203,16 @@ class Table:
             self.numbers.totals[:] = map(_total, zip(*aligned, strict=True))
         self._invalidate(compress(range(len(before)), map(ne, self.numbers.totals, before)))
 
-    def store_exemplars(self, exemplars: Iterable[tuple[bytes, Exemplar]]) -> list[tuple[bytes, Exemplar]]:
+    def store_exemplars(self, exemplars: Iterable[Seen]) -> list[Seen]:
         """Store the exemplars that are newer than the stored ones. Return those whose series is not known yet."""
         unknown, newer = [], []
-        for key, exemplar in exemplars:
-            slot = self._by_key.get(key)
+        for seen in exemplars:
+            slot = self._by_key.get(seen.key)
             if slot is None:
-                unknown.append((key, exemplar))
-            elif slot != HIDDEN and is_newer(exemplar, self._exemplars.get(slot)):
-                self._exemplars[slot] = exemplar
-                self.numbers.exemplars[slot] = exemplar_text(exemplar)
+                unknown.append(seen)
+            elif slot != HIDDEN and seen.order > self._exemplars.get(slot, -inf):
+                self._exemplars[slot] = seen.order
+                self.numbers.exemplars[slot] = exemplar_text(seen.exemplar)
                 newer.append(slot)
         self._invalidate(newer)
         return unknown
@@ -222,11 +222,6 @@ class Table:
         for group in {self._groups[slot] for slot in slots}:
             if group is not None:
                 group.invalidate()
-
-
-def is_newer(one: Exemplar, other: Exemplar | None) -> bool:
-    """Return True if `one` replaces `other`."""
-    return other is None or float(one.timestamp or 0) > float(other.timestamp or 0)
 
 
 def _total(values: Sequence[float]) -> float:

@@ -1,7 +1,7 @@
 """A real Prometheus on a free loopback port that scrapes one target every second."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,13 @@ class Prometheus:
         found.raise_for_status()
         return list(found.json()["data"])
 
+    def errors(self) -> dict[str, str]:
+        """Return the last error of each job whose scrape fails."""
+        found = plain.get(f"{self.url}/api/v1/targets", timeout=30)
+        found.raise_for_status()
+        targets = found.json()["data"]["activeTargets"]
+        return {one["labels"]["job"]: one["lastError"] for one in targets if one["lastError"]}
+
     def ready(self) -> bool:
         try:
             return plain.get(f"{self.url}/-/ready", timeout=5).is_success
@@ -56,15 +63,22 @@ def program() -> str:
 
 
 @contextmanager
-def prometheus(directory: Path, target: str, *flags: str) -> Iterator[Prometheus]:
-    """Yield a Prometheus that is ready, and stop it on exit, also after an error."""
-    command, port = program(), free_port()
+def prometheus(
+    directory: Path, target: str, *flags: str, command: str = "", jobs: Sequence[Mapping[str, Any]] = ()
+) -> Iterator[Prometheus]:
+    """Yield a Prometheus that is ready, and stop it on exit, also after an error.
+
+    `command` is its path, by default that of the one on PATH. `jobs` are further jobs that scrape the target.
+    """
+    command, port = command or program(), free_port()
     configuration = directory / "prometheus.yml"
     configuration.write_text(
         yaml.safe_dump(
             {
                 "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-                "scrape_configs": [{"job_name": JOB, "static_configs": [{"targets": [target]}]}],
+                "scrape_configs": [
+                    {**job, "static_configs": [{"targets": [target]}]} for job in ({"job_name": JOB}, *jobs)
+                ],
             }
         )
     )

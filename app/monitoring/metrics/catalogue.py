@@ -49,6 +49,7 @@ class Catalogue:
     exporter_files: Gauge
     exporter_unreadable_files: Counter
     exporter_entries_left_out: Counter
+    exporter_hidden_metrics: Counter
     exporter_bytes: Gauge
     exporter_free_bytes: Gauge
     exporter_series: Gauge
@@ -141,6 +142,9 @@ def _exporter_metrics(declaring: _Declaring) -> dict[str, Any]:
         "exporter_entries_left_out": counter(
             "exporter_entries_left_out_total", "Entries of metric files that were left out, by reason.", "reason"
         ),
+        "exporter_hidden_metrics": counter(
+            "exporter_hidden_metrics_total", "Metrics hidden for an equal name.", "metric"
+        ),
         "exporter_bytes": gauge("exporter_directory_bytes", "Disk blocks held by the metrics directory."),
         "exporter_free_bytes": gauge("exporter_directory_free_bytes", "Room left where the metrics directory is."),
         "exporter_series": gauge("exporter_series", "Label sets of each metric, over all processes.", "metric"),
@@ -168,5 +172,6 @@ def account() -> Account:
         folded=ours.exporter_folds.inc,
         left_out=lambda reason, entries: ours.exporter_entries_left_out.labels(reason).inc(entries),
         unreadable=ours.exporter_unreadable_files.inc,
+        hidden=lambda metric: ours.exporter_hidden_metrics.labels(metric).inc(),
         refused=lambda metric, sets: registry().refused.labels(metric, "too_many_series").inc(sets),
     )

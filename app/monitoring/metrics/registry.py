@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from ..multiprocess import values
 from ..multiprocess.labels import MAX_SERIES_PER_METRIC, OVERFLOW, CardinalityError, is_forbidden_label
+from ..multiprocess.names import check_labels, check_names, is_legacy
 
 NAMESPACE_VARIABLE = "METRICS_NAMESPACE"
 DEFAULT_NAMESPACE = "app"
@@ -27,13 +28,15 @@ MAX_VALUE_LENGTH = 1_024
 class BoundedRegistry(CollectorRegistry):
     """A registry that limits each metric to `max_series` label sets per process.
 
-    Raise CardinalityError if a definition has a forbidden label or a name over 128 characters. A new label set past
-    the limit, or one with a value over 1,024 characters, is mapped to one series whose every label is `__overflow__`,
-    and counted in `refused`: an observation is never lost, and never raises at run time.
+    Raise CardinalityError if a definition has a forbidden label or a name over 128 characters. Raise
+    AmbiguousNameError, a ValueError, if the name of a metric or label equals another one after escaping, or cannot be
+    exposed. A new label set past the limit, or one with a value over 1,024 characters, is mapped to one series whose
+    every label is `__overflow__`, and counted in `refused`: an observation is never lost, and never raises at run time.
     """
 
     def __init__(self, max_series: int = MAX_SERIES_PER_METRIC, namespace: str | None = None) -> None:
         super().__init__()
+        self._has_escaped_names = False
         self.max_series = max_series
         self.namespace = current_namespace() if namespace is None else namespace
         """Prefix of the names of the package's own metrics."""
@@ -52,6 +55,7 @@ class BoundedRegistry(CollectorRegistry):
         """Check a metric's definition, register it and bound its `labels`."""
         if isinstance(collector, MetricWrapperBase):
             _check_definition(collector._name, collector._labelnames)  # noqa: SLF001 -- no public accessor exists
+        self._check_names(collector)
         super().register(collector)
         if isinstance(collector, MetricWrapperBase):
             # Methods are replaced on the instance: children are created from the class and stay unchanged.
@@ -59,6 +63,13 @@ class BoundedRegistry(CollectorRegistry):
                 collector.labels = _bounded_labels(collector, self)  # type: ignore[method-assign]
             else:
                 _with_exemplars(collector, self)
+
+    def _check_names(self, collector: Collector) -> None:
+        """Raise AmbiguousNameError if a name of a metric equals one of another metric after escaping."""
+        names = self._get_names(collector)  # type: ignore[no-untyped-call]
+        self._has_escaped_names = self._has_escaped_names or not all(map(is_legacy, names))
+        if self._has_escaped_names:  # legacy names differ under every scheme
+            check_names(names, self._names_to_collectors)
 
 
 def _check_definition(name: str, labels: Sequence[str]) -> None:
@@ -68,6 +79,7 @@ def _check_definition(name: str, labels: Sequence[str]) -> None:
     for label in labels:
         if is_forbidden_label(label):
             raise CardinalityError(f"{name}: label {label!r} has one value a user or request: put it into a log line")
+    check_labels(name, labels)
 
 
 def _bounded_labels(metric: MetricWrapperBase, registry: BoundedRegistry) -> Callable[..., Any]:

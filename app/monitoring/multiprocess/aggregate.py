@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +13,6 @@ import structlog
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
-from prometheus_client.openmetrics.exposition import UNDERSCORES
 
 from .directory import epoch
 from .folder import Folder
@@ -22,8 +21,11 @@ from .negotiation import Form, negotiate
 from .reader import Reader
 from .response import MIN_GZIP_BYTES, compressed
 from .restriction import restricted
+from .selection import EQUAL_NAMES, Exposed, Selection
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("aggregate")
+# Of the metrics that are hidden in single-process mode.
+_logged: set[str] = set()
 
 
 def _ignore(*_: object) -> None:
@@ -40,6 +42,8 @@ class Account:
     """Called for each file that could not be read."""
     left_out: Callable[[str, int], object] = _ignore
     """Called with a reason and the number of entries of readable files that were left out for it."""
+    hidden: Callable[[str], object] = _ignore
+    """Called once with each metric that an exposition leaves out because a name equals another's."""
     refused: Callable[[str, int], object] = _ignore
     """Called with a metric and the number of its label sets past the limit over all processes."""
 
@@ -63,12 +67,14 @@ class Aggregate:
         self._lock = threading.Lock()
         self._single_flight = SingleFlight()
         self._bad: set[Path] = set()
+        self._hidden: set[str] = set()
         self._reset()
 
     def _reset(self) -> None:
         self._epoch = epoch(self.path)
         self._counted: dict[str, int] = {}
         self._left_out: dict[str, int] = {}
+        self._selection = Selection()
         self.reader = Reader(self.path, self._max_series, self._on_bad)
 
     def exposition(self, accept: str, *, pack: bool = False, names: frozenset[str] | None = None) -> tuple[bytes, str]:
@@ -81,7 +87,6 @@ class Aggregate:
         RestlessError if it does not come to rest.
         """
         form = negotiate(accept)
-        form = form._replace(escaping=form.escaping and UNDERSCORES)
         body = self._single_flight.join(
             (form.openmetrics, form.scheme, pack, names), lambda: self._build(form=form, names=names, pack=pack)
         )
@@ -154,12 +159,23 @@ class Aggregate:
     def _body(self, form: Form, names: frozenset[str] | None) -> bytes:
         if form.openmetrics:
             self.reader.read_exemplars()
-        families = [family for _, family in sorted(self.reader.families.items())]
+        scheme = form.scheme
+        families = self._selection.exposed([family for _, family in sorted(self.reader.families.items())], scheme)
         if names is None:
-            parts = [family.text(openmetrics=form.openmetrics) for family in families]
+            parts = [family.text(openmetrics=form.openmetrics, scheme=scheme) for family in families]
         else:
-            parts = [restricted(family, names, openmetrics=form.openmetrics) for family in families]
+            parts = [restricted(family, names, openmetrics=form.openmetrics, scheme=scheme) for family in families]
+        self._report_hidden(self._selection.hidden(scheme), scheme)
         return b"".join([*parts, b"# EOF\n"] if form.openmetrics else parts)
+
+    def _report_hidden(self, metrics: Iterable[str], scheme: str) -> None:
+        """Log and count each metric once that is left out, in whole or in part, because of its names."""
+        for metric in metrics:
+            if metric not in self._hidden:
+                self._hidden.add(metric)
+                log.warning("metric_hidden", metric=metric, escaping=scheme, reason=EQUAL_NAMES)
+                if self.folder is not None:
+                    self._account.hidden(metric)
 
     def series(self) -> dict[str, int]:
         """Return the number of label sets of each metric at the last reading."""
@@ -222,5 +238,9 @@ def exposition(
         return of_directory(shared, max_series).exposition(accept, pack=pack, names=names)
     form = negotiate(accept)
     encode = openmetrics.generate_latest if form.openmetrics else generate_latest
-    body = encode(single if names is None else single.restricted_registry(names), form.scheme)
+    exposed = Exposed(single if names is None else single.restricted_registry(names), form.scheme)
+    body = encode(exposed, form.scheme)
+    for metric in exposed.hidden - _logged:
+        _logged.add(metric)
+        log.warning("metric_hidden", metric=metric, escaping=form.scheme, reason=EQUAL_NAMES)
     return compressed(body) if pack and len(body) >= MIN_GZIP_BYTES else body, form.content_type

@@ -9,10 +9,13 @@ live...      the same over live processes only
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from prometheus_client.openmetrics.exposition import UNDERSCORES
+
 from .entries import BadEntryError, LeftOut, check_sample, conflict
 from .labels import OVERFLOW, is_forbidden_label
 from .layout import Key, encode_key, parse
-from .series import Family, Labels, line_start, number
+from .names import Labels
+from .series import Family, line_start, number
 
 MODES = frozenset(f"{live}{mode}" for live in ("", "live") for mode in ("all", "min", "max", "sum", "mostrecent"))
 Entry = tuple[float, float]
@@ -109,8 +112,9 @@ class Gauges:
         known, self._starts = self._starts, {}
         for name, family in self._families.items():
             if family.kind == "gauge":
-                lines = self._lines(name, merged[name], known).encode() if name in merged else b""
-                if lines != family.gauge_lines:
+                gauge = merged.get(name, _Merged())
+                lines = self._lines(family, gauge, known).encode()
+                if lines != family.gauge_lines or not family.is_legacy:
                     family.gauge_lines = lines
                     family.invalidate()
         for name, gauge in merged.items():
@@ -153,10 +157,14 @@ class Gauges:
         gauge.refused += 1
         return overflow
 
-    def _lines(self, name: str, gauge: _Merged, known: dict[tuple[str, Labels], str]) -> str:
-        lines = []
-        for labels, (value, _) in gauge.entries.items():
-            start = known.get((name, labels)) or line_start(name, labels)
+    def _lines(self, family: Family, gauge: _Merged, known: dict[tuple[str, Labels], str]) -> str:
+        lines, name = [], family.name
+        family.gauge_values = {labels: value for labels, (value, _) in gauge.entries.items()}
+        for labels, value in family.gauge_values.items():
+            start = known.get((name, labels))
+            if start is None:
+                family.admit(labels)
+                start = line_start(name, labels, UNDERSCORES)
             self._starts[name, labels] = start
             lines.append(f"{start}{number(value)}\n")
         return "".join(lines)

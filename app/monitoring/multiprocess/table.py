@@ -16,15 +16,14 @@ from .entries import BadEntryError, LeftOut, check_sample, conflict
 from .exemplars import Seen
 from .labels import OVERFLOW, is_forbidden_label
 from .layout import Key, encode_key, parse
+from .names import Labels
 from .series import (
     Family,
     Group,
     Histogram,
-    Labels,
     Numbers,
     Plain,
     exemplar_text,
-    line_start,
 )
 
 # Slots that are never exposed; the first is that of series with a forbidden label and of entries that are left out.
@@ -179,9 +178,9 @@ class Table:
                 group.add_sum(slot)
         else:
             if group is None:
-                group = family.groups[labels] = Plain(family, self.numbers)
+                group = family.groups[labels] = Plain(family, self.numbers, labels)
             assert isinstance(group, Plain)  # noqa: S101
-            group.add(slot, line_start(sample, labels))
+            group.add(slot, sample)
         group.invalidate()
         return group
 

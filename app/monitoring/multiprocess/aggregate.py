@@ -21,7 +21,7 @@ from .negotiation import Form, negotiate
 from .reader import Reader
 from .response import MIN_GZIP_BYTES, compressed
 from .restriction import restricted
-from .selection import EQUAL_NAMES, Exposed, Selection
+from .selection import EQUAL_NAMES, Encodable, Exposed, Selection
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("aggregate")
 # Of the metrics that are hidden in single-process mode.
@@ -239,7 +239,10 @@ def exposition(
     form = negotiate(accept)
     encode = openmetrics.generate_latest if form.openmetrics else generate_latest
     exposed = Exposed(single if names is None else single.restricted_registry(names), form.scheme)
-    body = encode(exposed, form.scheme)
+    try:
+        body = encode(exposed, form.scheme)
+    except UnicodeEncodeError:
+        body = encode(Encodable(exposed), form.scheme)
     for metric in exposed.hidden - _logged:
         _logged.add(metric)
         log.warning("metric_hidden", metric=metric, escaping=form.scheme, reason=EQUAL_NAMES)

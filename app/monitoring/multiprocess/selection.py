@@ -96,3 +96,23 @@ def _without_equal_samples(metric: Metric, scheme: str) -> Metric:
     copy = Metric(metric.name, metric.documentation, metric.type, metric.unit)
     copy.samples = kept
     return copy
+
+
+class Encodable:
+    """A registry for the library's encoders, which UTF-8 can encode: a lone surrogate is `?`, as in shared files."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield copies of the metrics."""
+        for metric in self._registry.collect():
+            copy = Metric(_encodable(metric.name), _encodable(metric.documentation), metric.type, metric.unit)
+            for sample in metric.samples:
+                labels = {_encodable(name): _encodable(value) for name, value in sample.labels.items()}
+                copy.samples.append(sample._replace(name=_encodable(sample.name), labels=labels))
+            yield copy
+
+
+def _encodable(text: str) -> str:
+    return text.encode(errors="replace").decode()

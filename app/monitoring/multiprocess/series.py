@@ -198,6 +198,7 @@ class Family:
         self.is_legacy = names.is_legacy(name)
         """True if no name is changed by a scheme other than `dots`."""
         self._texts: dict[Form, bytes] = {}
+        self._headers: dict[Form, bytes] = {}
         self._hidden: dict[str, int] = {}
         self.groups: dict[Labels, Group] = {}
         self.gauge_values: dict[Labels, float] = {}
@@ -223,7 +224,7 @@ class Family:
         known = self._texts.get(form)
         if known is None:
             body = self._gauge_body(scheme) if self.kind == "gauge" else self._body(form)
-            known = self._texts[form] = self._header(form) + body if body else b""
+            known = self._texts[form] = (self._headers.get(form) or self._make_header(form)) + body if body else b""
         return known
 
     def hidden(self, scheme: str) -> int:
@@ -252,10 +253,12 @@ class Family:
         ]
         return "".join(lines).encode()
 
-    def _header(self, form: Form) -> bytes:
+    def _make_header(self, form: Form) -> bytes:
+        """Return the lines before the samples. Store them."""
         openmetrics, scheme = form
         text = self._documentation
         end = "_total" if self.kind == "counter" and not openmetrics else ""
         shown = names.metric_name(f"{self.name}{end}", scheme)
         text = _quoted(text) if openmetrics else text.replace("\\", r"\\").replace("\n", r"\n")
-        return f"# HELP {shown} {text}\n# TYPE {shown} {self.kind}\n".encode()
+        made = self._headers[form] = f"# HELP {shown} {text}\n# TYPE {shown} {self.kind}\n".encode()
+        return made

@@ -160,6 +160,17 @@ def test_in_single_process_mode_the_same_names_are_left(monkeypatch: pytest.Monk
     assert sorted(line["metric"] for line in logged if line["event"] == "metric_hidden") == sorted(hidden)
 
 
+@pytest.mark.parametrize("media_type", ["text/plain", "application/openmetrics-text"])
+def test_in_single_process_mode_a_lone_surrogate_fails_no_scrape(
+    monkeypatch: pytest.MonkeyPatch, media_type: str
+) -> None:
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    own = BoundedRegistry()
+    Counter("files_total", "H\udc80.", ["path"], registry=own).labels("a\udcff").inc(2)
+    body = exposition(accept(UNDERSCORES, media_type), own)[0]
+    assert 'files_total{path="a?"} 2.0' in series(body)
+
+
 def test_a_gauge_beside_a_histogram_that_has_its_name_is_hidden(scene: Scene) -> None:
     with scene.worker().at_work():
         plain(Gauge, "x_count", []).set(11)

@@ -85,6 +85,12 @@ def exposable(metric: str, label_sets: Iterable[Labels], scheme: str) -> set[Lab
     return set(chosen.values())
 
 
+def exemplar_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return an exemplar's labels with names that every parser reads: escaped with underscores. Of equal ones, one."""
+    pairs = sorted(labels.items(), key=lambda pair: (are_legacy([pair]), pair))
+    return {label_name(name, UNDERSCORES): value for name, value in pairs if name}  # legacy names replace others
+
+
 class Claim(NamedTuple):
     """The names that a family needs for itself: of its samples, and of its headers in both formats."""
 

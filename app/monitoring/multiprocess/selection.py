@@ -10,7 +10,7 @@ from typing import Protocol
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.exposition import DOTS
 
-from .names import Labels, are_legacy, claim, contested, exposable, is_legacy, losers
+from .names import Labels, are_legacy, claim, contested, exemplar_labels, exposable, is_legacy, losers
 from .series import Family
 
 EQUAL_NAMES = "a name equals another one after escaping: rename the metric or its label"
@@ -72,7 +72,7 @@ class Exposed:
                 if exposed is not one.metric:
                     self.hidden.add(exposed.name)
                 if exposed.samples or exposed is one.metric:
-                    yield exposed
+                    yield _with_plain_exemplars(exposed)
 
 
 class _Named:
@@ -95,6 +95,17 @@ def _without_equal_samples(metric: Metric, scheme: str) -> Metric:
         return metric
     copy = Metric(metric.name, metric.documentation, metric.type, metric.unit)
     copy.samples = kept
+    return copy
+
+
+def _with_plain_exemplars(metric: Metric) -> Metric:
+    """Return `metric`, or a copy: the library writes names of exemplars' labels as they are."""
+    if all(one.exemplar is None or are_legacy(one.exemplar.labels.items()) for one in metric.samples):
+        return metric
+    copy = Metric(metric.name, metric.documentation, metric.type, metric.unit)
+    for one in metric.samples:
+        exemplar = one.exemplar and one.exemplar._replace(labels=exemplar_labels(one.exemplar.labels))
+        copy.samples.append(one._replace(exemplar=exemplar))
     return copy
 
 

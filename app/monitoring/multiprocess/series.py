@@ -51,13 +51,8 @@ def line_start(sample: str, labels: Iterable[tuple[str, str]], scheme: str) -> s
 
 
 def exemplar_text(exemplar: Exemplar) -> str:
-    """Return the text that follows a value with an exemplar in OpenMetrics.
-
-    Names of labels are escaped with underscores under every scheme, as parsers differ. Of equal ones, one is left.
-    """
-    pairs = sorted(exemplar.labels.items(), key=lambda pair: (not names.are_legacy([pair]), pair))
-    labels = {label: pair for pair in reversed(pairs) if (label := names.label_name(pair[0], UNDERSCORES))}
-    text = ",".join(label_pairs(labels.values(), UNDERSCORES))
+    """Return the text that follows a value with an exemplar in OpenMetrics, the same under every scheme."""
+    text = ",".join(label_pairs(names.exemplar_labels(exemplar.labels).items(), UNDERSCORES))
     return f" # {{{text}}} {number(exemplar.value)} {exemplar.timestamp}"
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any
 
+import prometheus_client.values
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -169,6 +170,23 @@ def test_in_single_process_mode_a_lone_surrogate_fails_no_scrape(
     Counter("files_total", "H\udc80.", ["path"], registry=own).labels("a\udcff").inc(2)
     body = exposition(accept(UNDERSCORES, media_type), own)[0]
     assert 'files_total{path="a?"} 2.0' in series(body)
+
+
+EXEMPLAR = {"trace.id": "1", "trace_id": "2", "a-b": "3", "": "4"}
+
+
+def test_labels_of_an_exemplar_are_escaped_in_both_modes(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = BoundedRegistry()
+    with scene.worker().at_work():
+        Counter("rides_total", "H.", registry=None).inc(2, EXEMPLAR)
+    for scheme in SCHEMES:
+        body = scene.aggregate().exposition(accept(scheme, "application/openmetrics-text"))[0]
+        assert '# {a_b="3",trace_id="2"} 2.0 ' in body.decode()
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR")
+    monkeypatch.setattr(prometheus_client.values, "ValueClass", prometheus_client.values.MutexValue)
+    Counter("rides_total", "H.", registry=own).inc(2, EXEMPLAR)
+    body = exposition(accept(ALLOW, "application/openmetrics-text"), own)[0]
+    assert '# {a_b="3",trace_id="2"} 2.0 ' in body.decode()
 
 
 def test_a_gauge_beside_a_histogram_that_has_its_name_is_hidden(scene: Scene) -> None:

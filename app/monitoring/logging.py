@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import Any, Literal, TextIO, cast
+from typing import Any, Literal, TextIO
 
 import orjson
 import structlog
@@ -22,13 +22,15 @@ from structlog.types import EventDict, Processor
 from . import standard_streams
 from .companion import no_fork
 from .logs import chain as log_chain
+from .logs.bound import wrapper_class
 from .logs.console import Console
 from .logs.deduplication import not_logged_yet
 from .logs.hooks import install_hooks
+from .logs.interpolation import message_of
 from .logs.levels import Levels, parse_levels
 from .logs.line import encode
 from .logs.loguru_sink import LoguruSink, add_sinks_of_sentry
-from .logs.named import DEFAULT_NAME, NamedLogger, Write, addressed, run
+from .logs.named import NamedLogger, Write, addressed, run
 from .logs.writer import Writer
 from .redaction import RedactionPack
 from .redaction import configure as configure_redaction
@@ -72,10 +74,7 @@ class _Handler(logging.Handler):
 
 def _event(record: logging.LogRecord) -> EventDict:
     event = {key: value for key, value in vars(record).items() if key not in _RECORD_FIELDS}
-    try:
-        event["event"] = record.getMessage()
-    except Exception as error:  # noqa: BLE001 -- arguments that do not fit must not lose the line
-        event.update(event=record.msg, arguments=record.args, error=type(error).__name__)
+    event.update(message_of(record))
     if record.exc_info:
         event["exc_info"] = record.exc_info
     elif record.exc_text:
@@ -177,13 +176,9 @@ def configure(
     chain = [*log_chain.processors(fields, user_key), render]
     write, enqueue = _writers(output, [log_chain.Stamp(fields), render])
 
-    def bound_logger(logger: Any, processors: Any, context: Any) -> Any:
-        filtering: Any = structlog.make_filtering_bound_logger(levels.of(getattr(logger, "name", DEFAULT_NAME)))
-        return filtering(logger, processors, context)
-
     structlog.configure(
         processors=chain,
-        wrapper_class=cast("type[structlog.typing.BindableLogger]", bound_logger),
+        wrapper_class=wrapper_class(levels, chain),
         logger_factory=partial(NamedLogger, write, chain),
         cache_logger_on_first_use=stream is None,
     )

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -16,43 +17,80 @@ from opentelemetry import trace
 from structlog.types import EventDict, Processor, WrappedLogger
 
 from ..redaction import redact_event
-from .line import CUT, MAX_LINE_BYTES, encode
-from .named import DEFAULT_NAME
+from ..tracebacks import format_exception, raised
+from .line import CUT, IDENTITY, MAX_LINE_BYTES, encode
+from .named import DEFAULT_NAME, FAULT
+
+_PACKAGE = __name__.rpartition(".logs")[0]
+_stack = structlog.processors.StackInfoRenderer(additional_ignores=[f"{_PACKAGE}.logs", f"{_PACKAGE}.logging"])
 
 # Redaction scans whole texts, so their length is limited; no line could hold longer ones.
 MAX_TEXT_LENGTH = 32_768
 # Characters removed on each side of a cut: they may be part of a private value that no pattern matches any more.
 CUT_MARGIN = 4_096
+# More than a line has room for.
+MAX_FIELDS = 256
+_FIRST = (*IDENTITY, "event", "exception", "stack", FAULT)
 
 
 def processors(fields: dict[str, str], user_key: bytes | None = None) -> list[Processor]:
     """Return the chain up to the renderer. `fields` are added to every line. Without `user_key` user ids are hidden."""
     return [
         structlog.contextvars.merge_contextvars,  # fields bound by the request, such as request_id
-        structlog.processors.StackInfoRenderer(),
-        structlog.processors.format_exc_info,  # before redaction: tracebacks quote values
+        _tracebacks,  # before redaction: tracebacks quote values
         partial(_redact, user_key),
         Stamp(fields),
         _trace_context,
     ]
 
 
+def _tracebacks(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Replace `exc_info` and `stack_info` by the texts `exception` and `stack`."""
+    found = raised(event.pop("exc_info", None))
+    if found is not None:
+        event["exception"] = format_exception(found)
+    if event.get("stack_info") is not None:
+        try:
+            return _stack(logger, method, event)
+        except Exception:  # noqa: BLE001 -- the line is worth more than its stack
+            event.pop("stack_info", None)
+    return event
+
+
 def _redact(user_key: bytes | None, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     try:
+        if len(event) > MAX_FIELDS:
+            event = _first_fields(event)
+        length = 0
         for value in event.values():
-            if isinstance(value, str) and len(value) > MAX_TEXT_LENGTH:
-                return _redact_long(event, user_key)
+            if type(value) is str:
+                length += len(value)
+        if length > MAX_TEXT_LENGTH:
+            return _redact_long(event, user_key)
         redacted: EventDict = redact_event(event, user_key=user_key)
     except Exception as error:  # noqa: BLE001 -- a log call must not fail, and nothing unredacted may be written
         return {"event": "log_event_not_readable", "error": type(error).__name__}
     return redacted
 
 
+def _first_fields(event: EventDict) -> EventDict:
+    """Return the fields that every line has, the first others up to MAX_FIELDS, and the number of the rest."""
+    kept = {key: event[key] for key in _FIRST if key in event}
+    for key in islice(event, MAX_FIELDS):
+        kept.setdefault(key, event[key])
+    kept["[cut]"] = f"{len(event) - len(kept)} fields"
+    return kept
+
+
 def _redact_long(event: EventDict, user_key: bytes | None) -> EventDict:
-    """Redact an event, reducing long texts to their beginning and end, which are redacted separately."""
+    """Redact an event, reducing long texts to their beginning and end, which are redacted separately.
+
+    The fields that every line has come first: what redaction reads of one line is limited.
+    """
     half = MAX_TEXT_LENGTH // 2
-    long = {key for key, value in event.items() if isinstance(value, str) and len(value) > MAX_TEXT_LENGTH}
-    parted = {key: [value[:half], value[-half:]] if key in long else value for key, value in event.items()}
+    ordered = {key: event[key] for key in (*(key for key in _FIRST if key in event), *event)}
+    long = {key for key, value in ordered.items() if type(value) is str and len(value) > MAX_TEXT_LENGTH}
+    parted = {key: [value[:half], value[-half:]] if key in long else value for key, value in ordered.items()}
     redacted: EventDict = redact_event(parted, user_key=user_key)
     for key in long & redacted.keys():
         if isinstance(redacted[key], list):

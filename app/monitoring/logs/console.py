@@ -10,6 +10,8 @@ import structlog
 from structlog.types import EventDict, WrappedLogger
 
 _INDENT = "    "
+# Fields that the renderer wants to be text.
+_TEXTS = frozenset({"timestamp", "level", "event", "logger", "exception", "stack"})
 
 
 class Console:
@@ -21,13 +23,14 @@ class Console:
         )
 
     def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> bytes:
-        shown = {printable(key): _shown(key, value) for key, value in event.items()}
+        shown = {printable(str(key)): _shown(key, value) for key, value in event.items()}
         return f"{self._render(logger, method, shown)}\n".encode()
 
 
 def _shown(key: str, value: Any) -> Any:
     if not isinstance(value, str):
-        return value  # rendered as its repr, which has no control characters
+        # Others are rendered as their repr, which has no control characters.
+        return printable(str(value)) if key in _TEXTS else value
     if key in {"exception", "stack"}:
         return "\n".join(_INDENT + printable(line.expandtabs(4)) for line in value.splitlines())
     return printable(value)

@@ -51,7 +51,7 @@ class _Hook:
             # A library may have wrapped this hook and be wrapped by a later one: only the outermost call logs.
             elif value is None or value is not outer:
                 _logging.exception = value
-                exc_info = (kind, kind() if value is None else value, trace)
+                exc_info = (kind, value, trace)
                 getattr(structlog.get_logger(LOGGER_NAME), self.level)(
                     self.event, exc_info=exc_info, **self.fields(*args)
                 )

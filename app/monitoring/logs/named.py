@@ -4,6 +4,7 @@ Constraint: no call raises, whatever the last processor returned: the request th
 """
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -11,12 +12,15 @@ import orjson
 import structlog
 from structlog.types import EventDict, Processor
 
+from ..tracebacks import raised, type_name
 from .line import Line
 
 DEFAULT_NAME: Final = "app"
 Write = Callable[[bytes], object]
 # Fields with which structlog's ProcessorFormatter finds the logger again.
 _OF_FORMATTER: Final = frozenset({"_logger", "_name"})
+FAULT: Final = "log_fault"
+"""Field of a line whose event could not be rendered as it was given: the type of what was raised."""
 
 
 class NamedLogger:
@@ -74,12 +78,47 @@ class NamedLogger:
     fatal = critical
 
 
-def run(chain: Sequence[Processor], logger: NamedLogger, method: str, event: EventDict) -> Any:
-    """Return what the last processor of `chain` returns for `event`."""
+def run(chain: Sequence[Processor], logger: Any, method: str, event: EventDict) -> Any:
+    """Return what the last processor of `chain` returns for `event`, or a line that names the fault if one raises."""
+    name, exc_info = event.get("event"), event.get("exc_info")
+    try:
+        return _run(chain, logger, method, event)
+    except Exception as error:  # noqa: BLE001 -- a log call must not fail
+        return _line_of_fault(chain, logger, method, _without_values(name, exc_info, error))
+
+
+def _run(chain: Sequence[Processor], logger: Any, method: str, event: EventDict) -> Any:
     line: Any = event
     for processor in chain:
         line = processor(logger, method, line)
     return line
+
+
+def _without_values(name: Any, exc_info: Any, error: Exception) -> EventDict:
+    """Return the event `name` with its exception's type and `error`, in place of fields that cannot be rendered."""
+    event: EventDict = {"event": name if type(name) is str else "log_event_not_readable"}
+    try:
+        found = raised(exc_info)
+        if found is not None:
+            event["exception"] = type_name(found[0])
+    except Exception:  # noqa: BLE001, S110 -- the fault is reported below
+        pass
+    event[FAULT] = type_name(type(error))
+    return event
+
+
+def _line_of_fault(chain: Sequence[Processor], logger: Any, method: str, event: EventDict) -> Any:
+    try:
+        return _run(chain, logger, method, dict(event))
+    except Exception:  # noqa: BLE001 -- the chain fails for any event, so nothing of this one may be shown
+        line = {
+            "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "level": method,
+            "event": "log_event_not_readable",
+            "logger": str(getattr(logger, "name", DEFAULT_NAME)),
+            FAULT: event[FAULT],
+        }
+        return addressed(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE), logger)
 
 
 def addressed(line: bytes, logger: object) -> Line | bytes | str:

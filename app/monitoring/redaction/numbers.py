@@ -8,6 +8,7 @@ import itertools
 import re
 from collections.abc import Callable, Sequence
 
+from .budget import Budget
 from .checks import is_card
 from .ids import Ids
 from .keys import word_set
@@ -29,6 +30,7 @@ _FOLDED = (
     | dict.fromkeys((*range(0x2010, 0x2016), 0x2212, 0xFE58, 0xFE63, 0xFF0D), "-")
     | {0xFF0B: "+", 0xFF08: "(", 0xFF09: ")", 0xFF0E: ".", 0x2024: "."}
 )
+_DIGIT = re.compile(r"\d")
 _DIGITS = re.compile(r"\d+")
 _NO_DIGIT = re.compile(r"\D+")
 
@@ -122,13 +124,20 @@ class Numbers:
         ]
         self._enough_digits = max((_MIN_UNDIVIDED, *(least for _, least in self._calling_codes)))
 
-    def redact(self, text: str) -> str:
-        """Return `text` without phone numbers, payment cards and identity numbers."""
+    def redact(self, text: str, budget: Budget | None = None) -> str:
+        """Return `text` without phone numbers, payment cards and identity numbers.
+
+        Behind the numbers that `budget` has left, each digit becomes "#".
+        """
+        budget = budget or Budget()
         parts: list[str] = []
         done = position = 0
         folded = text if text.isascii() else text.translate(_FOLDED)  # of the same length
         ids = Ids(folded)
         while (start := _START.search(folded, position)) is not None:
+            if budget.numbers <= 0:
+                return "".join((*parts, text[done:position], _DIGIT.sub("#", text[position:])))
+            budget.numbers -= 1
             end, replacement = self._look(folded, start.start(), ids)
             if replacement:
                 parts += text[done : start.start()], replacement

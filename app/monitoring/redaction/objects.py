@@ -1,29 +1,55 @@
 """The contents of Python values: names as text, fields of objects, pairs. Nothing here raises for a faulty object."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Collection, ItemsView, Iterable, KeysView, Mapping, ValuesView
 from typing import Any
 
 from .keys import MAX_KEY_LENGTH, Kind, field, is_secret_key
 
+_PLAIN = frozenset({str, int, float, bool, dict, list, tuple, type(None)})
+_COLLECTIONS = (list, tuple, set, frozenset, deque, KeysView, ValuesView, ItemsView)
 _NAMES = ("name", "key", "field", "header")
 
 
+def plain(value: Any) -> Any:
+    """Return a text or number of a derived class as one of the built-in class, whose methods do not raise."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if issubclass(kind, str):
+        return str.__str__(value)
+    if issubclass(kind, int):
+        return int.__int__(value)
+    return float.__float__(value) if issubclass(kind, float) else value
+
+
 def show(value: object) -> str:
-    """Return the text of `value`."""
+    """Return the text of `value`, as a plain str."""
     try:
-        return str(value)
+        return str.__str__(str(plain(value)))
     except Exception:  # noqa: BLE001 -- an object that cannot be shown is no reason to lose the line
-        return f"[{type(value).__name__}]"
+        return unreadable(value)
+
+
+def unreadable(value: object) -> str:
+    """Return what stands for a value that cannot be read: its type's name."""
+    return f"[{type.__dict__['__name__'].__get__(type(value))}]"
 
 
 def name_of(key: Any) -> str | None:
     """Return a key as text; None for a number."""
-    if isinstance(key, str):
-        return key
-    if isinstance(key, bytes):
-        return key[-MAX_KEY_LENGTH:].decode("latin-1")
-    return None if key is None or isinstance(key, int | float) else show(key)
+    kind = type(key)
+    if issubclass(kind, str):
+        return str.__str__(key)
+    if issubclass(kind, bytes):
+        return bytes.__getitem__(key, slice(-MAX_KEY_LENGTH, None)).decode("latin-1")
+    return None if key is None or issubclass(kind, int | float) else show(key)
+
+
+def items_of(value: Any) -> Collection[Any] | None:
+    """Return the items of a built-in collection without names; None for any other value."""
+    return value if isinstance(value, _COLLECTIONS) else None
 
 
 def fields_of(value: Any) -> Mapping[Any, Any] | None:

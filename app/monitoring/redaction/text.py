@@ -3,6 +3,7 @@
 import re
 from urllib.parse import quote, unquote
 
+from .budget import Budget
 from .characters import escape
 from .credentials import redact_credentials, redact_email, redact_urls_and_keys
 from .networks import redact_networks
@@ -37,58 +38,77 @@ def redact_text(text: str, *, one_line: bool = False) -> str:
     """Return `text` without private data and without characters that could forge a log line.
 
     Private data is replaced by "[email]", "[phone]", "[card]" and the like, or by "[redacted]" behind a private name.
-    Newlines and tabs stay unless `one_line`. More than 16,384 characters are cut, and the end says how many.
+    Newlines and tabs stay unless `one_line`. More than 16,384 characters are cut, and the end says how many. Behind 256
+    places where a telephone, card or identity number may begin, each digit becomes "#".
     """
+    return redact_within(text, Budget(), one_line=one_line)
+
+
+def redact_within(text: str, budget: Budget, *, one_line: bool = False) -> str:
+    """Return the same, cut where `budget` ends, which other texts of one line or span share."""
     if len(text) > MAX_TEXT_LENGTH:
-        return _cut(text, one_line=one_line)
+        return _cut(text, MAX_TEXT_LENGTH, one_line=one_line, budget=budget)
     if text in _clean:
         return text
     if _KNOWN.fullmatch(text) is not None:
         return text
-    found = _settled(text) if _SUSPECT.search(text) is not None else text
+    if len(text) > budget.characters:
+        return _cut(text, budget.characters, one_line=one_line, budget=budget)
+    budget.characters -= len(text)
+    found = _settled(text, budget) if _SUSPECT.search(text) is not None else text
     found = escape(found, one_line=one_line)
     if found == text:
         _remember(text)
     return found if len(found) <= MAX_TEXT_LENGTH else _shorten(found, len(found))
 
 
-def _settled(text: str) -> str:
+def _settled(text: str, budget: Budget) -> str:
     """Return `text` scrubbed until nothing more is found: removing a number can complete a name."""
+    before = left = budget.numbers
     for _ in range(_PASSES):
-        clean = scrub(text)
+        budget.numbers = before  # each pass reads the same numbers
+        clean = scrub(text, budget)
+        left = min(left, budget.numbers)
         if clean == text:
             break
         text = clean
+    budget.numbers = left
     return text
 
 
-def scrub(text: str, layer: int = 0) -> str:
+def scrub(text: str, budget: Budget | None = None, layer: int = 0) -> str:
     """Return `text` without private data, of any length and with any characters. Takes linear time.
 
     Values after private names are replaced first: they may have any form, and may contain a part of another.
     """
+    budget = budget or Budget()
     if "-----BEGIN" in text or "://" in text:
         text = redact_urls_and_keys(text)
     if _SIGN.search(text) is not None:
         text = redact_pairs(text)
     text = redact_email(redact_credentials(text))
     if "%" in text and layer < _LAYERS:
-        text = _PART_OF_URL.sub(lambda match: _decoded(match[0], layer), text)
-    return redact_networks(numbers.redact(text))
+        text = _PART_OF_URL.sub(lambda match: _decoded(match[0], budget, layer), text)
+    return redact_networks(numbers.redact(text, budget))
 
 
-def _decoded(token: str, layer: int) -> str:
+def _decoded(token: str, budget: Budget, layer: int) -> str:
     """Return a percent-encoded part of a URL unchanged unless its decoded form is private."""
     if "%" not in token or _ENCODED.search(token) is None:
         return token
     plain = unquote(token)
-    clean = scrub(plain, layer + 1)
+    clean = scrub(plain, budget, layer + 1)
     return token if clean == plain else quote(clean, safe="/[]").replace("%3A//", "://")
 
 
-def _cut(text: str, *, one_line: bool) -> str:
-    """Return the redacted beginning. More is redacted than is kept: half a secret is not recognised."""
-    return _shorten(escape(_settled(text[:MAX_TEXT_LENGTH]), one_line=one_line), len(text))
+def _cut(text: str, length: int, *, one_line: bool, budget: Budget) -> str:
+    """Return the beginning of `text`, redacted, of which `length` characters are read at most.
+
+    More is redacted than is kept: half a secret is not recognised.
+    """
+    length = max(0, min(length, budget.characters))
+    budget.characters -= length
+    return _shorten(escape(_settled(text[:length], budget), one_line=one_line), len(text))
 
 
 def _shorten(clean: str, length: int) -> str:

@@ -13,6 +13,7 @@ from starlette.types import Scope
 
 from ..metrics.http import METHODS, known_method
 from ..redaction import sanitised_address
+from ..tracebacks import type_name
 from .span_redaction import MAX_VALUE_LENGTH
 
 SERVER_ERROR: Final = 500
@@ -65,7 +66,7 @@ def result_attributes(handler: str | None, status: int, error: BaseException | N
     if handler is not None:
         found["http.route"] = handler
     if status >= SERVER_ERROR:
-        found["error.type"] = str(status) if error is None else _type_of(error)
+        found["error.type"] = str(status) if error is None else type_name(type(error))
     return found
 
 
@@ -97,9 +98,3 @@ def _parsed(host: bytes) -> tuple[str, int | None] | None:
     """Return name and port of a Host header, None if it is not valid."""
     match = _HOST_AND_PORT.fullmatch(host)
     return match and ((match[1] or match[2]).decode(), int(match[3]) if match[3] else None)
-
-
-def _type_of(error: BaseException) -> str:
-    """Return the exception's full name."""
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

@@ -6,6 +6,7 @@ leaves out.
 """
 
 import time
+from functools import partial
 from typing import Any, Final, Literal
 
 from fastapi import FastAPI
@@ -18,6 +19,7 @@ from opentelemetry.trace import Span, Status, StatusCode
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .http_attributes import SERVER_ERROR, client_address, request_attributes
+from .recorded import record
 from .request_span import RequestSpan, RequestTracer
 
 MADE: Final = "prefork_observability.span"
@@ -62,6 +64,8 @@ def instrument_fastapi(
 
     def note(span: Span, scope: dict[str, Any]) -> None:
         scope[MADE] = span
+        if span.is_recording():  # the SDK's raises in the middleware where an exception cannot be formatted
+            span.record_exception = partial(record, span)  # type: ignore[method-assign]
         if server_request_hook is not None:
             server_request_hook(span, scope)
 
@@ -114,7 +118,7 @@ class InstrumentedSpan(RequestSpan):
         super().fail(error)
         recorded = any(event.name == "exception" for event in getattr(self.made, "events", ()))
         if self.made is not None and self.made.is_recording() and not recorded:
-            self.made.record_exception(error)
+            record(self.made, error)
             self.made.set_status(Status(StatusCode.ERROR))
 
 

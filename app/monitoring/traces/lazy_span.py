@@ -8,6 +8,8 @@ from typing import Any, Final
 from opentelemetry.trace import Span, SpanContext, Status, StatusCode, TraceFlags, TraceState
 from opentelemetry.util.types import Attributes, AttributeValue
 
+from .recorded import record
+
 NOT_SAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
 SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _NO_STATE: Final = TraceState()
@@ -110,7 +112,7 @@ class LazySpan(Span):
     ) -> None:
         """See opentelemetry.trace.Span."""
         if (span := self.sdk()) is not None:
-            span.record_exception(exception, attributes, timestamp, escaped)
+            record(span, exception, attributes, timestamp, escaped)
 
     @property
     def attributes(self) -> Mapping[str, Any]:

@@ -33,6 +33,7 @@ from ..requests.slot import WAITED
 from .http_attributes import HOST, SERVER_ERROR, request_attributes, result_attributes, span_name
 from .lazy_span import NOT_SAMPLED, SAMPLED, LazySpan
 from .propagation import with_known_flags
+from .recorded import record
 from .sampling import Ids, RequestIds, RequestSampler, forced
 
 KEPT: Final = "sampling.kept_because"
@@ -197,7 +198,7 @@ class RequestTracer:
         if handler is not None and getattr(made, "name", None) == span_name(span.scope):
             made.update_name(f"{span_name(span.scope)} {handler}")
         if span.error is not None:
-            made.record_exception(span.error)
+            record(made, span.error)
         if status >= SERVER_ERROR:
             made.set_status(_FAILED)
         made.set_attributes(result_attributes(handler, status, span.error))

@@ -16,7 +16,7 @@ import pytest
 from pydantic import BaseModel, SecretStr
 
 from app.monitoring.redaction import REDACTED, redact, redact_event, redact_text
-from app.monitoring.redaction.structures import MAX_CHARACTERS, MAX_ITEMS
+from app.monitoring.redaction.budget import MAX_CHARACTERS, MAX_ITEMS
 from app.monitoring.redaction.text import MAX_TEXT_LENGTH
 
 MAIL = "wayan@example.com"

@@ -40,7 +40,7 @@ def build_observability(settings: Settings) -> Observability:
         max_series=settings.max_series_per_metric,
         allowed_metrics_ips=settings.allowed_metrics_ips,
         log_level=settings.log_level,
-        redaction_packs=("indonesia",),
+        redaction_packs=("indonesia", "world"),
         log_format="json" if settings.environment == "production" else "console",
         trusted_upstreams=settings.trusted_upstreams,
         tracing_disabled=settings.otel_sdk_disabled,

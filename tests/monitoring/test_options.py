@@ -37,7 +37,7 @@ def test_an_argument_that_is_none_and_an_empty_variable_count_as_not_given() -> 
         (
             "REDACTION_PACKS",
             "indonesia,atlantis",
-            r"REDACTION_PACKS='indonesia,atlantis': 'atlantis': want indonesia, or",
+            r"REDACTION_PACKS='indonesia,atlantis': 'atlantis': want indonesia, world, or",
         ),
         ("OTEL_PYTHON_FASTAPI_EXCLUDED_URLS", "/a,(", r"EXCLUDED_URLS='/a,\(': '\(': missing \), .*: want regular"),
         ("OTEL_PYTHON_FASTAPI_EXCLUDED_URLS", "/a,", r"EXCLUDED_URLS='/a,': an empty expression matches every URL"),
@@ -124,7 +124,7 @@ def test_a_wrong_endpoint_is_not_repeated() -> None:
     [
         (
             {"redaction_packs": ("atlantis",)},
-            r"redaction_packs=\('atlantis',\): 'atlantis': want indonesia, or a Redact",
+            r"redaction_packs=\('atlantis',\): 'atlantis': want indonesia, world, or a Redact",
         ),
         ({"redaction_packs": "indonesia"}, "redaction_packs='indonesia': want a tuple"),
         ({"redaction_packs": ("indonesia", INDONESIA)}, "want each pack once"),
@@ -140,10 +140,10 @@ def test_wrong_rules_of_redaction_are_refused(given: dict[str, object], message:
 @pytest.mark.parametrize(
     ("given", "environment", "packs", "keys"),
     [
-        ({}, {}, ["indonesia"], []),
+        ({}, {}, ["indonesia", "world"], []),
         ({}, {"REDACTION_PACKS": "none", "REDACTED_KEYS": "room, table no"}, [], ["room", "table no"]),
         ({"redaction_packs": ()}, {"REDACTION_PACKS": "indonesia"}, [], []),
-        ({"redacted_keys": ["room"]}, {"REDACTED_KEYS": "table"}, ["indonesia"], ["room"]),
+        ({"redacted_keys": ["room"]}, {"REDACTED_KEYS": "table"}, ["indonesia", "world"], ["room"]),
     ],
 )
 def test_all_shipped_packs_are_on_unless_others_are_named(

@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from . import keys, structures, text
+from .documents import documents
 from .indonesia import INDONESIA
 from .numbers import numbers
 from .packs import PackError, RedactionPack, as_data, from_data
+from .world import WORLD
 
-SHIPPED = {pack.name: pack for pack in (INDONESIA,)}
+SHIPPED = {pack.name: pack for pack in (INDONESIA, WORLD)}
 """The packs of this package by name. All are on by default: a rule too many hides a number, one too few leaks one."""
 _caches: list[Callable[[], None]] = [keys.forget, structures.forget, text.forget]
 
@@ -30,6 +32,7 @@ def configure(
     added = checked_keys(added_keys)
     keys.tables.use(chosen, added)
     numbers.use(chosen)
+    documents.use(chosen)
     for forget in _caches:
         forget()
 

@@ -1,4 +1,4 @@
-"""Credentials that have a form of their own: keys of known makers, JWTs, private keys, user info of URLs, e-mail.
+"""Credentials that have a form of their own: keys of known makers, JWTs, private keys, user info of URLs.
 
 Every unbounded repetition here is possessive and begins where a lookbehind or a literal lets it begin once, so that a
 text is read a bounded number of times whatever it holds.
@@ -82,16 +82,6 @@ _PERSONAL_SCHEMES = (
     "imaps",
 )
 
-_LOCAL = r"\w.%+\-!#$*^~"
-_LABEL = r"(?>(?:[\w\-]|\\u[0-9A-Fa-f]{4})+)"
-_EMAIL = re.compile(
-    rf"""(?:"\w[^"\n@]{{0,62}}"|(?<![{_LOCAL}])(?<!://)(?:[oOdD]')?[{_LOCAL}]++)@
-    (?:\[[\dA-Fa-f.:]{{3,45}}\]|{_LABEL}(?>(?:\.{_LABEL})+))""",
-    re.VERBOSE,
-)
-_TOP_LEVEL = re.compile(r"[^\W\d_]{2}|\\u")
-_VERSION = re.compile(r"v?\d++\.\d")
-
 
 def redact_urls_and_keys(text: str) -> str:
     """Return `text` without private keys and without the user info of URLs."""
@@ -107,23 +97,6 @@ def redact_credentials(text: str) -> str:
         text = _BOT.sub("[key]", text)
     lower = text.lower()
     return _SCHEME.sub(_after_scheme, text) if "bearer" in lower or "basic" in lower else text
-
-
-def redact_email(text: str) -> str:
-    """Return `text` without e-mail addresses."""
-    return _EMAIL.sub(_email, text) if "@" in text else text
-
-
-def _email(match: re.Match[str]) -> str:
-    local, _, domain = match[0].rpartition("@")
-    escaped = local in ("n", "r", "t") and match.string[match.start() - 1 : match.start()] == "\\"
-    if local == "git" or escaped:  # the user of every repository's address; a decorator in a text of Python's
-        return match[0]
-    if domain.startswith("["):
-        return "[email]"
-    if _VERSION.match(domain):  # react@18.2.0
-        return match[0]
-    return "[email]" if any(_TOP_LEVEL.match(label) for label in domain.split(".")[1:]) else match[0]
 
 
 def _user_info(match: re.Match[str]) -> str:

@@ -1,6 +1,6 @@
 """The pack of Indonesia: NIK, NPWP, local phone numbers, and the Indonesian words for them."""
 
-from .packs import NumberForm, RedactionPack
+from .packs import NumberForm, RedactionPack, phrases
 
 _PROVINCES = frozenset(
     (*range(11, 22), *range(31, 37), 51, 52, 53, *range(61, 66), *range(71, 77), 81, 82, *range(91, 98))
@@ -30,48 +30,61 @@ def is_nik(digits: str) -> bool:
     )
 
 
-def _phrases(text: str) -> tuple[str, ...]:
-    """Return the phrases of a comma-separated text."""
-    return tuple(phrase.strip() for phrase in text.replace("\n", " ").split(","))
-
-
 # Separators that people write between digits, and the plus that stands for a blank in URLs.
-_BETWEEN = r"(?:[ \t.()\-]{0,3}|\+)"
+_BETWEEN = r"(?:[ \t.()\-_/]{0,3}|\+|,(?=\d{3}))"
+_SIGNS = r"[ \t\r\n.,/_\-]"
 _PHONES = rf"""
     # Mobile: 0812..., 62812..., +62 (0)812..., 0062 812...
     (?:[+(]{{0,2}}(?:00)?62\)?{_BETWEEN}(?:\(?0\)?{_BETWEEN})?|\(?0)8[1-9]\)?(?:{_BETWEEN}\d){{6,10}}
     # Landline: (0361) 123456, 021-1234567, 0361/123456; Bali's and Jakarta's also without a sign
-  | \(?0[2-79]\d{{1,2}}\)?[ \-./]{{1,3}}\d{{3,4}}[ \-.]?\d{{2,4}}(?:[ \-.]?\d{{1,4}})?
+  | \(?0(?!900)[2-79]\d{{1,2}}\)?[ \-./]{{1,3}}\d{{3,4}}[ \-.]?\d{{2,4}}(?:[ \-.]?\d{{1,4}})?
   | \(?0[2-79]\d{{1,2}}\)?[ ]\d\d(?:[ \-.]\d\d){{2}}
   | 0(?:21|22|24|31|36[1-8]|274|251|341|411|511)\d{{6,8}}
 """
 
 INDONESIA = RedactionPack(
     name="indonesia",
-    number_keys=_phrases(
-        """telp, telepon, handphone, ponsel, nomor hp, no hp, nomor telepon, no telp, nomor wa, no wa, nik, ktp, npwp,
-        no ktp, nomor ktp, nomor induk kependudukan, no kk, nomor kk, kartu keluarga, kartu kredit, nomor kartu, nomor
-        rekening, no rekening, rekening"""
+    number_keys=phrases(
+        """telp, telepon, handphone, ponsel, nomor hp, no hp, nomor telepon, no telp, nomor wa, no wa, nik, ktp,
+        npwp, no ktp, nomor ktp, nomor induk kependudukan, no kk, nomor kk, kartu keluarga, kartu kredit,
+        nomor kartu, nomor rekening, no rekening, rekening"""
     ),
-    word_keys=_phrases("sandi, kata sandi"),
-    phrase_keys=_phrases(
+    word_keys=phrases("sandi, kata sandi"),
+    phrase_keys=phrases(
         """alamat, jalan, nama lengkap, nama ibu, tanggal lahir, tgl lahir, paspor, nomor paspor, no paspor"""
     ),
     whole_keys=("hp",),
     tails=("lengkap", "rumah", "kantor", "tinggal", "domisili", "pengiriman"),
     forms=(
-        NumberForm(r"\d{2}\.\d{3}\.\d{3}\.\d-\d{3}\.\d{3}(?!\d)", "[npwp]", unmistakable=True),
         NumberForm(
-            r"\d(?:[ .-]?\d){15}(?!\d)",
+            r"\d{2}S\d{3}S\d{3}S\dS\d{3}S\d{3}(?!\d)".replace("S", f"{_SIGNS}{{1,3}}"),
+            "[npwp]",
+            unmistakable=True,
+        ),
+        NumberForm(
+            r"(?>\d(?:[ .\-]?\d){5,17})"
+            r"[ ,(]{1,3}(?i:a\.n\.?|a/n|an\.|atas nama)[ :]{1,2}(?:[A-Z][\w'-]{0,24}[ .]?){1,5}",
+            "[account]",  # the number of a bank account and its holder
+            unmistakable=True,
+        ),
+        NumberForm(
+            rf"\d(?:{_SIGNS}{{0,3}}\d){{15}}(?!\d)",
             "[nik]",
             check=is_nik,
-            groups=((16,), (4, 4, 4, 4), (6, 6, 4), (2, 2, 2, 6, 4)),
+            groups=(
+                *((16,), (4, 4, 4, 4), (6, 6, 4), (6, 10), (12, 4), (2, 2, 2, 6, 4), (2, 2, 2, 2, 2, 2, 4)),
+                *((6, 2, 2, 2, 4), (1,) * 16),
+            ),
             labels=("nik", "ktp", "e-ktp", "identity", "identitas", "kependudukan", "kk"),
         ),
     ),
     phones=_PHONES,
     phone_labels=("telp", "telepon", "hp", "handphone", "wa", "hubungi", "kontak"),
     glued_labels=("wa", "hp", "telp", "telepon", "nomor"),
+    document_labels=phrases(
+        """npwp, paspor, nomor paspor, no paspor, kitas, kitap, itas, itap, vitas, niora, rekening, nomor rekening,
+        no rekening, no. rekening, rek, no rek, no. rek, norek, nomor rek, sim, nomor sim"""
+    ),
     calling_code="62",
     min_international_digits=10,
 )

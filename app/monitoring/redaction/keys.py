@@ -108,7 +108,7 @@ _USER = _table(
 )
 _TRACE = _table("trace id, span id, parent span id, parent id, traceid, spanid")
 # The words of replacements such as [email], which are no names.
-_MARKS = word_set("email phone card ssn jwt key")
+_MARKS = word_set("email phone card ssn iban jwt key")
 # Written in capitals: HTTPCookie is two words, and so is accessToken.
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _NO_WORD = re.compile(r"[\W_]+")

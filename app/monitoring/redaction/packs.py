@@ -68,6 +68,8 @@ class RedactionPack:
     """Words before a phone number of any form: "hp 1234567"."""
     glued_labels: tuple[str, ...] = ()
     """Words that may be written together with a phone number: "wa0812..."."""
+    document_labels: tuple[str, ...] = ()
+    """Words before the number of a document or an account, which may have letters too: "paspor C1234567"."""
     calling_code: str = ""
     """The country's telephone prefix in digits, without the plus sign."""
     min_international_digits: int = 8
@@ -81,6 +83,11 @@ class RedactionPack:
             if isinstance(declared.default, tuple) and not isinstance(value, tuple):
                 raise PackError(f"{self.name}.{declared.name}={value!r}: want a tuple")
         _compiled(self.phones, f"{self.name}.phones", re.VERBOSE)
+
+
+def phrases(text: str) -> tuple[str, ...]:
+    """Return the phrases of a comma-separated text."""
+    return tuple(phrase.strip() for phrase in text.replace("\n", " ").split(","))
 
 
 def _compiled(pattern: str, owner: str, flags: int = 0) -> re.Pattern[str]:

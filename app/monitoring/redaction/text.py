@@ -5,17 +5,18 @@ from urllib.parse import quote, unquote
 
 from .budget import Budget
 from .characters import escape
-from .credentials import redact_credentials, redact_email, redact_urls_and_keys
+from .credentials import redact_credentials, redact_urls_and_keys
+from .emails import redact_email
 from .networks import redact_networks
-from .numbers import numbers
 from .pairs import redact_pairs
+from .private import redact_view, redact_written
 
 # A longer text is cut, which bounds the time for one value.
 MAX_TEXT_LENGTH = 16_384
 # Characters before a cut that are dropped too: they may be part of a secret.
 _MARGIN = 512
 # Without any of these a text holds nothing private: signs, digits, a long word, the name of a scheme.
-_SUSPECT = re.compile(r"[@%=:>+\d]|[\w-]{12}|(?i:earer|asic)[ \t+]|--|[\"'],")
+_SUSPECT = re.compile(r"[@%=:>+&\uff20\ufe6b\d]|[\w-]{12}|(?i:earer|asic)[ \t+]|--|[\"'],")
 # Ids and times that every event has. Hexadecimal must have a letter: 16 digits may be a payment card.
 _KNOWN = re.compile(
     r"(?=[0-9]{0,31}[a-f-])[0-9a-f]{8}(?:[0-9a-f]{8}(?:[0-9a-f]{16})?|(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
@@ -86,10 +87,15 @@ def scrub(text: str, budget: Budget | None = None, layer: int = 0) -> str:
         text = redact_urls_and_keys(text)
     if _SIGN.search(text) is not None:
         text = redact_pairs(text)
-    text = redact_email(redact_credentials(text))
+    text = redact_credentials(text)
     if "%" in text and layer < _LAYERS:
         text = _PART_OF_URL.sub(lambda match: _decoded(match[0], budget, layer), text)
-    return redact_networks(numbers.redact(text, budget))
+    before = budget.numbers
+    text = redact_email(redact_view(text, budget))
+    seen, budget.numbers = budget.numbers, before  # both read the same numbers
+    text = redact_written(text, budget)
+    budget.numbers = min(seen, budget.numbers)
+    return redact_networks(text)
 
 
 def _decoded(token: str, budget: Budget, layer: int) -> str:

@@ -58,6 +58,9 @@ def value_of(text: str, name: Name) -> tuple[int, str]:
     if quote is not None:
         inside, end = _quoted(text, quote)
         return end, text[start : quote.end()] + _replacement(text[quote.end() : inside], found) + text[inside:end]
+    number = _NUMBER.match(text, start) if found.extent is Extent.NUMBER and text[start : start + 1] == "(" else None
+    if number and _is_long(number):  # (021) 8350123
+        return number.end(), REDACTED
     if text[start : start + 1] in _OPENERS:
         return _balanced(text, start, len(text)), REDACTED
     end = _unquoted(text, name)
@@ -136,12 +139,16 @@ def _unquoted(text: str, name: Name) -> int:
     value = pattern.match(text, start) or _WORD.match(text, start)
     end = value.end() if value else start
     number = _NUMBER.match(text, start) if found.extent is Extent.WORD else None
-    if number and number.end() > end and sum(map(str.isdigit, number[0])) >= _MIN_LONG_DIGITS:  # a phone's, with blanks
+    if number and number.end() > end and _is_long(number):  # a phone's, with blanks
         end = number.end()
     if text[end : end + 1] == "%":  # a blank as URLs have it
         word = _WORD.match(text, end)
         return word.end() if word else end
     return end
+
+
+def _is_long(number: re.Match[str]) -> bool:
+    return sum(map(str.isdigit, number[0])) >= _MIN_LONG_DIGITS
 
 
 def _end_of_header(text: str, name: Name) -> int:

@@ -49,8 +49,9 @@ def patterns() -> Iterator[tuple[str, Any, re.Pattern[str]]]:
         for name, value in vars(module).items():
             if isinstance(value, re.Pattern):
                 yield name, module, value
-    labels = [form._labels for form in numbers._forms if form._labels]
-    owners: list[Any] = [numbers, numbers._phone_labels, *numbers._forms, *labels]
+    phones = numbers._phones
+    labels = [form.labels for form in numbers._forms if form.labels]
+    owners: list[Any] = [phones, phones._labels, *numbers._forms, *labels]
     for owner in owners:
         for name in type(owner).__slots__:
             if isinstance(getattr(owner, name), re.Pattern):

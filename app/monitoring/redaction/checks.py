@@ -21,7 +21,7 @@ def is_card(groups: list[str]) -> bool:
     if digits[0] in "01":
         return False
     if len(groups) > 1:
-        likely = _is_one([len(group) for group in groups]) and _has_issuer(digits)
+        likely = _has_issuer(digits) and _is_one([len(group) for group in groups])
     else:
         likely = len(digits) > 13 or digits[0] in "456"  # noqa: PLR2004 -- 13 digits are an article's number too
     return likely and passes_luhn(digits) and not _is_date(digits)

@@ -14,7 +14,8 @@ _WORD_AFTER = re.compile(r"[^\W\d_\u0e00-\uffff]{1,16}+(?=\d)")
 _TRACE = re.compile(r"(?i:trace|span)_?(?i:id)[\"']?[ ]?[:=][ ]?[\"']?\Z")
 
 _MIN_CARD_DIGITS = 13
-_CARD = re.compile(r"[2-9](?:(?:[ \t.\-+/_]{0,3}|[,\n]|\r\n)\d){12,18}")
+# Of issuers, all of whom begin with 2 to 6, in groups; of anybody in one piece.
+_CARD = re.compile(r"(?:[2-6]|[7-9](?=\d{12}))(?:(?:[ \t.\-+/_]{0,3}|[,\n]|\r\n)\d){12,18}")
 # Signs that also stand between numbers of their own: only whole groups of a card's, all with the same one.
 _LISTED = re.compile(r"[,\n]")
 _LAYOUTS = ([4, 4, 4, 4], [4, 6, 5], [4, 6, 4], [4, 4, 4, 4, 3])
@@ -38,20 +39,21 @@ def card(reading: Reading, start: int) -> Found:
     groups = list(DIGITS.finditer(match[0]))
     if text[match.end() : match.end() + 1].isdigit():
         groups.pop()
-    while sum(len(group[0]) for group in groups) >= _MIN_CARD_DIGITS:
-        end = start + groups[-1].end()
-        if is_card([group[0] for group in groups]) and not is_tail(text, end) and _is_one_number(text, start, groups):
+    digits = [group[0] for group in groups]
+    length = sum(map(len, digits))
+    while length >= _MIN_CARD_DIGITS:
+        end = start + groups[len(digits) - 1].end()
+        if is_card(digits) and not is_tail(text, end) and _is_one_number(text[start:end], digits):
             return end, "[card]"
-        groups.pop()
+        length -= len(digits.pop())
     return None
 
 
-def _is_one_number(text: str, start: int, groups: list[re.Match[str]]) -> bool:
+def _is_one_number(written: str, digits: list[str]) -> bool:
     """Return False for a list of numbers with commas or newlines between them."""
-    written = text[start : start + groups[-1].end()]
     if _LISTED.search(written) is None:
         return True
-    return len(set(_NO_DIGIT.findall(written))) == 1 and [len(group[0]) for group in groups] in _LAYOUTS
+    return len(set(_NO_DIGIT.findall(written))) == 1 and [len(group) for group in digits] in _LAYOUTS
 
 
 def ssn(reading: Reading, start: int) -> Found:

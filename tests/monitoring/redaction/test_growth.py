@@ -17,6 +17,7 @@ from app.monitoring.redaction import redact, redact_text
 from app.monitoring.redaction import text as texts
 from app.monitoring.redaction.budget import Budget
 from app.monitoring.redaction.characters import escape
+from app.monitoring.redaction.documents import documents
 from app.monitoring.redaction.numbers import numbers
 from app.monitoring.redaction.text import MAX_TEXT_LENGTH, scrub
 from tests.monitoring.redaction.corpus import HERE
@@ -51,7 +52,7 @@ def patterns() -> Iterator[tuple[str, Any, re.Pattern[str]]]:
                 yield name, module, value
     phones = numbers._phones
     labels = [form.labels for form in numbers._forms if form.labels]
-    owners: list[Any] = [phones, phones._labels, *numbers._forms, *labels]
+    owners: list[Any] = [documents, phones, phones._labels, *numbers._forms, *labels]
     for owner in owners:
         for name in type(owner).__slots__:
             if isinstance(getattr(owner, name), re.Pattern):

@@ -1,5 +1,6 @@
 """The pack of Indonesia: NIK, NPWP, local phone numbers, and the Indonesian words for them."""
 
+from . import indonesia_names as names
 from .packs import NumberForm, RedactionPack, phrases
 
 _PROVINCES = frozenset(
@@ -45,14 +46,16 @@ _PHONES = rf"""
 INDONESIA = RedactionPack(
     name="indonesia",
     number_keys=phrases(
-        """telp, telepon, handphone, ponsel, nomor hp, no hp, nomor telepon, no telp, nomor wa, no wa, nik, ktp,
-        npwp, no ktp, nomor ktp, nomor induk kependudukan, no kk, nomor kk, kartu keluarga, kartu kredit,
-        nomor kartu, nomor rekening, no rekening, rekening"""
-    ),
-    word_keys=phrases("sandi, kata sandi"),
+        """telp, telepon, handphone, ponsel, nomor hp, no hp, nomor telepon, no telp, nomor wa, no wa, nik, ktp, npwp,
+        no ktp, nomor ktp, nomor induk kependudukan, no kk, nomor kk, kartu keluarga, kartu kredit, nomor kartu, nomor
+        rekening, no rekening, rekening"""
+    )
+    + names.NUMBER_KEYS,
+    word_keys=phrases("sandi, kata sandi") + names.WORD_KEYS,
     phrase_keys=phrases(
         """alamat, jalan, nama lengkap, nama ibu, tanggal lahir, tgl lahir, paspor, nomor paspor, no paspor"""
-    ),
+    )
+    + names.PHRASE_KEYS,
     whole_keys=("hp",),
     tails=("lengkap", "rumah", "kantor", "tinggal", "domisili", "pengiriman"),
     forms=(

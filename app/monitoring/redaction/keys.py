@@ -5,7 +5,7 @@ A name is read as words: case, dashes, dots, brackets and humps do not matter. T
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from functools import lru_cache
 from typing import NamedTuple
@@ -49,38 +49,70 @@ def word_set(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+def spellings(phrases: Iterable[tuple[str, ...]]) -> Phrases:
+    """Return `phrases`, and those of several words in one piece too: visa number, visanumber."""
+    found = set(phrases)
+    return frozenset(found | {("".join(words),) for words in found if len(words) > 1})
+
+
 def _table(text: str) -> Phrases:
-    """Return the lower-case phrases of a comma-separated text."""
-    return frozenset(tuple(phrase.split()) for phrase in text.replace("\n", " ").split(",") if phrase.strip())
+    """Return the lower-case phrases of a comma-separated text, in every spelling."""
+    phrases = " ".join(text.split()).split(",")
+    return spellings(tuple(phrase.split()) for phrase in phrases if phrase.strip())
 
 
-_LINE = _table("authorization, cookie, cookies, set cookie, setcookie, cookie jar")
+def _ends(phrases: Iterable[tuple[str, ...]]) -> frozenset[str]:
+    """Return the last words of the phrases that have several."""
+    return frozenset(words[-1] for words in phrases if len(words) > 1)
+
+
+_LINE = _table("authorization, cookie, cookies, set cookie, cookie jar")
 _NUMBER = _table(
     """phone, phones, phone number, telephone, whatsapp, fax, cellphone, mobile number, mobile no, contact mobile,
-    guest mobile, customer mobile, user mobile, contact number, phonenumber, ssn, social security, social security
-    number, tax id, national id, identity number, card number, card no, cardnumber, credit card, debit card,
-    ccnumber, cc number, creditcard, account number, account no, bank account, cvv, cvc, csc, cvv code, cvc code,
-    security code"""
+    guest mobile, customer mobile, user mobile, contact number, ssn, social security, social security number, tax id,
+    national id, identity number, identity card, id card, card number, card no, credit card, debit card, cc number,
+    account number, account no, bank account, routing number, cvv, cvc, csc, cvv code, cvc code, security code, visa
+    number, visa no, residence permit, insurance number, medical record number"""
 )
-_PHRASE = _table(
-    """address, addresses, street, street address, home address, postal address, billing address, passphrase, full
-    name, first name, last name, middle name, given name, family name, maiden name, surname, fullname, firstname,
-    lastname, dob, birthday, birthdate, birth date, date of birth, dateofbirth, passport, passport number, passport
-    no, iban, driver license, drivers license, driving licence"""
+_PERSON = _table(
+    """full name, first name, last name, middle name, given name, family name, maiden name, mother maiden name, mothers
+    maiden name, surname, legal name, real name, guest name, customer name, traveller name, traveler name, passenger
+    name, patient name, employee name, contact name, recipient name, sender name, payer name, payee name,
+    beneficiary name, billing name, shipping name, father name, mother name, spouse name, holder name, cardholder,
+    card holder, cardholder name, name on card, account holder, emergency contact, next of kin"""
+)
+_PHRASE = _PERSON | _table(
+    """address, addresses, street, street address, home address, postal address, billing address, passphrase, dob,
+    birthday, birthdate, birth date, date of birth, place of birth, passport, passport number, passport no, iban,
+    driver license, drivers license, driving licence, mnemonic, seed phrase, recovery phrase, backup phrase, secret
+    phrase, security answer, secret answer, recovery answer, security question, secret question, recovery question"""
 )
 _WORD = _table(
-    """password, passwords, passwd, pwd, pw, dbpass, passcode, user pass, db pass, smtp pass, user pin, card pin,
-    otp, otp code, mfa code, totp, verification code, recovery code, recovery codes, backup codes, reset code, pin
-    code, secret, secrets, credential, credentials, private key, secret key, signing key, encryption key, master
-    key, access key, access key id, account key, shared key, ssh key, subscription key, api key, api keys, apikey,
-    apikeys, accesskey, secretkey, privatekey, connection string, token, tokens, jwt, bearer, basic auth, http auth,
-    proxy auth, signature, xsrf, csrf, session, sessions, session id, sessionid, session ids, session key, sid,
-    jsessionid, phpsessid, connect sid, email, emails, mail, mails, e mail, email address, mail address, email addr,
-    mac address, prompt, gen ai completion, gen ai input messages, gen ai output messages, gen ai system
-    instructions, input value, x amz credential"""
+    """password, passwords, passwd, pwd, pw, passcode, user pass, db pass, database pass, smtp pass, ftp pass, admin
+    pass, root pass, login pass, key pass, store pass, keystore pass, contrasena, contrase\u00f1a, user pin, card pin,
+    account pin, login pin, security pin, new pin, old pin, current pin, confirm pin, pin confirmation, otp, otp code,
+    mfa code, totp, totp code, sms code, login code, access code, one time code, 2fa code, two factor code,
+    verification code, recovery code, recovery codes, backup code, backup codes, reset code, pin code, device code,
+    auth code, authorization code, code verifier, client assertion, saml assertion, saml response, id token hint,
+    magic link, secret, secrets, credential, credentials, private key, priv key, secret key, signing key, encryption
+    key, master key, access key, access key id, account key, shared key, preshared key, ssh key, subscription key,
+    api key, api keys, license key, licence key, activation key, recovery key, backup key, wallet key, hmac key, auth
+    key, client key, service key, consumer key, deploy key, webhook key, db key, database key, wallet seed, totp seed,
+    connection string, token, tokens, jwt, bearer, basic auth, http auth, proxy auth, signature, xsrf, csrf, session,
+    sessions, session id, session ids, session key, sid, jsessionid, phpsessid, connect sid, email, emails, mail,
+    mails, e mail, email address, mail address, email addr, mac address, prompt, gen ai completion, gen ai input
+    messages, gen ai output messages, gen ai system instructions, input value, x amz credential"""
 )
+# Vendors whose keys have no form of their own, or are named so: cloudant_key.
+_VENDORS = """
+    algolia anthropic aws azure cloudant cloudflare datadog deepl fastly gcp github gitlab heroku ibm ibmcloud iam
+    mailchimp mailgun mapbox midtrans mixpanel openai paypal sendgrid sentry sl softlayer square stripe twilio xendit
+"""
+_WORD |= _table(", ".join(f"{vendor} key" for vendor in _VENDORS.split()))
 # Too common as a part of other names: map_pin, day_pass, is_mobile.
 _WHOLE = _table("card, pan, pass, pin, auth, sig, tel, mobile, cc")
+# Words that may follow these: pin_number, pin_hash; not card_header.
+_WHOLE_TAILS = word_set("number num no nr hash hashed encrypted")
 _QUESTIONS = word_set(
     """is has have needs wants can allow allows with without require requires use uses show hide enable skip"""
 )
@@ -91,8 +123,8 @@ _TAILS = word_set(
     """value values header headers string str text raw plain hash hashed digest encoded encrypted b64 base64 field
     input param line line1 line2 number num no nr confirmation confirm repeat again new old current"""
 )
-# Words that end a name of several in running text: "API key:", "date of birth:"
-_LAST_WORDS = word_set("key keys id number no code birth name string license licence address addr")
+# Words that end a name of several in running text: "API key:", "date of birth:". Of these the name is a span's.
+_LAST_WORDS = _ends(_NUMBER | _PHRASE | _WORD) - word_set("value messages instructions completion auth")
 _PLURALS = word_set("tokens sessions secrets emails mails phones cookies passwords credentials")
 
 _ADDRESS = word_set("ip ips ipaddress ipaddr ipv4 ipv6 addr address addresses")
@@ -132,16 +164,19 @@ class Tables:
     def use(self, packs: Sequence[RedactionPack], added: Sequence[str]) -> None:
         """Add the names of `packs` and `added` to the built-in ones."""
         self.added = frozenset(map(words_of, added))
-        self.number = _NUMBER.union(*(map(words_of, pack.number_keys) for pack in packs))
-        self.phrase = _PHRASE.union(*(map(words_of, pack.phrase_keys) for pack in packs))
+        self.number = _NUMBER.union(*(_spelt(pack.number_keys) for pack in packs))
+        self.phrase = _PHRASE.union(*(_spelt(pack.phrase_keys) for pack in packs))
         self.whole = _WHOLE.union(*(map(words_of, pack.whole_keys) for pack in packs))
-        local = [words_of(key) for pack in packs for key in (*pack.number_keys, *pack.phrase_keys, *pack.word_keys)]
-        self.secret = _LINE | _WORD | self.number | self.phrase | self.added | frozenset(local)
+        local = self.number.union(self.phrase, *(_spelt(pack.word_keys) for pack in packs))
+        self.secret = _LINE | _WORD | local | self.added
         self.longest = max(map(len, self.secret))
         self.tails = _TAILS.union(*(pack.tails for pack in packs))
-        ends = [words[-1] for words in (*local, *self.added) if len(words) > 1]
-        self.last_words = _LAST_WORDS | self.tails | frozenset(ends)
+        self.last_words = _LAST_WORDS | self.tails | _ends(local | self.added)
         self.marks = _MARKS.union(form.replacement.strip("[]") for pack in packs for form in pack.forms)
+
+
+def _spelt(names: Iterable[str]) -> Phrases:
+    return spellings(map(words_of, names))
 
 
 tables = Tables()
@@ -183,9 +218,12 @@ def _kind(words: tuple[str, ...]) -> tuple[Kind, tuple[str, ...]]:
             return kind, ()
     if _is_network_address(words):
         return (Kind.PLAIN if _SERVER.intersection(words) and not _CLIENT.intersection(words) else Kind.CLIENT), ()
-    phrase = words if words in tables.whole else _secret_phrase(words)
-    if phrase is None:
+    phrase = _whole(words) or _secret_phrase(words)
+    plural = None if phrase or not words[-1:] or not words[-1].endswith("s") else _singular(words)
+    if phrase is None and plural is None:
         return Kind.PLAIN, ()
+    if phrase is None:
+        return Kind.COUNTABLE, plural or ()
     countable = len(words) > 1 and (words[-1] in _PLURALS or words[0] in _QUESTIONS)
     return Kind.COUNTABLE if countable else Kind.SECRET, phrase
 
@@ -197,6 +235,19 @@ def _is_network_address(words: tuple[str, ...]) -> bool:
     if words[-1] in _BARE_ADDRESS:
         return words[-2:-1] not in (("email",), ("mail",), ("mac",), ("street",))
     return bool((_CLIENT | _SERVER | {"ip", "http", "net"}).intersection(words[:-1]))
+
+
+def _whole(words: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return the words if they are private as a whole name, without words that may follow."""
+    while len(words) > 1 and words[-1] in _WHOLE_TAILS:
+        words = words[:-1]
+    return words if words in tables.whole else None
+
+
+def _singular(words: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return the private phrase of several words whose plural ends the name: guest_names."""
+    phrase = _secret_phrase((*words[:-1], words[-1][:-1]))
+    return phrase if phrase is not None and len(phrase) > 1 else None
 
 
 def _secret_phrase(words: tuple[str, ...]) -> tuple[str, ...] | None:

@@ -4,6 +4,7 @@ from itertools import product
 from typing import Any
 
 import pytest
+from detect_secrets.plugins.keyword import DENYLIST
 
 from app.monitoring.redaction import REDACTED, is_secret_key, redact, redact_event, redact_text
 from app.monitoring.redaction.keys import Extent, Kind, field
@@ -67,6 +68,75 @@ def test_a_count_of_private_things_is_none(key: str) -> None:
 @pytest.mark.parametrize("key", ["is_mobile", "has_password", "needs_email", "show_phone"])
 def test_an_answer_to_a_question_is_kept(key: str) -> None:
     assert redact({key: True}) == {key: True}
+
+
+# One entry each; every spelling of these is private.
+ENTRIES = """
+    kitas, kitap, visa number, no visa, no kitas, nama depan, nama belakang, nama tengah, nama lengkap, nama ibu
+    kandung, nama tamu, nama pemesan, atas nama, tempat lahir, tanggal lahir, alamat, no hp, no telp, no ktp, nik,
+    no kk, npwp, no paspor, no rekening, no rek, nomor rekening, jawaban keamanan, kode otp, guest name, customer
+    name, passenger name, cardholder, cardholder name, card holder, name on card, account holder, emergency
+    contact, passport no, place of birth, mother maiden name, code verifier, client assertion, saml response,
+    authorization code, device code, mnemonic, seed phrase, recovery phrase, recovery code, recovery codes, backup
+    codes, license key, activation key, security answer, security question, otp, totp, mfa code, one time code,
+    cvv, cvc code, auth key, client key, db pass, stripe key, cloudant key
+"""
+PLAIN_ENTRIES = """
+    host name, file name, event name, span name, service name, product name, room name, bank name, place holder,
+    stake holder, shipping method, license, license type, tokens used, token count, key count, cache key, sort
+    key, primary key, partition key, public key, public keys, author, authority, visa, visa type, passport
+    required, promo code, country code, postal code, status code, error code, kode pos, kode promo, nama kota,
+    nama hotel, nama produk, tempat wisata, nomor kamar, jumlah tamu, random seed, question, answer, code
+    challenge, client assertion type, download link, guest house, guest count, card header, card title, pin count,
+    pinned, order number, flight number, device type
+"""
+
+
+def spellings(entry: str) -> list[str]:
+    words = entry.split()
+    pascal = "".join(map(str.capitalize, words))
+    humps = words[0] + pascal[len(words[0]) :]
+    prefixed = [f"billing_{'_'.join(words)}", f"booking{pascal}", f"x-{'-'.join(words)}", f"form[{'_'.join(words)}]"]
+    return [*(sign.join(words) for sign in "_-. "), humps, pascal, "_".join(words).upper(), "".join(words), *prefixed]
+
+
+def entries(text: str) -> list[str]:
+    return [" ".join(entry.split()) for entry in text.split(",")]
+
+
+@pytest.mark.parametrize("entry", entries(ENTRIES))
+def test_one_entry_holds_in_every_spelling(entry: str) -> None:
+    assert [name for name in spellings(entry) if not is_secret_key(name)] == []
+    for name in (entry.replace(" ", "_"), spellings(entry)[4]):
+        assert redact({name: "quokka"}) == {name: REDACTED}
+        for text in (f"{name}=quokka", f'"{name}": "quokka"', f"/find?a=1&{name}=quokka&page=2", f"--{name} quokka"):
+            assert "quokka" not in redact_text(text), text
+    assert "quokka" not in redact_text(f"the {entry}: quokka")
+
+
+@pytest.mark.parametrize("entry", entries(PLAIN_ENTRIES))
+def test_a_name_of_ordinary_words_is_plain_in_every_spelling(entry: str) -> None:
+    assert [name for name in spellings(entry) if is_secret_key(name)] == []
+    assert "quokka" in redact_text(f"the {entry}: quokka")
+
+
+@pytest.mark.parametrize("key", ["guest_names", "cardNumbers", "visa-numbers", "namaDepans"])
+def test_several_values_of_a_private_name_are_private(key: str) -> None:
+    assert redact({key: ["a b"]}) == redact({key: "a b"}) == {key: REDACTED}
+    assert redact({key: 12}) == {key: 12}
+
+
+@pytest.mark.parametrize("key", ["pin", "pin_number", "pinHash", "PAN-number", "card_num", "tel_no", "new_pin"])
+def test_a_short_name_is_private_as_a_whole(key: str) -> None:
+    assert is_secret_key(key)
+    assert not is_secret_key(f"map_{key}_shown")
+    assert not is_secret_key("map_pin_number")
+
+
+def test_the_names_that_detect_secrets_knows_are_private() -> None:
+    for pattern in DENYLIST:
+        for name in (pattern.replace("_?", "_"), pattern.replace("_?", ""), f"my_{pattern.replace('_?', '-')}"):
+            assert is_secret_key(name), name
 
 
 WORDS = ("{}: {}", "{}={}", "{} = '{}'")

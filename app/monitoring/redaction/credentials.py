@@ -1,4 +1,4 @@
-"""Credentials that have a form of their own: keys of known makers, JWTs, private keys, user info of URLs.
+"""Credentials that have a form of their own: private keys, Bearer and Basic, user info of URLs.
 
 Every unbounded repetition here is possessive and begins where a lookbehind or a literal lets it begin once, so that a
 text is read a bounded number of times whatever it holds.
@@ -9,6 +9,7 @@ import binascii
 import re
 
 from .keys import word_set
+from .vendor_keys import redact_vendor_keys
 
 REDACTED = "[redacted]"
 
@@ -16,40 +17,6 @@ REDACTED = "[redacted]"
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?>(?:[^-]|-(?!----END))*)(?:-----END[A-Z0-9 ]{0,60}-{0,5})?"
 )
-# The rest of each form is checked from its second letter on, so that the search can skip to the first letters.
-_MADE_KEY = re.compile(
-    r"""
-      eyJ[\w-]{10,}+(?:\.{1,2}[\w-]++){0,4}               # JSON Web Token or the like: base64 of {"
-    | s(?<!\ws)k-(?=[A-Za-z_-]*+\d|[\w-]{20})[\w-]{8,}+   # OpenAI, Anthropic and their like
-    | s(?<![^\W_]s)k_(?:live|test|prod)_\w{8,}+           # Stripe
-    | r(?<![^\W_]r)k_(?:live|test|prod)_\w{8,}+
-    | p(?<![^\W_]p)k_(?:live|test|prod)_\w{8,}+
-    | A(?<!\wA)(?:KIA|SIA|GPA|IDA|ROA)[A-Z0-9]{12,}+      # Amazon
-    | A(?<!\wA)Iza[\w-]{20,}+                             # Google
-    | ya29\.[\w-]{10,}+
-    | GOCSPX-[\w-]{10,}+
-    | gh[opsur]_[A-Za-z0-9]{16,}+                         # GitHub
-    | github_pat_\w{16,}+
-    | glpat-[\w-]{16,}+                                   # GitLab
-    | xox[abeoprs]-[\w-]{8,}+                             # Slack
-    | xapp-[\w-]{8,}+
-    | services/T[A-Z0-9]{6,12}/[\w/]{16,}+
-    | xnd_(?:production|development|public_\w{1,12})_\w{10,}+   # Xendit
-    | Mid-(?:server|client)-[\w-]{8,}+                    # Midtrans
-    | SG\.[\w-]{16,}+\.[\w-]{16,}+                        # SendGrid
-    | SK(?<!\wSK)[0-9a-f]{32}(?!\w)                       # Twilio
-    | shp(?:at|ca|pa|ss)_[0-9a-fA-F]{16,}+                # Shopify
-    | npm_[A-Za-z0-9]{16,}+
-    | pypi-[\w-]{16,}+
-    | hf_[A-Za-z0-9]{16,}+
-    | dop_v1_\w{16,}+
-    | whsec_[\w+/=-]{16,}+
-    | key-[0-9a-f]{32}(?!\w)                              # Mailgun
-    | AGE-SECRET-KEY-\w{16,}+
-    """,
-    re.VERBOSE,
-)
-_BOT = re.compile(r"\d(?<!\d\d)\d{7,9}:[A-Za-z][\w-]{34}(?![\w-])")  # Telegram
 _SCHEME = re.compile(r"(?i:\b(bearer|basic))([ \t]{1,4}|%20|\+)([\w.~+/=-]{6,}+)(?!@)")
 _PARAMETER = re.compile(r"[a-z_]{2,20}=[^=]")  # of a challenge: Bearer realm=...
 _BEARER_PROSE = word_set(
@@ -92,9 +59,7 @@ def redact_urls_and_keys(text: str) -> str:
 
 def redact_credentials(text: str) -> str:
     """Return `text` without keys and tokens of a known form."""
-    text = _MADE_KEY.sub(lambda match: "[jwt]" if match[0].startswith("eyJ") else "[key]", text)
-    if ":" in text:
-        text = _BOT.sub("[key]", text)
+    text = redact_vendor_keys(text)
     lower = text.lower()
     return _SCHEME.sub(_after_scheme, text) if "bearer" in lower or "basic" in lower else text
 

@@ -247,10 +247,10 @@ def test_what_was_dropped_is_still_known() -> None:
 
 
 def test_what_cannot_be_redacted_does_not_leave(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_text: str) -> str:
+    def fail(_text: str, _budget: Any) -> str:
         raise RecursionError
 
-    monkeypatch.setattr(span_redaction, "redact_text", fail)
+    monkeypatch.setattr(span_redaction, "redact_within", fail)
     kept = InMemorySpanExporter()
     with capture_logs() as lines:
         result = ReportingExporter(RedactingExporter(kept), "collector").export([ReadableSpan("x")])

@@ -36,6 +36,7 @@ def build_observability(settings: Settings) -> Observability:
         max_connections=settings.max_connections,
         overload_exempt_paths=settings.overload_exempt_paths,
         forwarded_allow_ips=settings.forwarded_allow_ips,
+        request_id_pattern=settings.request_id_pattern,
         metrics_directory=settings.metrics_directory,
         max_series=settings.max_series_per_metric,
         allowed_metrics_ips=settings.allowed_metrics_ips,

@@ -19,6 +19,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from redis.asyncio.connection import parse_url as parse_redis_url
 
+from app.monitoring import Options, OptionsError
 from app.monitoring.addresses import parse_network
 from app.monitoring.logging import parse_levels
 
@@ -112,6 +113,9 @@ class Settings(BaseSettings):
     )
     forwarded_allow_ips: str = Field(
         "127.0.0.1", description="proxies whose X-Forwarded-For is trusted, comma separated, or *"
+    )
+    request_id_pattern: str | None = Field(
+        None, description="further form of X-Request-ID to take over, beside UUID, ULID and hex: a regular expression"
     )
     database_url: SecretStr | None = Field(
         None, description="postgresql://...; unset starts an embedded server, except in production"
@@ -247,6 +251,14 @@ class Settings(BaseSettings):
         if value is not None and not value.get_secret_value().isascii():
             raise ValueError("want a key of ASCII characters")
         return value
+
+    @field_validator("request_id_pattern")
+    @classmethod
+    def _check_id_pattern(cls, value: str | None) -> str | None:
+        try:
+            return Options(request_id_pattern=value).request_id_pattern
+        except OptionsError as error:
+            raise ValueError(str(error.__cause__)) from error
 
     @field_validator("otel_python_fastapi_excluded_urls")
     @classmethod

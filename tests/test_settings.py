@@ -39,6 +39,7 @@ DEFAULTS = {
     "max_connections": 1000,
     "overload_exempt_paths": ("/health", "/metrics"),
     "forwarded_allow_ips": "127.0.0.1",
+    "request_id_pattern": None,
     "database_url": None,
     "data_directory": ROOT / ".data",
     "database_pool_size": 10,
@@ -93,6 +94,7 @@ TAKEN: list[tuple[str, str, Any]] = [
     ("OVERLOAD_EXEMPT_PATHS", "/a, /b/c,", ("/a", "/b/c")),
     ("OVERLOAD_EXEMPT_PATHS", "none", ()),
     ("FORWARDED_ALLOW_IPS", "*", "*"),
+    ("REQUEST_ID_PATTERN", "edge-[0-9]+", "edge-[0-9]+"),
     ("DATABASE_URL", "postgres:///x?host=/run", SecretStr("postgres:///x?host=/run")),
     ("DATA_DIRECTORY", "/srv/data", Path("/srv/data")),
     ("DATABASE_POOL_SIZE", "200", 200),
@@ -180,6 +182,7 @@ REFUSED = [
     ("OTEL_BSP_MAX_QUEUE_SIZE", "0", "greater than or equal to 1"),
     ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "0", "greater than or equal to 1"),
     ("OTEL_PYTHON_FASTAPI_EXCLUDED_URLS", "/a,(", "want regular expressions, comma separated"),
+    ("REQUEST_ID_PATTERN", "(a+)+", "may try very many ways"),
     ("OTEL_TRACES_SAMPLER_ARG", "1.1", "less than or equal to 1"),
 ]
 SECRET_REFUSED = [

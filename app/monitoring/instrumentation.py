@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from fastapi import FastAPI
 from starlette.applications import Starlette
@@ -54,16 +54,18 @@ def instrument(app: App, options: Options, counting: Counting, spans: SpanOption
     )
     instrumentator.instrumentations = counting.functions  # the same list: functions may be added later
     instrumented = _instrument_spans(app, options, spans)
+    maker: Literal["instrumentation", "layer"] = "instrumentation" if instrumented else "layer"
     # Created at the first request: an application that is created before the fork gets the tracer of its worker.
     tracer = partial(
-        tracing.request_tracer,
-        options.excluded_urls,
-        "instrumentation" if instrumented else "layer",
-        options.instrument_libraries,
-        options.trusted_upstreams,
+        tracing.request_tracer, options.excluded_urls, maker, options.instrument_libraries, options.trusted_upstreams
     )
-    made_later = tracer if options.traced else None
-    observe(app, metrics=recorder(instrumentator), tracer=made_later, instrumented=instrumented)
+    observe(
+        app,
+        metrics=recorder(instrumentator),
+        tracer=tracer if options.traced else None,
+        instrumented=instrumented,
+        request_id_pattern=options.request_id_pattern,
+    )
     # FastAPI's own telemetry would create a second span, which contains the query.
     if isinstance(app, FastAPI):
         app._telemetry.update({"tracing": False, "metrics": False, "logs": False})  # noqa: SLF001 -- else the constructor's

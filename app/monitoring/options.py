@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 from . import option_checks as checks
 from .redaction import RedactionPack
 from .redaction.configuration import SHIPPED, checked_keys, checked_packs
+from .requests import request_ids
 
 DEFAULT_NETWORKS: tuple[IPv4Network | IPv6Network, ...] = (
     ip_network("127.0.0.1"),
@@ -78,6 +79,7 @@ class OptionArguments(TypedDict, total=False):
     max_connections: int | None
     overload_exempt_paths: Iterable[str] | None
     forwarded_allow_ips: str | None
+    request_id_pattern: str | None
     metrics_directory: Path | str | None
     max_series: int | None
     allowed_metrics_ips: Iterable[IPv4Network | IPv6Network | str] | None
@@ -187,6 +189,10 @@ class Options:
     are separated by commas; `none` is no path."""
     forwarded_allow_ips: str = _of("FORWARDED_ALLOW_IPS", "127.0.0.1", checks.proxies)
     """Proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted: addresses separated by commas, or `*`."""
+    request_id_pattern: str | None = _of("REQUEST_ID_PATTERN", None, request_ids.checked)
+    """A further form of `X-Request-ID` that is taken over, beside UUIDs, ULIDs and 8 to 64 hexadecimal digits: a
+    regular expression for a whole id of up to 128 letters, digits and `._~:/+=@-`. An expression that could take long
+    to match, as with a repetition inside another, is refused."""
     metrics_directory: Path | None = _of("PROMETHEUS_MULTIPROC_DIR", None, checks.directory)  # noqa: RUF009 -- makes a field
     """Directory of the workers' metric files; the default carries the service, the user and the port."""
     max_series: int = _of("MAX_SERIES_PER_METRIC", 10_000, checks.number(1, 1e9))

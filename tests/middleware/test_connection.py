@@ -151,11 +151,11 @@ async def test_a_websocket_has_one_line_one_span_and_no_metric(
 
 async def test_a_websocket_has_a_request_id_and_the_trace_of_its_caller() -> None:
     records = Records(ratio=0.0)
-    socket = Socket("/ws/echo/x", (b"x-request-id", b"mine"), (b"traceparent", PARENT.encode()))
+    socket = Socket("/ws/echo/x", (b"x-request-id", b"5eedc0de"), (b"traceparent", PARENT.encode()))
     await socket.run(records.observe(application()))
     accepted, answer = socket.sent
-    assert [value for name, value in accepted["headers"] if name == b"x-request-id"] == [b"mine"]
-    assert answer["text"] == f'["x","mine","mine","{PARENT[3:35]}"]'
+    assert [value for name, value in accepted["headers"] if name == b"x-request-id"] == [b"5eedc0de"]
+    assert answer["text"] == f'["x","5eedc0de","5eedc0de","{PARENT[3:35]}"]'
     assert socket.scope["peer"] == ("198.51.100.7", 1)
     assert [span.name for span in records.spans()] == ["GET /ws/echo/{name}"]
 

@@ -95,18 +95,18 @@ async def test_requests_at_once_keep_their_own_ids() -> None:
         await arrived.wait()
         await JSONResponse(get_contextvars()["request_id"])(scope, receive, send)
 
-    wires = [Wire(headers=((b"x-request-id", b"number-%d" % number),)) for number in range(10)]
+    wires = [Wire(headers=((b"x-request-id", b"%08x" % number),)) for number in range(10)]
     layer = ObservingMiddleware(app, **records.layer())
     with capture_logs(processors=[merge_contextvars]) as lines:
         await asyncio.gather(*(wire.run(layer) for wire in wires))
-    assert [wire.sent[1]["body"].decode() for wire in wires] == [f'"number-{number}"' for number in range(10)]
-    assert {line["request_id"] for line in lines} == {f"number-{number}" for number in range(10)}
+    assert [wire.sent[1]["body"].decode() for wire in wires] == [f'"{number:08x}"' for number in range(10)]
+    assert {line["request_id"] for line in lines} == {f"{number:08x}" for number in range(10)}
     assert len({span.get_span_context().trace_id for span in records.spans()}) == 10  # type: ignore[union-attr]
 
 
 async def test_a_request_id_that_is_sent_twice_is_taken_from_neither() -> None:
-    _, _, (wire,) = await ask(((b"x-request-id", b"one"), (b"x-request-id", b"two")))
-    assert wire.scope["request_id"] not in {"one", "two"}
+    _, _, (wire,) = await ask(((b"x-request-id", b"%08x" % 1), (b"x-request-id", b"%08x" % 2)))
+    assert wire.scope["request_id"] not in {"00000001", "00000002"}
     assert len(wire.scope["request_id"]) == 32
 
 
@@ -114,9 +114,9 @@ async def test_the_answer_has_one_request_id_and_it_is_ours() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await JSONResponse({}, headers={"X-Request-ID": "the application's"})(scope, receive, send)
 
-    wire = Wire(headers=((b"x-request-id", b"mine"),))
+    wire = Wire(headers=((b"x-request-id", b"5eedc0de"),))
     await wire.run(ObservingMiddleware(app))
-    assert [value for name, value in wire.headers if name == b"x-request-id"] == [b"mine"]
+    assert [value for name, value in wire.headers if name == b"x-request-id"] == [b"5eedc0de"]
 
 
 HOSTILE = [
@@ -145,7 +145,7 @@ async def test_a_hostile_request_id_is_not_taken_over(value: bytes) -> None:
 async def test_whatever_the_request_id_is_the_answers_is_plain(value: bytes) -> None:
     _, _, (wire,) = await ask(((b"x-request-id", value),))
     ((_, answered),) = [pair for pair in wire.headers if pair[0] == b"x-request-id"]
-    assert answered.replace(b"-", b"").replace(b".", b"").replace(b"_", b"").isalnum()
+    assert answered.replace(b"-", b"").isalnum()
     assert len(answered) <= 64
 
 

@@ -151,14 +151,14 @@ async def test_requests_that_are_sent_in_one_go_share_nothing(http: Any) -> None
     async with serving(house, http) as (_, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         first = (
-            b"GET /show HTTP/1.1\r\nhost: x\r\nx-request-id: first\r\nbaggage: who=me\r\n"
+            b"GET /show HTTP/1.1\r\nhost: x\r\nx-request-id: 0ddba115\r\nbaggage: who=me\r\n"
             b"traceparent: 00-%s-00f067aa0ba902b7-01\r\n\r\n" % trace_id.encode()
         )
         last = b"GET /show HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
         writer.write(first + last.replace(b"connection: close\r\n", b"") + last)
         await reader.read()
         writer.close()
-    assert house.seen[0] == ("first", trace_id, {"who": "me"})
+    assert house.seen[0] == ("0ddba115", trace_id, {"who": "me"})
     assert len({request_id for request_id, _, _ in house.seen}) == 3
     assert len({trace_id for _, trace_id, _ in house.seen}) == 3
     assert [found for _, _, found in house.seen[1:]] == [{}, {}]
@@ -182,11 +182,11 @@ async def test_a_websocket_of_a_real_client(ws: str) -> None:
     house = House()
     with capture_logs() as lines:
         async with serving(house, "httptools", ws=ws) as (_, port):
-            headers = {"X-Request-ID": "mine"}
+            headers = {"X-Request-ID": "5eedc0de"}
             async with connect(f"ws://127.0.0.1:{port}/ws", additional_headers=headers) as socket:
                 assert socket.response is not None
-                assert socket.response.headers.get_all("x-request-id") == ["mine"]
-                assert await socket.recv() == "mine"
+                assert socket.response.headers.get_all("x-request-id") == ["5eedc0de"]
+                assert await socket.recv() == "5eedc0de"
     (line,) = [line for line in lines if line["event"] == "websocket"]
     assert (line["route"], line["status"], line["code"]) == ("/ws", 101, 1000)
     assert house.records.requests() == {}

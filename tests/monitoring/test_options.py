@@ -86,6 +86,10 @@ def test_a_wrong_variable_is_named_with_its_value_and_what_is_wanted(variable: s
         ("tracing_disabled", 1, "want true or false"),
         ("traces_exporter", "jaeger", "want one of otlp, console, none"),
         ("instrument_libraries", 7, "want a tuple of any of asyncpg, httpx"),
+        ("request_id_pattern", "(", "missing ), unterminated subpattern at position 0: want a regular expression"),
+        ("request_id_pattern", "", "want a regular expression for a whole id"),
+        ("request_id_pattern", "([a-z]+-?)+", "may try very many ways to match an id: want at most two open rep"),
+        ("request_id_pattern", "(?x)[a-z] +", "may try very many ways to match an id"),
         ("excluded_urls", "(", "'(': missing ), unterminated subpattern at position 0: want regular expressions"),
     ],
 )

@@ -194,7 +194,7 @@ def test_a_service_whose_output_nobody_reads_goes_on_answering_and_ends(
 ) -> None:
     with service(tmp_path, pipe.write_end, **addresses) as running:
         for number in range(400):
-            assert running.get("/health/live", headers={"X-Request-ID": f"stalled-{number}"}).status_code == 200
+            assert running.get("/health/live", headers={"X-Request-ID": f"{number:08x}"}).status_code == 200
         running.workers()[0].kill()  # makes the master log, which must not block it
         wait_for(lambda: running.total("baliblissed_worker_exits_total", reason="killed") == 1, "the account of it")
         assert running.answers("/health/ready")
@@ -206,13 +206,14 @@ def test_lines_that_waited_for_a_reader_are_all_there_and_each_process_keeps_its
 ) -> None:
     with service(tmp_path, pipe.write_end, **addresses) as running:
         for number in range(200):
-            running.get("/health/live", headers={"X-Request-ID": f"waits-{number}"})
+            running.get("/health/live", headers={"X-Request-ID": f"aa{number:06x}"})
         pipe.read()
-        wait_for(lambda: b"waits-199" in pipe.output, "the last line")
+        wait_for(lambda: b'"aa0000c7"' in pipe.output, "the last line")
         assert running.stop() == 0
     lines = pipe.lines()
-    assert Counter(line["request_id"] for line in lines if str(line.get("request_id", "")).startswith("waits-")) == {
-        f"waits-{number}": 1 for number in range(200)
+    ids = [str(line.get("request_id", "")) for line in lines]
+    assert Counter(found for found in ids if found.startswith("aa") and len(found) == len("aa000000")) == {
+        f"aa{number:06x}": 1 for number in range(200)
     }
     for worker in {line["worker"] for line in lines}:
         times = [line["timestamp"] for line in lines if line["worker"] == worker]

@@ -38,8 +38,10 @@ def test_without_a_collector_the_service_starts_serves_and_stops_with_one_warnin
 def test_every_line_of_production_is_json_with_the_ids_that_lead_to_the_trace(
     tmp_path: Path, addresses: dict[str, str]
 ) -> None:
-    with service(tmp_path, **addresses) as running:
+    with service(tmp_path, REQUEST_ID_PATTERN="from-the-[a-z]{1,16}", **addresses) as running:
         wait_for(lambda: running.answers("/api/v1/destinations"), "the catalogue")
+        foreign = running.get("/health/live", headers={"X-Request-ID": "from-a-guest"}).headers["x-request-id"]
+        assert (len(foreign), set(foreign) <= set("0123456789abcdef")) == (32, True)
         request_id = running.get("/api/v1/destinations", headers={"X-Request-ID": "from-the-edge"}).headers[
             "x-request-id"
         ]

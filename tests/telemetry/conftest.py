@@ -16,7 +16,7 @@ from tests.process.service import service, wait_for
 from tests.telemetry import otlp, traffic
 from tests.telemetry.collector import gateway, store
 from tests.telemetry.program import collector_program
-from tests.telemetry.traffic import Observed
+from tests.telemetry.traffic import SLOW_ID, Observed
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +74,7 @@ def observed(program: Path, lasting_addresses: dict[str, str], tmp_path_factory:
             traffic.ask(running, ai, seen)
             seen.exit_status = running.stop()
             seen.logs = traffic.log_lines(running)
-            seen.slow = seen.line("slow")["trace_id"]
+            seen.slow = seen.line(SLOW_ID)["trace_id"]
         otlp.send(entrance.endpoint, traffic.dirty_spans())
         traffic.collect(seen, entrance, kept)
     return seen

@@ -33,7 +33,7 @@ def test_a_request_of_three_worker_timeouts_survives_a_reload_with_its_span_and_
             wait_for(lambda: running.answers(CATALOGUE), "the catalogue")
             wait_for(lambda: running.output.count("Application startup complete.") == WORKERS, "both workers")
             before = running.workers()
-            headers = {"X-Request-ID": "long"}
+            headers = {"X-Request-ID": "10a610a6"}
             asked = threads.submit(httpx.post, running.url + CHAT, json=QUESTION, headers=headers, timeout=60)
             wait_for(ai.arrived.is_set, "a request in flight")
             running.process.send_signal(signal.SIGHUP)
@@ -42,7 +42,7 @@ def test_a_request_of_three_worker_timeouts_survives_a_reload_with_its_span_and_
             assert running.total("baliblissed_worker_exits_total", reason="stopped") == WORKERS
             assert running.total("baliblissed_worker_exits_total") == WORKERS
             lines = [one for one in log_lines(running) if one["logger"] == "access"]
-            (line,) = [one for one in lines if one["request_id"] == "long"]
+            (line,) = [one for one in lines if one["request_id"] == "10a610a6"]
             assert (line["status"], line["route"]) == (200, CHAT)
             assert line["duration_ms"] >= REQUEST_SECONDS * 1e3 * 0.99
             assert line["worker"] in {worker.pid for worker in before}

@@ -8,7 +8,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from app.settings import Settings
 from tests.telemetry import otlp
-from tests.telemetry.traffic import CHAT, SERVER_ERROR, WORKERS, Observed
+from tests.telemetry.traffic import CHAT, SERVER_ERROR, SLOW_ID, WORKERS, Observed
 
 # Attribute names, in the new and the old semantic conventions.
 METHOD = "http.request.method|http.method"
@@ -59,7 +59,7 @@ def _ancestor(span: otlp.Span, trace: list[otlp.Span]) -> otlp.Span:
 
 
 def _access_log(seen: Observed) -> list[Mapping[str, Any]]:
-    line = seen.line("slow")
+    line = seen.line(SLOW_ID)
     return [{**line, "span of the request": line["span_id"] == request_span(seen).span_id}]
 
 

@@ -24,6 +24,7 @@ QUESTION = {"message": "a quiet temple"}
 SHARED, DROPPED = 5, 15
 WORKERS = 2
 SERVER_ERROR = 500
+SLOW_ID = "510ab510"
 ASKED_WITH = ("path", "query", "headers", "body", "prompt")
 
 
@@ -84,7 +85,7 @@ def ask(service: Service, ai: FakeAI, seen: Observed) -> None:
         # Warm-up: the first request has error spans because its scripts are not loaded in Redis yet.
         client.post(CHAT, json=QUESTION).raise_for_status()
         ai.delay = 2.1
-        assert client.post(CHAT, json=QUESTION, headers={"X-Request-ID": "slow"}).status_code == httpx.codes.OK
+        assert client.post(CHAT, json=QUESTION, headers={"X-Request-ID": SLOW_ID}).status_code == httpx.codes.OK
         ai.delay = 0.0
         for number in range(SHARED):
             client.get(CATALOGUE, headers=_traced(kept_id(f"ordinary {number}"))).raise_for_status()

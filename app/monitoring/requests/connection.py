@@ -5,6 +5,7 @@ connection would be exported only after its end, possibly days later.
 """
 
 import asyncio
+import re
 import time
 from http import HTTPStatus
 
@@ -33,9 +34,9 @@ class Connection(Entry):
         self._status = 0
         self._code: int | None = None
 
-    async def run(self, app: ASGIApp) -> None:
+    async def run(self, app: ASGIApp, id_pattern: re.Pattern[str] | None = None) -> None:
         """Run `app`, and account for the connection."""
-        token = self.enter(self._tracer)
+        token = self.enter(self._tracer, id_pattern)
         try:
             await app(self._scope, self.receive, self.send)
         except WebSocketDisconnect:

@@ -14,12 +14,11 @@ from structlog.contextvars import STRUCTLOG_KEY_PREFIX, bind_contextvars, clear_
 from ..addresses import normalised_host
 from ..logging import TrustedLogger, get_logger
 from ..logs.deduplication import mark
-from ..redaction import redact_text, sanitised_address
+from ..redaction import sanitised_address
 from ..traces.lazy_tracer import LazyTracer
 from ..traces.request_span import RequestSpan, RequestTracer
+from .request_ids import accepted
 
-# A caller's id goes into logs and headers, so only a safe form is accepted.
-_SAFE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 FAILED = 500
 # nginx's status for a client that disconnected before the response was complete.
 CLIENT_CLOSED_REQUEST = 499
@@ -44,7 +43,7 @@ class Entry:
         self._received = 0
         self._span: RequestSpan | None = None
 
-    def enter(self, tracer: RequestTracer | LazyTracer | None) -> Any:
+    def enter(self, tracer: RequestTracer | LazyTracer | None, id_pattern: re.Pattern[str] | None = None) -> Any:
         """Read the headers and bind the context. Return the token for `detach`."""
         scope = self._scope
         headers = scope["headers"]
@@ -52,7 +51,7 @@ class Entry:
         given = _single(headers, b"x-request-id") if b"x-request-id" in found else b""
         if b"content-length" in found:
             self._received = size(found[b"content-length"])
-        self.request_id = (given and _accept_id(given)) or f"{random.getrandbits(128):032x}"
+        self.request_id = (given and accepted(given, id_pattern)) or f"{random.getrandbits(128):032x}"
         scope["request_id"] = self.request_id
         # The socket's peer, before a middleware inside replaces it from a proxy's header.
         client = scope.get("client")
@@ -85,14 +84,6 @@ def _single(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes:
     """Return the value of a header; empty if it is missing, or sent twice and therefore ambiguous."""
     values = [value for key, value in headers if key == name]
     return values[0] if len(values) == 1 else b""
-
-
-def _accept_id(given: bytes) -> str | None:
-    """Return the caller's id if it has a safe form and is not private data, such as a card or telephone number."""
-    if not _SAFE_ID.fullmatch(given):
-        return None
-    request_id = given.decode()
-    return request_id if redact_text(request_id) == request_id else None
 
 
 def _clear_context() -> bool:

@@ -35,6 +35,7 @@ from .entry import (
     quoted,
     size,
 )
+from .request_ids import compiled
 from .slot import WAITED
 
 
@@ -47,10 +48,10 @@ def problem(request_id: str) -> Response:
 class ObservingMiddleware:
     """Set X-Request-ID, and record each request in metrics, traces and one log line.
 
-    `metrics` and `tracer` are optional. A callable `tracer` is called once, at the lifespan's start or the first
-    request, so an app that is created before the fork gets the tracer of its worker. With `traced_elsewhere`, ids are
-    those of the span that is current when the response starts. The layer must be the outermost: it responds to
-    exceptions that reach it before a response has started.
+    `metrics`, `tracer` and `request_id_pattern`, a further form of callers' ids, are optional. A callable `tracer` is
+    called once, at the lifespan's start or the first request, so an app that is created before the fork gets the tracer
+    of its worker. With `traced_elsewhere`, ids are those of the span that is current when the response starts. The
+    layer must be the outermost: it responds to exceptions that reach it before a response has started.
     """
 
     def __init__(
@@ -60,8 +61,10 @@ class ObservingMiddleware:
         metrics: HttpMetrics | None = None,
         tracer: RequestTracer | MakeTracer | None = None,
         traced_elsewhere: bool = False,
+        request_id_pattern: str | None = None,
     ) -> None:
         self.app = app
+        self.id_pattern = compiled(request_id_pattern)
         self.metrics = metrics
         self.tracer: RequestTracer | LazyTracer | None = (
             LazyTracer(tracer, self._set_tracer) if callable(tracer) else tracer
@@ -76,7 +79,7 @@ class ObservingMiddleware:
             await self.app(scope, receive, send)
             return
         if scope["type"] == "websocket":
-            await Connection(self.tracer, scope, receive, send).run(self.app)
+            await Connection(self.tracer, scope, receive, send).run(self.app, self.id_pattern)
             return
         if scope["type"] != "http":
             if isinstance(self.tracer, LazyTracer):
@@ -85,7 +88,7 @@ class ObservingMiddleware:
             return
         watched = self.metrics is not None and self.metrics.instrumentations
         exchange = (_WatchedExchange if watched else _Exchange)(self, scope, receive, send)
-        token = exchange.enter(self.tracer)
+        token = exchange.enter(self.tracer, self.id_pattern)
         try:
             await self.app(scope, exchange.receive, exchange.send)
         except Exception as error:

@@ -34,19 +34,21 @@ def observe(
     metrics: HttpMetrics | None = None,
     tracer: RequestTracer | MakeTracer | None = None,
     instrumented: bool = False,
+    request_id_pattern: str | None = None,
 ) -> App:
     """Put the observing layer around `app`, and return `app`.
 
     Call it before the application handles anything, in a factory or beside a module-level application. Middleware,
     handlers and instrumentation may be added before or after. `tracer` is that of `tracing.request_tracer`, or makes it
     in the worker. With `instrumented` the layer is inside the middleware of opentelemetry-instrumentation-fastapi.
+    `request_id_pattern` is a further form of callers' X-Request-ID.
     Raise RuntimeError if `app` has started, or is observed.
     """
     if app.middleware_stack is not None:
         raise RuntimeError("the application has started: instrument it before it handles anything")
     if getattr(app.build_middleware_stack, "__self__", None).__class__ is _Placement:
         raise RuntimeError("the application is observed already: instrument it once")
-    _Placement(app, metrics, tracer, instrumented=instrumented).install()
+    _Placement(app, metrics, tracer, instrumented=instrumented, request_id_pattern=request_id_pattern).install()
     _observed.add(app)
     return app
 
@@ -71,9 +73,11 @@ class _Placement:
         tracer: RequestTracer | MakeTracer | None,
         *,
         instrumented: bool,
+        request_id_pattern: str | None,
     ) -> None:
         self._app, self._metrics, self._tracer = app, metrics, tracer
         self._instrumented = instrumented
+        self._id_pattern = request_id_pattern
         self._warned = False
         self._original: Callable[[], ASGIApp] = app.build_middleware_stack
 
@@ -120,7 +124,13 @@ class _Placement:
 
     def _layer(self, app: ASGIApp, *, traced_elsewhere: bool = False) -> ASGIApp:
         tracer = None if traced_elsewhere else self._tracer
-        return ObservingMiddleware(app, metrics=self._metrics, tracer=tracer, traced_elsewhere=traced_elsewhere)
+        return ObservingMiddleware(
+            app,
+            metrics=self._metrics,
+            tracer=tracer,
+            traced_elsewhere=traced_elsewhere,
+            request_id_pattern=self._id_pattern,
+        )
 
     def _warn(self, maker: str) -> None:
         """Log once that another instrumentation makes the request spans, if this package was to make them."""

@@ -9,12 +9,13 @@ from typing import Any
 import detect_secrets.plugins
 import pytest
 from detect_secrets.plugins.base import RegexBasedDetector
+from detect_secrets.plugins.keyword import DENYLIST
 
-from app.monitoring.redaction import redact, redact_event, redact_text
+from app.monitoring.redaction import is_secret_key, redact, redact_event, redact_text
 from tests.monitoring.redaction.corpus import CONTEXTS
 from tests.monitoring.redaction.vendor_keys import MAX_LEFT, made, templates
 
-# Without a form of a secret: addresses are cut to networks, and names are tested in test_keys.py.
+# Addresses are no secrets: they are cut to networks.
 WITHOUT_FORM = {"IPPublicDetector"}
 ORACLE = [(name, template) for name, group in templates()["oracle"].items() for template in group]
 EVERY = ORACLE + [(name, template) for name, group in templates()["vendors"].items() for template in group]
@@ -72,3 +73,9 @@ def test_a_key_is_found_behind_escapes_and_other_words() -> None:
 @pytest.mark.parametrize("mark", ["[key]", "[jwt]", "[private key]"])
 def test_the_marks_of_keys_stay(mark: str) -> None:
     assert redact_text(f"found {mark} here") == f"found {mark} here"
+
+
+def test_the_names_that_detect_secrets_knows_are_private() -> None:
+    for pattern in DENYLIST:
+        for name in (pattern.replace("_?", "_"), pattern.replace("_?", ""), f"my_{pattern.replace('_?', '-')}"):
+            assert is_secret_key(name), name

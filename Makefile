@@ -11,7 +11,7 @@ UV_ENV = UV_SYSTEM_CERTS=1 UV_NO_PROGRESS=1 $$(index=$$($(BIN)/pip config get gl
 COMPILE = env $(UV_ENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-wheel wheel soak chaos bench loadtest test-image test-k8s image-requirements k8s-requirements check dashboards format lock programs collector clean FORCE
+.PHONY: help run test test-wheel wheel soak chaos fuzz bench loadtest test-image test-k8s image-requirements k8s-requirements check dashboards format lock programs collector clean FORCE
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ soak: $(READY) ## a minute of killed, recycled and replaced workers under traffi
 
 chaos: $(READY) ## 15 minutes of random faults under traffic; results in build/chaos (ARGS="--seconds 60 --seed 7": see --help)
 	@$(BIN)/python -m loadtest.chaos $(ARGS)
+
+fuzz: $(READY) ## 10,000 random requests that the OpenAPI document allows or forbids, checked (ARGS="--seed 7": see --help)
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 bench: $(READY) ## measure against the libraries in the same run; results and charts in build/bench (ARGS="scrape --quick")
 	@loadtest/benchmarks/wrk.sh $(PROGRAMS)/wrk

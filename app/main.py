@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI
 
 from app import __version__
-from app.api import assistant, destinations, health, inquiries, problems, reviews
+from app.api import assistant, destinations, health, inquiries, methods, problems, reviews
 from app.api.dependencies import Services
 from app.api.limits import Limiter
+from app.api.openapi import EVERYWHERE, document_problems
 from app.assistant.breaker import CircuitBreaker
 from app.assistant.concierge import Concierge
 from app.assistant.upstream import Upstream, UpstreamRejected
@@ -102,11 +103,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
         # A redirect to another slash would carry the raw path into labels; such a path is simply not found.
         redirect_slashes=False,
+        responses=EVERYWHERE,
     )
     app.state.services = _build_services(settings)
     for resource in (health, destinations, reviews, inquiries, assistant):
         app.include_router(resource.router)
     problems.install(app)
+    methods.install(app)
+    document_problems(app)
     # Starlette takes no middleware once the lifespan runs, so all are added here.
     add_layers(app)
     return observability.instrument(app)

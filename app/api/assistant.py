@@ -3,10 +3,12 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field
 
-from app.api.dependencies import ServicesDep, Storable
+from app.api.dependencies import ServicesDep
 from app.api.limits import limited
+from app.api.openapi import errors
+from app.api.values import RequestModel, Text, Whole
 from app.assistant.planner import Wishes
 from app.monitoring.overload import release_slot
 
@@ -21,18 +23,17 @@ router = APIRouter(
     prefix="/api/v1/assistant",
     tags=["assistant"],
     dependencies=[Depends(limited("assistant")), Depends(_wait_without_slot)],
+    responses=errors(422, 429, 502, 504),
 )
 
 Source = Literal["upstream", "offline"]
-Interest = Annotated[
-    str, StringConstraints(strip_whitespace=True, to_lower=True, min_length=1, max_length=40), Storable
-]
+Interest = Annotated[str, Text(40), AfterValidator(str.lower)]
 
 
-class Question(BaseModel):
+class Question(RequestModel):
     """A message to the concierge."""
 
-    message: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000), Storable]
+    message: Annotated[str, Text(2000)]
 
 
 class Mention(BaseModel):
@@ -53,13 +54,13 @@ class Answer(BaseModel):
     destinations: list[Mention]
 
 
-class ItineraryRequest(BaseModel):
+class ItineraryRequest(RequestModel):
     """Wishes for an itinerary. Interests are tags or categories of the catalogue."""
 
-    days: int = Field(ge=1, le=14)
+    days: Annotated[int, Whole(1, 14)]
     interests: list[Interest] = Field(default_factory=list, max_length=10)
-    budget: int | None = Field(None, ge=0, le=2**31 - 1, description="IDR for entrance fees of one person")
-    month: int | None = Field(None, ge=1, le=12)
+    budget: Annotated[int, Whole(0, 2**31 - 1)] | None = Field(None, description="IDR for entrance fees of one person")
+    month: Annotated[int, Whole(1, 12)] | None = None
 
 
 class Stop(BaseModel):

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import orjson
-from fastapi import Depends, Header, HTTPException, Path, Query, Request
+from fastapi import Depends, HTTPException, Path, Query, Request, Security
 from fastapi.exceptions import RequestValidationError
-from pydantic import AfterValidator
+from fastapi.security import APIKeyHeader
 
 from app.api.limits import Limiter, client_of
+from app.api.values import NUL, WholeDigits, WithoutNull
 from app.assistant.concierge import Concierge
 from app.cache.cache import Cache
 from app.cache.connection import RedisGate
@@ -40,19 +41,17 @@ async def _services(request: Request) -> Services:  # FastAPI runs functions tha
     return services
 
 
-def _storable(text: str) -> str:
-    if "\x00" in text:  # which JSON allows and PostgreSQL cannot store
-        raise ValueError("want text without NUL characters")
-    return text
-
-
 MAX_ID = 2**63 - 1
 
 ServicesDep = Annotated[Services, Depends(_services)]
-Storable = AfterValidator(_storable)
 Slug = Annotated[str, Path(pattern="^[a-z0-9-]{1,80}$")]
-Limit = Annotated[int, Query(ge=1, le=100, description="items a page")]
-Cursor = Annotated[str | None, Query(max_length=400, description="next_cursor of the page before")]
+Limit = Annotated[int, WholeDigits(1, 100), Query(description="items a page")]
+Cursor = Annotated[
+    str | None,
+    WithoutNull(),
+    Query(max_length=400, description="next_cursor of the page before", json_schema_extra={"format": "cursor"}),
+]
+StaffKey = APIKeyHeader(name="X-API-Key", auto_error=False, description="ADMIN_API_KEY, for staff")
 
 
 NO_SUCH_PLACE = "No destination has this slug."
@@ -87,13 +86,13 @@ def _is_position(position: list[Any], kinds: tuple[type, ...]) -> bool:
     if [type(value) for value in position] != list(kinds):
         return False
     return not any(
-        (isinstance(value, str) and "\x00" in value) or (isinstance(value, int) and abs(value) > MAX_ID)
+        (isinstance(value, str) and NUL in value) or (isinstance(value, int) and abs(value) > MAX_ID)
         for value in position
     )
 
 
 async def require_admin(
-    request: Request, services: ServicesDep, x_api_key: Annotated[str | None, Header()] = None
+    request: Request, services: ServicesDep, x_api_key: Annotated[str | None, Security(StaffKey)]
 ) -> None:
     """Raise 401 unless X-API-Key is ADMIN_API_KEY. If that is unset, every request is refused.
 

@@ -5,14 +5,20 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel, Field
 
-from app.api.dependencies import NO_SUCH_PLACE, Cursor, Limit, ServicesDep, Slug, Storable, decode_cursor, next_cursor
+from app.api.dependencies import NO_SUCH_PLACE, Cursor, Limit, ServicesDep, Slug, decode_cursor, next_cursor
+from app.api.openapi import errors
+from app.api.values import NumberDigits, Storable, WholeDigits, WithoutNull
 from app.database import destinations
 from app.database.destinations import Filter, Position
 
 DETAIL_TTL_SECONDS = 60.0
 CACHE = "destinations"
+Left = WithoutNull()
+Fee = Annotated[int, WholeDigits(0, 2**31 - 1)]
+Month = Annotated[int, WholeDigits(1, 12)]
+Rating = Annotated[float, NumberDigits(1, 5)]
 
-router = APIRouter(prefix="/api/v1/destinations", tags=["destinations"])
+router = APIRouter(prefix="/api/v1/destinations", tags=["destinations"], responses=errors(422))
 
 
 class Destination(BaseModel):
@@ -45,13 +51,13 @@ class DestinationPage(BaseModel):
 @router.get("", response_model=DestinationPage)
 async def list_destinations(
     services: ServicesDep,
-    q: Annotated[str | None, Query(min_length=1, max_length=200, description="words to find"), Storable] = None,
-    regency: Annotated[str | None, Query(max_length=40), Storable] = None,
-    category: Annotated[str | None, Query(max_length=40), Storable] = None,
-    tag: Annotated[str | None, Query(max_length=40), Storable] = None,
-    max_fee: Annotated[int | None, Query(ge=0, le=2**31 - 1, description="highest entrance fee in IDR")] = None,
-    month: Annotated[int | None, Query(ge=1, le=12, description="month in which the place is at its best")] = None,
-    min_rating: Annotated[float | None, Query(ge=1, le=5)] = None,
+    q: Annotated[Storable | None, Left, Query(min_length=1, max_length=200, description="words to find")] = None,
+    regency: Annotated[Storable | None, Left, Query(max_length=40)] = None,
+    category: Annotated[Storable | None, Left, Query(max_length=40)] = None,
+    tag: Annotated[Storable | None, Left, Query(max_length=40)] = None,
+    max_fee: Annotated[Fee | None, Left, Query(description="highest entrance fee in IDR")] = None,
+    month: Annotated[Month | None, Left, Query(description="month in which the place is at its best")] = None,
+    min_rating: Annotated[Rating | None, Left] = None,
     limit: Limit = 20,
     cursor: Cursor = None,
 ) -> dict[str, Any]:
@@ -63,7 +69,7 @@ async def list_destinations(
     return {"items": rows[:limit], "next_cursor": next_cursor(rows, limit, "rank", "slug")}
 
 
-@router.get("/{slug}", response_model=Destination)
+@router.get("/{slug}", response_model=Destination, responses=errors(404))
 async def get_destination(services: ServicesDep, slug: Slug) -> dict[str, Any]:
     """Return one place."""
     row: dict[str, Any] | None = await services.cache.get_or_load(

@@ -5,16 +5,19 @@ pod out of service, because every route works without it (docs/decisions/0003-re
 """
 
 import shutil
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
 import orjson
 import psutil
 from fastapi import APIRouter
+from pydantic import BaseModel, Field
 from redis.exceptions import ResponseError
 from starlette.responses import Response
 
 from app import __version__
 from app.api.dependencies import Services, ServicesDep
+from app.api.openapi import Responses, errors
 from app.assistant.concierge import Concierge
 from app.assistant.upstream import UpstreamError
 from app.database.pool import DatabaseReadOnly, DatabaseUnavailable
@@ -29,19 +32,57 @@ FULL_PERCENT = 95.0
 router = APIRouter(tags=["health"])
 
 
-@router.get("/health/live")
+class Liveness(BaseModel):
+    """The event loop runs."""
+
+    status: Literal["alive"]
+    timestamp: datetime
+    version: str
+
+
+class CheckResult(BaseModel):
+    """The result of one check. What it has found out beside this stands in more fields."""
+
+    status: Literal["pass", "warn", "fail", "unknown"]
+    response_ms: float | None = None
+    error: str | None = None
+
+
+class Readiness(BaseModel):
+    """Whether requests can be served, and what that rests on."""
+
+    status: Literal["ready", "degraded", "not_ready"]
+    timestamp: datetime
+    version: str
+    checks: dict[str, CheckResult]
+
+
+class Health(Readiness):
+    """Liveness and readiness."""
+
+    alive: bool
+    worker_started: int = Field(description="seconds since 1970")
+
+
+def _described(model: type[BaseModel]) -> Responses:
+    # The service's limits do not hold for probes, but they can be set to.
+    unfit = {**errors(503)[503], "description": "A required check failed.", "model": model}
+    return {200: {"model": model}, 503: {name: part for name, part in unfit.items() if name != "headers"}}
+
+
+@router.get("/health/live", response_model=Liveness)
 async def live() -> dict[str, str]:
     """Respond 200 while the event loop runs."""
     return {"status": "alive", "timestamp": timestamp(), "version": __version__}
 
 
-@router.get("/health/ready", responses={503: {"description": "a required check failed"}})
+@router.get("/health/ready", responses=_described(Readiness))
 async def ready(services: ServicesDep) -> Response:
     """Respond 200 while requests can be served, else 503."""
     return _respond(*await run_checks(_checks(services), __version__))
 
 
-@router.get("/health", responses={503: {"description": "a required check failed"}})
+@router.get("/health", responses=_described(Health))
 async def health(services: ServicesDep) -> Response:
     """Return liveness and readiness together, with the process's age."""
     fit, body = await run_checks(_checks(services), __version__)

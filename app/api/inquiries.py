@@ -5,35 +5,38 @@ from datetime import date, datetime, timedelta
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Depends, Header, Request, Response
-from pydantic import BaseModel, EmailStr, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from app.api.dependencies import (
     Cursor,
     Limit,
     ServicesDep,
-    Storable,
     decode_cursor,
     next_cursor,
     require_admin,
 )
 from app.api.limits import client_of, limited
+from app.api.openapi import errors
+from app.api.values import Day, Email, RequestModel, Text, Whole, WithoutNull
 from app.database import inquiries
 
-router = APIRouter(prefix="/api/v1/inquiries", tags=["inquiries"])
+router = APIRouter(prefix="/api/v1/inquiries", tags=["inquiries"], responses=errors(422, 429))
 
 
-class NewInquiry(BaseModel):
+Phone = Annotated[str, Field(pattern=r"^ *\+?[0-9][0-9 ()./-]{5,28} *$", max_length=40), AfterValidator(str.strip)]
+REPLAYED = {"Idempotency-Replayed": {"description": "true if this is an earlier answer", "schema": {"const": "true"}}}
+
+
+class NewInquiry(RequestModel):
     """A traveller's inquiry."""
 
-    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120), Storable]
-    email: EmailStr = Field(max_length=254)
-    phone: Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^\+?[0-9][0-9 ()./-]{5,28}$")] | None = (
-        None
-    )
-    message: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4000), Storable]
-    arrival: date | None = None
-    departure: date | None = None
-    party_size: int = Field(1, ge=1, le=500)
+    name: Annotated[str, Text(120)]
+    email: Email
+    phone: Phone | None = None
+    message: Annotated[str, Text(4000)]
+    arrival: Day | None = None
+    departure: Day | None = Field(None, description="on or after the arrival")
+    party_size: Annotated[int, Whole(1, 500)] = 1
 
     @model_validator(mode="after")
     def _check_dates(self) -> Self:
@@ -72,14 +75,22 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-@router.post("", response_model=Receipt, status_code=201, dependencies=[Depends(limited("inquiries"))])
+@router.post(
+    "",
+    response_model=Receipt,
+    status_code=201,
+    dependencies=[Depends(limited("inquiries"))],
+    responses={201: {"headers": REPLAYED}},
+)
 async def add_inquiry(
     request: Request,
     services: ServicesDep,
     inquiry: NewInquiry,
     response: Response,
     idempotency_key: Annotated[
-        str | None, Header(pattern=r"^[!-~]{1,128}$", description="makes a retry safe: one key, one inquiry")
+        str | None,
+        WithoutNull(),
+        Header(pattern=r"^[!-~]{1,128}$", description="makes a retry safe: one key, one inquiry"),
     ] = None,
 ) -> dict[str, Any]:
     """Store an inquiry; 201 only after the commit.
@@ -101,7 +112,7 @@ async def add_inquiry(
     return row
 
 
-@router.get("", response_model=InquiryPage, dependencies=[Depends(require_admin)])
+@router.get("", response_model=InquiryPage, dependencies=[Depends(require_admin)], responses=errors(401))
 async def list_inquiries(services: ServicesDep, limit: Limit = 20, cursor: Cursor = None) -> dict[str, Any]:
     """List inquiries, for staff."""
     position = decode_cursor(cursor, int)

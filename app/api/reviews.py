@@ -4,21 +4,23 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel
 
-from app.api.dependencies import NO_SUCH_PLACE, Cursor, Limit, ServicesDep, Slug, Storable, decode_cursor, next_cursor
+from app.api.dependencies import NO_SUCH_PLACE, Cursor, Limit, ServicesDep, Slug, decode_cursor, next_cursor
 from app.api.destinations import CACHE
 from app.api.limits import limited
+from app.api.openapi import errors
+from app.api.values import RequestModel, Text, Whole
 from app.database import destinations
 
-router = APIRouter(prefix="/api/v1/destinations/{slug}/reviews", tags=["reviews"])
+router = APIRouter(prefix="/api/v1/destinations/{slug}/reviews", tags=["reviews"], responses=errors(404, 422))
 
 
-class NewReview(BaseModel):
+class NewReview(RequestModel):
     """A rating and why."""
 
-    rating: int = Field(ge=1, le=5, strict=True)
-    text: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4000), Storable]
+    rating: Annotated[int, Whole(1, 5)]
+    text: Annotated[str, Text(4000)]
 
 
 class Review(BaseModel):
@@ -50,7 +52,13 @@ async def list_reviews(services: ServicesDep, slug: Slug, limit: Limit = 20, cur
     }
 
 
-@router.post("", response_model=Review, status_code=201, dependencies=[Depends(limited("reviews"))])
+@router.post(
+    "",
+    response_model=Review,
+    status_code=201,
+    dependencies=[Depends(limited("reviews"))],
+    responses=errors(429),
+)
 async def add_review(services: ServicesDep, slug: Slug, review: NewReview) -> dict[str, Any]:
     """Add a review; 201 once it is stored and the place's average holds it."""
     row = await destinations.add_review(services.database, slug, review.rating, review.text)

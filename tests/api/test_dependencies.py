@@ -2,7 +2,7 @@
 
 import base64
 import string
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
 import pytest
@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from app.api.dependencies import Storable, decode_cursor, encode_cursor
+from app.api.dependencies import decode_cursor, encode_cursor
+from app.api.values import Storable
 
 RANKS = st.floats(allow_nan=False, allow_infinity=False)
 SLUGS = st.text(string.ascii_lowercase + string.digits + "-", min_size=1, max_size=80)
@@ -78,7 +79,7 @@ def test_no_cursor_is_no_position() -> None:
 
 
 def test_storable_text_is_kept_and_a_nul_is_refused() -> None:
-    storable = TypeAdapter(Annotated[str, Storable])
+    storable = TypeAdapter(Storable)
     assert storable.validate_python("tab\tand \N{WATER WAVE}") == "tab\tand \N{WATER WAVE}"
     with pytest.raises(ValidationError, match="want text without NUL characters"):
         storable.validate_python("a\x00b")

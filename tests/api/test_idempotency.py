@@ -11,6 +11,7 @@ import asyncpg
 import httpx
 import pytest
 
+from app.database import idempotency
 from app.database.idempotency import DELETE, GRACE, delete_expired
 from app.database.pool import Database
 from tests.conftest import Application
@@ -168,6 +169,26 @@ async def test_only_expired_keys_are_deleted(database: Database, rows: "Rows[asy
     assert await delete_expired(database, lifetime, batch=3) == 7
     kept = await rows.fetch("SELECT key FROM idempotency_keys ORDER BY created_at")
     assert [row["key"] for row in kept] == [str(age) for age in ages[-2:]]
+
+
+async def test_expired_keys_are_deleted_while_the_service_runs(
+    application: Application, rows: "Rows[asyncpg.Record]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = asyncio.Event()
+
+    async def delete(*arguments: Any) -> None:
+        await delete_expired(*arguments)
+        done.set()
+
+    monkeypatch.setattr(idempotency, "delete_expired", delete)
+    monkeypatch.setattr(idempotency, "DELETION_INTERVAL", 0.02)
+    await rows.execute(
+        "INSERT INTO idempotency_keys SELECT n, 'c', 'd', n, now() - n * interval '23 hours'"
+        " FROM generate_series(0, 9) AS n"
+    )
+    async with application(idempotency_key_lifetime=86_400):
+        await asyncio.wait_for(done.wait(), 30)
+    assert await rows.fetchval("SELECT count(*) FROM idempotency_keys") == 2
 
 
 async def test_the_deletion_does_not_read_the_table(rows: "Rows[asyncpg.Record]") -> None:

@@ -63,7 +63,7 @@ async def test_another_slash_is_another_path(client: httpx.AsyncClient) -> None:
 async def test_a_method_that_is_not_allowed_is_a_problem(client: httpx.AsyncClient) -> None:
     answer = await client.put("/api/v1/destinations/amed")
     assert_problem(answer, 405)
-    assert answer.headers["Allow"] == "GET"
+    assert answer.headers["Allow"] == "GET, HEAD, OPTIONS"
 
 
 async def test_a_problem_carries_the_id_that_the_client_gave(client: httpx.AsyncClient) -> None:

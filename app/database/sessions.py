@@ -9,6 +9,7 @@ import socket
 from typing import Any, cast
 
 import asyncpg
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 # Seconds until an idle connection is probed, and between its probes. A peer that has vanished closes nothing.
 KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3}
@@ -83,8 +84,9 @@ async def connect(*args: Any, shared: bool, **kwargs: Any) -> Session:
     session: Session = await asyncpg.connect(*args, **kwargs)
     try:
         session.notice_lost_peer()
-        if shared or await session.is_shared():
-            session.share()
+        with suppress_instrumentation():  # the request that opens the connection did not ask this
+            if shared or await session.is_shared():
+                session.share()
     except BaseException:
         session.terminate()
         raise

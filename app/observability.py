@@ -49,12 +49,14 @@ def build_observability(settings: Settings) -> Observability:
         traces_exporter=settings.otel_traces_exporter or ("otlp" if settings.traces_exporter == "otlp" else None),
         otlp_endpoint=settings.otel_exporter_otlp_endpoint,
         otlp_timeout=settings.otel_exporter_otlp_timeout,
-        # None there too, unless the share is set.
-        sample_ratio=settings.otel_traces_sampler_arg
-        if settings.traces_exporter == "none"
-        else settings.trace_sample_ratio,
+        sample_ratio=_sample_ratio(settings),
         max_forced_samples=settings.max_forced_samples,
         span_queue=settings.otel_bsp_max_queue_size,
         span_batch=settings.otel_bsp_max_export_batch_size,
         excluded_urls=settings.otel_python_fastapi_excluded_urls,
     )
+
+
+def _sample_ratio(settings: Settings) -> float | None:
+    """Return the share of traces; without an exporter None unless it is set, which the checks distinguish as well."""
+    return settings.otel_traces_sampler_arg if settings.traces_exporter == "none" else settings.trace_sample_ratio

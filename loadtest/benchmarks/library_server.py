@@ -3,18 +3,19 @@
 It sends its port to its parent process, and ends with it.
 """
 
+import os
 import sys
 
 from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.multiprocess import MultiProcessCollector
 
 from app.monitoring.companion import announce, wait_for_owner
+from loadtest.benchmarks.expositions import LibraryCollector
 
 
 def main() -> int:
     """Serve the directory of PROMETHEUS_MULTIPROC_DIR."""
     registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    registry.register(LibraryCollector(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
     server, _ = start_http_server(0, "127.0.0.1", registry)
     announce(str(server.server_port))
     wait_for_owner()

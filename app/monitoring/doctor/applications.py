@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute, Match, Mount
 
 from ..requests.placement import is_any_observed, is_observed
 from .declared import PACKAGE, Declared, collectors
-from .expositions import exposes, is_ours, module_of
+from .expositions import COLLECTOR, exposers, exposes, is_ours, module_of
 from .finding import Finding, listed
 
 
@@ -57,24 +57,33 @@ def foreign_collectors(declared: Declared) -> Iterator[Finding]:
     """Find registries with the library's MultiProcessCollector."""
     for registry in declared.registries:
         if any(isinstance(collector, MultiProcessCollector) for collector in collectors(registry)):
-            yield Finding(
-                "multiprocess-collector",
-                "error",
-                f"{declared.named_registry(registry)} has a MultiProcessCollector",
-                "it misses the numbers of workers that have ended, so its totals fall",
-                "remove it: the metrics port serves the sum of all workers",
-            )
+            yield _superfluous(f"{declared.named_registry(registry)} has a MultiProcessCollector")
+
+
+def _superfluous(what: str) -> Finding:
+    """Return the finding of a MultiProcessCollector, which reads the archive in this service's processes only."""
+    return Finding(
+        "multiprocess-collector",
+        "warning",
+        what,
+        "it has the numbers of workers that have ended in this service's processes only; another program that"
+        " reads the directory with it misses them, so its totals fall",
+        "remove it: the metrics port serves the sum of all workers",
+    )
 
 
 def foreign_expositions(app: Starlette) -> Iterator[Finding]:
     """Find routes of others that expose metrics."""
     for leaf in leaves(app.routes):
-        if exposes(leaf.endpoint):
+        names = exposers(leaf.endpoint)
+        if COLLECTOR in names:
+            yield _superfluous(f"{leaf.path or '/'} is an exposition by {_named(leaf.endpoint)}")
+        elif names:
             yield Finding(
                 "foreign-exposition",
                 "error",
                 f"{leaf.path or '/'} is an exposition by {_named(leaf.endpoint)}",
-                "it shows one worker's numbers, or misses those of workers that have ended",
+                "it shows one worker's numbers",
                 "remove the route: the metrics port serves the sum of all workers",
             )
 

@@ -11,13 +11,17 @@ from inspect import getattr_static, unwrap
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
-from .declared import PACKAGE
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from .declared import PACKAGE, collectors
 
 MAX_CALLS = 2
 MAX_FUNCTIONS = 100
 _LIBRARIES = ("prometheus_client", "prometheus_fastapi_instrumentator")
 _DOCUMENTATION = "fastapi.applications"  # has the endpoints of /openapi.json and /docs
-_EXPOSING = frozenset({"MultiProcessCollector", "generate_latest", "make_asgi_app", "make_wsgi_app"})
+COLLECTOR = "MultiProcessCollector"
+_EXPOSING = frozenset({COLLECTOR, "generate_latest", "make_asgi_app", "make_wsgi_app"})
 _GLOBALS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
 _Bound = tuple[FunctionType, Any]
 """A function, and the object or class that it is a method of; None for a plain function."""
@@ -35,10 +39,18 @@ def is_ours(endpoint: Any) -> bool:
 
 def exposes(endpoint: Any) -> bool:
     """Return whether an endpoint is an exposition of prometheus_client, or calls it."""
+    return bool(exposers(endpoint))
+
+
+def exposers(endpoint: Any) -> set[str]:
+    """Return the names of the library that expose metrics and that an endpoint is made of or calls.
+
+    `MultiProcessCollector` is among them where it refers to a registry that has one, too.
+    """
     if is_ours(endpoint) or (type(endpoint) is FunctionType and endpoint.__module__ == _DOCUMENTATION):
-        return False
-    if module_of(endpoint).partition(".")[0] in _LIBRARIES:
-        return True
+        return set()
+    found = {"make_asgi_app"} if module_of(endpoint).partition(".")[0] in _LIBRARIES else set[str]()
+    adds_up = False
     level, seen = list(_functions(endpoint)), set[CodeType]()
     namespaces = {id(function.__globals__) for function, _ in level}
     for _ in range(1 + MAX_CALLS):
@@ -48,14 +60,14 @@ def exposes(endpoint: Any) -> bool:
                 continue
             seen.add(function.__code__)
             global_names, attributes = _names(function.__code__)
-            if _EXPOSING & attributes or _EXPOSING & (global_names - function.__globals__.keys()):
-                return True
+            found |= _EXPOSING & (attributes | (global_names - function.__globals__.keys()))
             for value, of in _values(function, owner, global_names, attributes):
                 if _is_of_library(value):
-                    return True
+                    found.add(_library_name(value))
+                adds_up = adds_up or _adds_up(value)
                 following += [one for one in _functions(value, of) if id(one[0].__globals__) in namespaces]
         level = following
-    return False
+    return found | {COLLECTOR} if found and adds_up else found
 
 
 def _functions(value: Any, owner: Any = None) -> Iterator[_Bound]:
@@ -100,9 +112,22 @@ def _values(
 def _is_of_library(value: Any) -> bool:
     kind = type(value)
     named = value if kind is FunctionType or issubclass(kind, type) else kind
-    module, name = str(getattr(named, "__module__", "")), str(getattr(named, "__qualname__", ""))
+    module = str(getattr(named, "__module__", ""))
+    return module.partition(".")[0] == "prometheus_client" and _library_name(value) in _EXPOSING
+
+
+def _library_name(value: Any) -> str:
+    kind = type(value)
+    named = value if kind is FunctionType or issubclass(kind, type) else kind
     # "make_asgi_app.<locals>.prometheus_app" is the result of make_asgi_app().
-    return module.partition(".")[0] == "prometheus_client" and name.partition(".")[0] in _EXPOSING
+    return str(getattr(named, "__qualname__", "")).partition(".")[0]
+
+
+def _adds_up(value: Any) -> bool:
+    """Return whether an object is a registry with a MultiProcessCollector."""
+    return issubclass(type(value), CollectorRegistry) and any(
+        type(collector) is MultiProcessCollector for collector in collectors(value)
+    )
 
 
 @functools.lru_cache(maxsize=1024)

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
-from ..multiprocess import values
+from ..multiprocess import families, values
 from ..multiprocess.labels import MAX_SERIES_PER_METRIC, OVERFLOW, CardinalityError, is_forbidden_label
 from ..multiprocess.names import check_labels, check_names, is_legacy
 
@@ -148,6 +148,9 @@ values.install()
 def registry() -> BoundedRegistry:
     """Return the registry of this process. Only metrics in it are bounded."""
     return BoundedRegistry()
+
+
+families.install(lambda: registry().max_series)
 
 
 def prepare(namespace: str, max_series: int) -> BoundedRegistry:

@@ -177,6 +177,15 @@ class Aggregate:
                 if self.folder is not None:
                     self._account.hidden(metric)
 
+    def read(self, function: Callable[[Reader], list[Any]]) -> list[Any]:
+        """Return the result of `function` for a new reading.
+
+        Raise DirectoryGoneError if the directory does not exist, RestlessError if it does not come to rest.
+        """
+        with self._lock:
+            self._refresh()
+            return function(self.reader)
+
     def series(self) -> dict[str, int]:
         """Return the number of label sets of each metric at the last reading."""
         with self._lock:

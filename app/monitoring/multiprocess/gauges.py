@@ -75,6 +75,7 @@ class Gauges:
         self._max_series = max_series
         self._starts: dict[tuple[str, Labels], str] = {}
         self._before: list[Readings] = []
+        self._merged: dict[str, _Merged] = {}
 
     def keys(self, raw: Iterable[bytes]) -> list[Key | None]:
         """Parse the keys of a file; None for one that is left out."""
@@ -103,7 +104,7 @@ class Gauges:
         if readings == self._before:  # Readings compare by identity
             return
         self._before = readings
-        merged: dict[str, _Merged] = {}
+        merged = self._merged = {}
         for reading in readings:
             for key, entry in zip(reading.keys, reading.entries, strict=True):
                 if key is not None:
@@ -119,6 +120,14 @@ class Gauges:
                     family.invalidate()
         for name, gauge in merged.items():
             self.refused[name] = gauge.refused
+
+    def merged(self) -> dict[str, tuple[str, dict[Labels, float]]]:
+        """Return help and values by label set of each gauge that has a value, by name."""
+        return {
+            name: (self._families[name].help, {labels: value for labels, (value, _) in gauge.entries.items()})
+            for name, gauge in self._merged.items()
+            if gauge.entries
+        }
 
     def archive_keys(self, raw: Iterable[bytes], keys: Iterable[Key]) -> list[bytes]:
         """Return the keys that a file's gauges have in the archive, limited to `max_series` label sets per metric."""

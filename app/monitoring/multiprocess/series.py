@@ -189,7 +189,7 @@ class Family:
         self.name = name
         self.kind = kind
         self.claim: Claim = names.claim(name, kind, [name + suffix for suffix in SUFFIXES[kind]])
-        self._documentation = documentation
+        self.help = documentation
         self.is_legacy = names.is_legacy(name)
         """True if no name is changed by a scheme other than `dots`."""
         self._texts: dict[Form, bytes] = {}
@@ -251,7 +251,7 @@ class Family:
     def _make_header(self, form: Form) -> bytes:
         """Return the lines before the samples. Store them."""
         openmetrics, scheme = form
-        text = self._documentation
+        text = self.help
         end = "_total" if self.kind == "counter" and not openmetrics else ""
         shown = names.metric_name(f"{self.name}{end}", scheme)
         text = _quoted(text) if openmetrics else text.replace("\\", r"\\").replace("\n", r"\n")

@@ -83,7 +83,8 @@ class Table:
         self.numbers = Numbers([0.0] * FIRST, {})
         self.refused: dict[str, int] = {}
         """Number of label sets past the limit, by metric."""
-        self._names: list[bytes] = [b""] * FIRST
+        self.names: list[bytes] = [b""] * FIRST
+        """The key of each slot."""
         self._max_series = max_series
         self._groups: list[Group | None] = [None] * FIRST
         self._by_key: dict[bytes, int] = {}
@@ -109,7 +110,7 @@ class Table:
         """Return the keys and values of a file for the archive, limited to `max_series` label sets per metric."""
         column.align(values, self.width)
         slots = [slot for slot in dict.fromkeys(column.slots) if slot != HIDDEN]
-        return [self._names[slot] for slot in slots], [column.aligned[slot] for slot in slots]
+        return [self.names[slot] for slot in slots], [column.aligned[slot] for slot in slots]
 
     def archive_slot(self, key: bytes) -> int:
         """Return the slot of a key of the archive; HIDDEN if it is left out: live processes use its name otherwise."""
@@ -140,7 +141,7 @@ class Table:
             self.numbers.totals.append(0.0)
             self._groups.append(self._add_sample(family, key.sample, labels, slot, bound))
             ends = () if bound is None else (("le", bound),)
-            self._names.append(raw if labels == own else encode_key(key, (*labels, *ends)))
+            self.names.append(raw if labels == own else encode_key(key, (*labels, *ends)))
         if labels == own:
             # Keys past the limit are not cached: their number is unbounded.
             self._by_key[raw] = slot

@@ -67,7 +67,6 @@ MultiProcessCollector(REGISTRY)
     "exposed",
     [
         "from prometheus_client import make_asgi_app\napp.mount('/metrics', make_asgi_app())",
-        "from prometheus_fastapi_instrumentator import Instrumentator\nInstrumentator().expose(app)",
         "from prometheus_client import generate_latest\n@app.get('/metrics')\ndef mine(): return generate_latest()",
         (
             "from fastapi import APIRouter\nimport prometheus_client\nrouter = APIRouter(prefix='/metrics')\n"
@@ -75,12 +74,19 @@ MultiProcessCollector(REGISTRY)
             "    return inner()\napp.include_router(router)"
         ),
     ],
-    ids=["mounted", "instrumentator", "own", "included"],
+    ids=["mounted", "own", "included"],
 )
 def test_an_exposition_of_others_is_found(doctor: Doctor, exposed: str) -> None:
     outcome = doctor(f"{PLAIN}{exposed}\n")
     assert "/metrics is an exposition" in outcome.only("foreign-exposition")
     assert outcome.status == 1
+
+
+def test_an_old_route_with_a_multiprocess_collector_is_found_and_ends_no_start(doctor: Doctor) -> None:
+    outcome = doctor(f"{PLAIN}{INSTRUMENTED}Instrumentator().expose(app)\n")
+    line = outcome.only("multiprocess-collector")
+    assert line.startswith("warning multiprocess-collector: /metrics is an exposition")
+    assert outcome.status == 0
 
 
 def test_an_exposition_in_a_helper_is_found(doctor: Doctor) -> None:

@@ -9,13 +9,14 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client import generate_latest as latest
 from prometheus_client import make_asgi_app
+from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.endpoints import HTTPEndpoint
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.monitoring.doctor.expositions import exposes
+from app.monitoring.doctor.expositions import COLLECTOR, exposers, exposes
 
 wrapped = make_asgi_app()
 pages = prometheus_client.Counter("pages", "Pages.", registry=None)
@@ -150,6 +151,50 @@ def test_an_endpoint_that_exposes_metrics_is_recognized(endpoint: Any) -> None:
 )
 def test_an_endpoint_that_does_not_is_none(endpoint: Any) -> None:
     assert not exposes(endpoint)
+
+
+def everything() -> prometheus_client.CollectorRegistry:
+    """Return a registry as the library's documentation makes it."""
+    own = prometheus_client.CollectorRegistry()
+    MultiProcessCollector(own, "/")  # type: ignore[no-untyped-call]
+    return own
+
+
+def old_route() -> Response:
+    return Response(prometheus_client.generate_latest(everything()))
+
+
+def old_route_of_a_registry() -> Callable[[], Response]:
+    own = everything()  # not in a global name, where the doctor of other tests would find it
+    return lambda: Response(prometheus_client.generate_latest(own))
+
+
+def holds_a_registry() -> Callable[[], Response]:
+    own = everything()
+    return lambda: Response(str(own))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "collects"),
+    [
+        (old_route, True),
+        (old_route_of_a_registry(), True),
+        (make_asgi_app(everything()), True),
+        (page, False),
+        (make_asgi_app(), False),
+        (make_asgi_app(prometheus_client.CollectorRegistry()), False),
+    ],
+)
+def test_an_exposition_with_a_multiprocess_collector_is_told_from_one_without(
+    endpoint: Any,
+    collects: bool,  # noqa: FBT001
+) -> None:
+    assert exposes(endpoint)
+    assert (COLLECTOR in exposers(endpoint)) is collects
+
+
+def test_a_registry_alone_is_no_exposition() -> None:
+    assert not exposes(holds_a_registry())
 
 
 def test_helpers_are_followed_for_two_calls() -> None:

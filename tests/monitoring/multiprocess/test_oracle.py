@@ -124,13 +124,20 @@ class Play:
         else:
             self._keeper.fold()
 
-    def assert_same(self, reader: Reader) -> None:
-        """Assert that `reader` exposes the same as the library does for all files that ever existed."""
+    def fold(self) -> None:
+        self._keeper.fold()
+
+    def library(self) -> list[Metric]:
+        """Return the library's families of all files that ever existed."""
         for process in self._processes:
             self._copy(process.identity)
         for identity in self._dead:
             mark_process_dead(identity, str(self._shadow))  # type: ignore[no-untyped-call]
-        theirs = list(MultiProcessCollector(None, str(self._shadow)).collect())  # type: ignore[no-untyped-call]
+        return list(MultiProcessCollector(None, str(self._shadow)).collect())  # type: ignore[no-untyped-call]
+
+    def assert_same(self, reader: Reader) -> None:
+        """Assert that `reader` exposes the same as the library does for all files that ever existed."""
+        theirs = self.library()
         assert_same(parse_text(text(reader)), theirs)
         assert_same(parse_openmetrics(text(reader, openmetrics=True)), theirs)  # type: ignore[no-untyped-call]
 

@@ -199,3 +199,15 @@ def test_an_event_keeps_its_order() -> None:
     event = {"b": 1, "_record": record, "a": MAIL, "password": "x"}
     assert list(redact_event(event)) == list(event)
     assert redact_event(event)["_record"] == str(record)
+
+
+@pytest.mark.parametrize("secret", [MAIL, "sk-9f8e7d6c5b4a3210", "+62 812 3456 7890"])
+def test_where_the_budget_of_a_line_ends_no_half_of_a_secret_is_left(secret: str) -> None:
+    full = [f"{number} " + "x " * (MAX_TEXT_LENGTH // 2 - 1) for number in range(3)]
+    left = MAX_CHARACTERS - sum(map(len, full))
+    for visible in range(1, len(secret), 3):
+        filler = "y " * ((left - visible) // 2) + " " * ((left - visible) % 2)
+        clean = redact([*full, f"{filler}{secret} and more"])
+        assert secret[:3] not in clean[-1]
+        assert clean[-1].startswith("y y y")
+        assert clean[-1].endswith(" characters]")

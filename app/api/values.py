@@ -10,7 +10,7 @@ from datetime import date
 from functools import partial
 from typing import Annotated, Any
 
-from email_validator import EmailNotValidError
+from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError
 from email_validator import validate_email as parse_email
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -86,10 +86,21 @@ def _email(text: str) -> str:
         raise ValueError("want an e-mail address") from error
 
 
+def _any_case(word: str) -> str:
+    return "".join(f"[{letter}{letter.upper()}]" for letter in word)
+
+
+_RESERVED = "|".join(map(_any_case, SPECIAL_USE_DOMAIN_NAMES))
+_EMAIL_SCHEMA: dict[str, Any] = {
+    "format": "email",
+    # The format, or what tools take for it, also has display names, quotes, addresses of hosts, and no dot.
+    "pattern": r'^[^\s@"<>]+@[^\s@<>\[]+\.[^\s@<>.\]]+$',
+    "not": {"pattern": f"[@.]({_RESERVED})$"},
+}
 Email = Annotated[
-    str, Field(min_length=3, max_length=MAX_EMAIL, json_schema_extra={"format": "email"}), AfterValidator(_email)
+    str, Field(min_length=3, max_length=MAX_EMAIL, json_schema_extra=_EMAIL_SCHEMA), AfterValidator(_email)
 ]
-"""An e-mail address without a display name; its domain need not exist."""
+"""An e-mail address without a display name. Its domain need not exist, but names such as .test never receive mail."""
 
 
 def _day(value: object) -> object:

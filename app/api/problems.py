@@ -6,6 +6,7 @@ and spans: bodies of errors are kept by proxies and pasted into tickets.
 
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from fastapi import FastAPI, Request
@@ -21,6 +22,8 @@ from app.monitoring.redaction import redact
 
 MEDIA_TYPE = "application/problem+json"
 DATABASE_RETRY_AFTER = 2
+# Of RFC 3986, and the brackets of replacements such as [email].
+_PATH_CHARACTERS = "/:@!$&'()*+,;=~[]"
 
 
 class RateLimited(Exception):  # noqa: N818 -- reads as what happened
@@ -36,22 +39,27 @@ def problem(
     detail: str | None = None,
     *,
     request_id: str | None = None,
-    instance: str | None = None,
+    path: str | None = None,
     headers: dict[str, str] | None = None,
     **members: Any,
 ) -> Response:
-    """Return a problem response; `members` are extension members of the document."""
+    """Return a problem response; `path` is the request's, decoded, and `members` are extension members."""
     body = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": redact(detail),
-        "instance": redact(instance),
+        "instance": None if path is None else _instance(path),
         "request_id": request_id,
         **redact(members),
     }
     content = orjson.dumps({name: value for name, value in body.items() if value is not None})
     return Response(content, int(status), headers=headers, media_type=MEDIA_TYPE)
+
+
+def _instance(path: str) -> str:
+    """Return the path as a URI reference, redacted while it is decoded: nothing then hides a name or a value."""
+    return quote(redact(path), safe=_PATH_CHARACTERS, errors="replace")
 
 
 def _for(
@@ -61,7 +69,7 @@ def _for(
     if retry_after is not None:
         headers["Retry-After"] = str(max(1, round(retry_after)))
     request_id = request.scope.get("request_id")
-    return problem(status, detail, request_id=request_id, instance=request.url.path, headers=headers, **more)
+    return problem(status, detail, request_id=request_id, path=request.scope["path"], headers=headers, **more)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

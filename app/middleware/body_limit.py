@@ -24,7 +24,7 @@ class BodyLimitMiddleware:
         announced = Headers(scope=scope).get("content-length", "")
         if announced.isdecimal() and int(announced) > self.limit:
             status, request_id = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, scope.get("request_id")
-            await problem(status, detail, request_id=request_id, instance=scope["path"])(scope, receive, send)
+            await problem(status, detail, request_id=request_id, path=scope["path"])(scope, receive, send)
             return
         received = 0
 

@@ -106,6 +106,10 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
+    def send_error(self, code: int, *_: Any, **__: Any) -> None:
+        """Answer with the status' own words: the library's messages repeat the request."""
+        super().send_error(code)
+
     def log_message(self, *_: Any) -> None:
         """Log nothing: scrapes come every few seconds."""
 

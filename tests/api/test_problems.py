@@ -3,18 +3,20 @@
 import json
 from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import httpx
 import pytest
 from fastapi import FastAPI, HTTPException
 from structlog.testing import capture_logs
 
-from app.api.problems import problem
+from app.api.problems import install, problem
 from app.main import create_app
 from app.middleware.middleware import MAX_BODY_BYTES
 from app.settings import Settings
 from tests.conftest import Application, running
+from tests.middleware.wire import Wire
+from tests.monitoring.redaction import corpus
 
 AWAY = "postgresql://postgres@/postgres?host=/nonexistent"
 PASSWORD = "quokka"
@@ -97,6 +99,49 @@ async def test_a_problem_does_not_repeat_private_data(broken: httpx.AsyncClient,
         assert private not in unquote(answer.text)
 
 
+# Behind a slash a plain "key" is a cache's, in paths as in lines.
+PATHS = [entry for entry in corpus.load("private") if not entry.startswith("key=")]
+
+
+@pytest.fixture
+async def bare() -> AsyncIterator[httpx.AsyncClient]:
+    """Yield an application with nothing but the handlers of errors."""
+    app = FastAPI()
+    install(app)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://bali.test") as client:
+        yield client
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_path_is_redacted_as_lines_are_however_it_is_encoded(bare: httpx.AsyncClient, times: int) -> None:
+    left = {}
+    for entry in PATHS:
+        path = corpus.without_marks(entry)
+        for _ in range(times):
+            path = quote(path, safe="")
+        answer = await bare.get(f"/u/{path}/orders")
+        if any(corpus.leaks(secret, answer.text) for secret in corpus.secrets(entry)):
+            left[entry] = answer.text
+    assert left == {}
+
+
+@pytest.mark.parametrize("place", ["caf\u00e9", "rice fields?", "50%", "a#b", "a\\b", "a@b", "100%25", "x=1&y=2"])
+async def test_a_path_without_private_data_comes_back_as_it_was_sent(bare: httpx.AsyncClient, place: str) -> None:
+    answer = await bare.get(f"/places/{quote(place, safe='')}")
+    instance = answer.json()["instance"]
+    assert unquote(instance) == f"/places/{place}"
+    assert instance.isascii()
+    assert not set(' ?#"<>\\^`{|}') & set(instance)
+
+
+async def test_a_query_that_is_no_text_is_no_error_of_ours() -> None:
+    app = FastAPI()
+    install(app)
+    wire = Wire("/nothing", query_string=b"\xff")
+    await wire.run(app)
+    assert wire.status == 404
+
+
 async def test_an_error_that_nobody_foresaw_is_a_problem_without_internals(broken: httpx.AsyncClient) -> None:
     with capture_logs() as lines:
         answer = await broken.get("/boom")
@@ -160,7 +205,7 @@ async def test_a_body_of_the_largest_size_is_read(client: httpx.AsyncClient) -> 
 
 
 def test_a_problem_holds_what_is_known_and_no_more() -> None:
-    made = problem(503, instance="/here", headers={"Retry-After": "2"}, circuit="open")
+    made = problem(503, path="/here", headers={"Retry-After": "2"}, circuit="open")
     assert json.loads(bytes(made.body)) == {
         "type": "about:blank",
         "title": "Service Unavailable",

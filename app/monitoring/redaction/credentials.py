@@ -81,7 +81,7 @@ def _after_scheme(match: re.Match[str]) -> str:
 
 def _is_basic(value: str) -> bool:
     """Return True for base64 of user:password; "basic breakfast" is none."""
-    bare = value.rstrip("=.")
+    bare = value.partition("=")[0].rstrip(".")  # a path may follow
     try:
         return b":" in base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
     except (binascii.Error, ValueError):

@@ -31,6 +31,7 @@ _PAIR = re.compile(r"(?:\(|[\[,][ ]?\[)[ ]?[bBuU]?\\{0,16}[\"']\Z")
 _BEFORE = re.compile(r"(?:[\w.\-]{1,24}[ ]){1,3}\Z")
 _CODE = re.compile(r"[^\s&#;,\"'<>()]{10,}+")
 _MADE = re.compile(r"[\w\-]{8,}+(?![:/.]\w)")
+_MADE_IN_QUERY = re.compile(r"[\w\-]{8,}+")
 _CHANGES = re.compile(r"[A-Za-z](?=\d)|\d(?=[A-Za-z])|[a-z](?=[A-Z])")
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
@@ -106,9 +107,8 @@ def _is_private_here(words: tuple[str, ...], match: re.Match[str], text: str, *,
 
 def _is_made(text: str, match: re.Match[str]) -> bool:
     """Return True if the value of a plain "key" looks generated, unlike the name of a cache entry."""
-    word = _MADE.match(text, match.end())
+    in_query = text[match.start() - 1 : match.start()] in ("?", "&")
+    word = (_MADE_IN_QUERY if in_query else _MADE).match(text, match.end())
     if word is None or _UUID.fullmatch(word[0]):
         return False
-    if text[match.start() - 1 : match.start()] in ("?", "&"):
-        return not word[0].isdigit()
-    return len(_CHANGES.findall(word[0])) > 1
+    return not word[0].isdigit() if in_query else len(_CHANGES.findall(word[0])) > 1

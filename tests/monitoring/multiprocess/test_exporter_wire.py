@@ -122,6 +122,15 @@ def test_name_restricts_a_scrape_to_samples_of_that_name(port: int) -> None:
     assert gzip.decompress(small.body) == few.body
 
 
+@pytest.mark.parametrize(
+    "line", [b"wayan@example.com /metrics HTTP/1.1", b"GET /wayan@example.com x HTTP/1.1", b"GET / wayan@example.com"]
+)
+def test_an_error_repeats_nothing_of_the_request(port: int, line: bytes) -> None:
+    answer = exchange(port, line + b"\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert answer
+    assert b"wayan" not in answer
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_a_body_that_nobody_wants_is_not_taken_for_the_next_request(port: int, method: str) -> None:
     with_body = request(method, "/health", body=LAST)

@@ -13,7 +13,7 @@ from app.settings import ROOT
 from loadtest.fake_ai import FakeAI, fake_ai
 from tests.dashboards.boards import BOARDS, Board, label_query, targets, variables
 from tests.dashboards.prometheus import JOB, Prometheus, program, prometheus
-from tests.dashboards.traffic import SETTINGS, Visitors
+from tests.dashboards.traffic import BROKEN_HOOK, SETTINGS, Visitors
 from tests.dashboards.values import unknown
 from tests.process.service import service, wait_for
 
@@ -84,8 +84,10 @@ def unanswered(server: Prometheus) -> list[str]:
 
 async def lived(directory: Path, fake: FakeAI, addresses: dict[str, str]) -> tuple[Counter[int], list[str]]:
     """Run the traffic; return the count of each status, and the problems of dashboards and documents afterwards."""
+    configuration = directory / "gunicorn_conf.py"
+    configuration.write_text(BROKEN_HOOK)
     with (
-        service(directory, AI_BASE_URL=fake.url, **addresses, **SETTINGS) as running,
+        service(directory, None, configuration, AI_BASE_URL=fake.url, **addresses, **SETTINGS) as running,
         prometheus(directory, running.metrics_url.removeprefix("http://").removesuffix("/metrics")) as server,
     ):
         start = time.time()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import struct
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -14,12 +15,29 @@ from tests.dashboards.prometheus import Prometheus
 from tests.process.service import PATIENCE, Service
 
 API = "/api/v1"
-# An invalid value, as after a typing error: the post-fork hook fails on it in each worker.
-BROKEN_TRACING = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_COMPRESSION": "no-such"}
+# The service's own, with a post-fork hook that fails in each worker.
+BROKEN_HOOK = """
+from pathlib import Path
+
+from app.monitoring import tracing
+from app.monitoring.metrics.catalogue import catalogue
+
+exec(compile(Path("gunicorn_conf.py").read_text(), "gunicorn_conf.py", "exec"))
+
+
+def broken(libraries):
+    catalogue().exporter_restarts.inc(float("nan"))  # refused, and counted
+    raise RuntimeError("broken on purpose")
+
+
+tracing.instrument_libraries = broken
+"""
+# Nothing listens there.
+LOST_SPANS = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
 FEW_WRITES = {"RATE_LIMIT_WRITES": "3/minute"}
 # Enough for the regular responses, but not for the additional methods at the end.
 FEW_SERIES = {"MAX_SERIES_PER_METRIC": "14"}
-SETTINGS = {**BROKEN_TRACING, **FEW_WRITES, **FEW_SERIES}
+SETTINGS = {**LOST_SPANS, **FEW_WRITES, **FEW_SERIES}
 NOWHERE = "/no/such/path"
 PAUSE = 0.2
 # A series appears in the first scrape and grows in the second; the third leaves time for an evaluation.
@@ -124,10 +142,16 @@ class Visitors:
         await self._until(lambda: (self._running.exporter() or exporter).pid != exporter.pid)
 
     async def _spoil_a_file(self) -> None:
-        """Write a corrupt metrics file of an exited process and wait until it is moved away."""
-        file = self._running.metrics_directory / "counter_1-00000000.db"
+        """Write corrupt metrics files of exited processes and wait until they are moved away, or folded.
+
+        In one of them only an entry is corrupt.
+        """
+        directory = self._running.metrics_directory
+        file, folded = directory / "counter_1-00000000.db", directory / "counter_1-00000001.db"
         file.write_bytes(b"\x7f" * 4096)
-        await self._until(lambda: not file.exists())
+        entry = struct.pack("<i4sdd", 2, b"[]  ", 1.0, 0.0)  # key and padding
+        folded.write_bytes(struct.pack("<ii", 8 + len(entry), 0) + entry)
+        await self._until(lambda: not file.exists() and not folded.exists())
 
     def _plan(self, **wishes: int) -> Awaitable[None]:
         return self._send("POST", f"{API}/assistant/itineraries", json={"days": 1, **wishes})

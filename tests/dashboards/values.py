@@ -13,9 +13,11 @@ from app.assistant import breaker
 from app.main import create_app
 from app.metrics import metrics as agency_metrics
 from app.monitoring import prometheus
+from app.monitoring.metrics import process
 from app.monitoring.metrics.catalogue import catalogue
 from app.monitoring.metrics.http import METHODS, NO_ROUTE, UNKNOWN_METHOD
 from app.monitoring.metrics.registry import registry
+from app.monitoring.multiprocess import entries
 from app.monitoring.multiprocess.labels import OVERFLOW
 from app.monitoring.server import admission, limits
 from app.monitoring.server.master import EXIT_REASONS
@@ -105,7 +107,8 @@ def _by_label() -> dict[str, Values]:
         "breaker": frozenset({breaker.NAME}),
         "limit": _passed("app/api/reviews.py", "limited")
         | _passed("app/api/inquiries.py", "limited")
-        | _passed("app/api/assistant.py", "limited"),
+        | _passed("app/api/assistant.py", "limited")
+        | _passed("app/api/dependencies.py", "check", "hit"),
         "state": _passed("app/monitoring/server/master.py", "labels"),
         "decision": frozenset(callers_decisions.DECISIONS),
         "hook": _hooks(),
@@ -126,6 +129,8 @@ def _reasons() -> dict[str, Values]:
         | _keys("app/monitoring/logs/writer.py", "dropped"),
         "baliblissed_metrics_series_refused_total": _assigned("app/monitoring/metrics/registry.py", "reason")
         | {"too_many_series"},
+        "baliblissed_exporter_entries_left_out_total": frozenset(entries.REASONS),
+        "baliblissed_metrics_writes_refused_total": frozenset(process.REASONS),
         "baliblissed_requests_shed_total": frozenset({admission.QUEUE_FULL, admission.QUEUE_TIMEOUT}),
         "baliblissed_connections_rejected_total": frozenset(
             value.reason for value in vars(limits).values() if isinstance(value, limits.Refusal)

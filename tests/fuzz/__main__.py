@@ -5,11 +5,11 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from app.embedded import EmbeddedServers
 from tests.fuzz.fuzzing import LIMITS, Outcome, fuzz
-from tests.process.service import service
 
 KEY = "a key for the fuzzer only"
 CASES = 10_000
@@ -22,9 +22,15 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make fuzz", description=__doc__)
     parser.add_argument("--cases", type=int, default=CASES, help="requests to make at least (default %(default)s)")
     parser.add_argument("--seed", type=int, help="seed of the first round, one more in each later one (default random)")
+    parser.add_argument(
+        "--examples", type=int, default=EXAMPLES, help="random requests of a round and operation (default %(default)s)"
+    )
+    parser.add_argument("--url", help="address of a service that runs already; everything it stores is kept")
+    parser.add_argument("--key", default=KEY, help="its ADMIN_API_KEY")
     arguments = parser.parse_args(words)
-    if arguments.cases < 1:
-        parser.error(f"--cases {arguments.cases}: want 1 or more")
+    for name in ("cases", "examples"):
+        if getattr(arguments, name) < 1:
+            parser.error(f"--{name} {getattr(arguments, name)}: want 1 or more")
     if arguments.seed is None:
         arguments.seed = random.randint(0, MAX_SEED)  # noqa: S311 -- not for secrets
     elif not 0 <= arguments.seed <= MAX_SEED:
@@ -32,31 +38,47 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def _report(seed: int, outcome: Outcome, seconds: float) -> None:
-    answers = sorted(outcome.responses.items())
-    print(*(f"{number:6} {operation} {status}" for (operation, status), number in answers), sep="\n")
-    print(*outcome.findings, sep="\n\n")
-    print(f"seed {seed}: {outcome.cases} requests, {len(outcome.findings)} findings, {seconds:.0f} s")
+@contextmanager
+def _own_service(key: str) -> Iterator[str]:
+    """Start the service with its servers, and yield its address."""
+    from app.embedded import EmbeddedServers  # noqa: PLC0415 -- not needed for a service that runs already
+    from tests.process.service import service  # noqa: PLC0415
 
-
-def main(words: list[str] | None = None) -> int:
-    """Return 0 if nothing is found, else 1."""
-    arguments = _arguments(words)
-    total, seed, started = Outcome(), arguments.seed, time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
         servers = EmbeddedServers(Path(scratch) / "servers")
         try:
             addresses = servers.wait_until_ready()
-            quiet = {"LOG_LEVEL": "WARNING", "ADMIN_API_KEY": KEY}
+            quiet = {"LOG_LEVEL": "WARNING", "ADMIN_API_KEY": key}
             with service(Path(scratch), **LIMITS, **quiet, **addresses) as running:
-                while total.cases < arguments.cases and not total.findings:
-                    print(f"round with seed {seed}", flush=True)
-                    total.add(fuzz(running.url, seed=seed, examples=EXAMPLES, key=KEY))
-                    seed += 1
+                yield running.url
         finally:
             servers.stop()
-    _report(arguments.seed, total, time.monotonic() - started)
-    return 1 if total.findings else 0
+
+
+def _run(url: str, arguments: argparse.Namespace) -> Outcome:
+    """Run rounds until there are enough requests or there is a finding."""
+    total, seed = Outcome(), arguments.seed
+    while total.cases < arguments.cases and not total.findings:
+        print(f"round with seed {seed}", flush=True)
+        total.add(fuzz(url, seed=seed, examples=arguments.examples, key=arguments.key))
+        seed += 1
+    return total
+
+
+def main(words: list[str] | None = None) -> int:
+    """Return 0 if nothing is found, else 1."""
+    arguments, started = _arguments(words), time.monotonic()
+    if arguments.url:
+        outcome = _run(arguments.url, arguments)
+    else:
+        with _own_service(arguments.key) as url:
+            outcome = _run(url, arguments)
+    for (operation, status), number in sorted(outcome.responses.items()):
+        print(f"{number:6} {operation} {status}")
+    print(*outcome.findings, sep="\n\n")
+    seconds = time.monotonic() - started
+    print(f"seed {arguments.seed}: {outcome.cases} requests, {len(outcome.findings)} findings, {seconds:.0f} s")
+    return 1 if outcome.findings else 0
 
 
 if __name__ == "__main__":

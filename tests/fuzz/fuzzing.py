@@ -30,10 +30,6 @@ class Outcome:
         """The number of requests."""
         return self.responses.total()
 
-    def served(self) -> set[str]:
-        """Return the operations that have been served at least once, such as GET /health."""
-        return {operation for operation, status in self.responses if status < 300}
-
     def add(self, other: "Outcome") -> None:
         """Add the results of another run."""
         self.responses.update(other.responses)

@@ -2,12 +2,14 @@
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from tests.fuzz.fuzzing import LIMITS, Outcome, fuzz
 
@@ -65,9 +67,15 @@ def _run(url: str, arguments: argparse.Namespace) -> Outcome:
     return total
 
 
+def _leave(number: int, _frame: object) -> NoReturn:
+    """End what was started, as Ctrl-C does."""
+    raise SystemExit(128 + number)
+
+
 def main(words: list[str] | None = None) -> int:
     """Return 0 if nothing is found, else 1."""
     arguments, started = _arguments(words), time.monotonic()
+    signal.signal(signal.SIGTERM, _leave)
     if arguments.url:
         outcome = _run(arguments.url, arguments)
     else:

@@ -24,7 +24,7 @@ from .restriction import restricted
 from .selection import EQUAL_NAMES, Encodable, Exposed, Selection
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("aggregate")
-# Of the metrics that are hidden in single-process mode.
+# Metrics hidden in single-process mode that were logged already.
 _logged: set[str] = set()
 
 

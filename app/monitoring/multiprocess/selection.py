@@ -4,7 +4,7 @@ Of metrics that need the same name, the one whose name needs no escaping is expo
 name in the aggregate of all processes, by definition in single-process mode.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 from prometheus_client.metrics_core import Metric
@@ -120,9 +120,16 @@ class Encodable:
         for metric in self._registry.collect():
             copy = Metric(_encodable(metric.name), _encodable(metric.documentation), metric.type, metric.unit)
             for sample in metric.samples:
-                labels = {_encodable(name): _encodable(value) for name, value in sample.labels.items()}
-                copy.samples.append(sample._replace(name=_encodable(sample.name), labels=labels))
+                exemplar = sample.exemplar and sample.exemplar._replace(
+                    labels=_encodable_labels(sample.exemplar.labels)
+                )
+                labels = _encodable_labels(sample.labels)
+                copy.samples.append(sample._replace(name=_encodable(sample.name), labels=labels, exemplar=exemplar))
             yield copy
+
+
+def _encodable_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    return {_encodable(name): _encodable(value) for name, value in labels.items()}
 
 
 def _encodable(text: str) -> str:

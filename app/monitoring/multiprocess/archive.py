@@ -82,8 +82,13 @@ class Archive:
                 self.exemplars[key] = exemplar
 
     def add(self, kind: Kind, keys: Sequence[bytes], values: Iterable[Entry]) -> None:
-        """Fold in the entries of one file: a value and a timestamp for each key, in order."""
+        """Fold in the entries of one file: a value and a timestamp for each key, in order.
+
+        Gauges of mode `sum` that are NaN are left out: nobody can set them to a number any more.
+        """
         for key, entry in zip(keys, values, strict=True):
+            if kind == "gauge_sum" and math.isnan(entry[0]):
+                continue
             index = self._index.get((kind, key))
             if index is None:
                 self._index[kind, key] = len(self.keys)

@@ -6,6 +6,7 @@ mostrecent   the value that was written last (clock.py)
 live...      the same over live processes only
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -51,12 +52,15 @@ def _overflow(labels: Labels) -> Labels:
 
 
 def combine(mode: str, one: Entry, other: Entry) -> Entry:
-    """Merge two processes' readings of one series; `one` was read first. Not for mode `all`."""
+    """Merge two processes' readings of one series; `one` was read first. Not for mode `all`.
+
+    The minimum and the maximum are of the numbers: NaN, which compares with none, gives way in either order.
+    """
     mode = mode.removeprefix("live")
     if mode == "min":
-        return other if other[0] < one[0] else one
+        return other if other[0] < one[0] or math.isnan(one[0]) else one
     if mode == "max":
-        return other if other[0] > one[0] else one
+        return other if other[0] > one[0] or math.isnan(one[0]) else one
     if mode == "sum":
         return one[0] + other[0], 0.0
     return other if other[1] > one[1] else one

@@ -217,6 +217,29 @@ def test_nan_in_an_archive_is_replaced_by_what_is_counted_from_now_on(scene: Sce
     assert left_out() == before + 2
 
 
+def test_a_gauge_that_an_ended_process_has_set_to_nan_hides_no_value_of_others(scene: Scene) -> None:
+    keeper = scene.keeper()
+
+    def live(value: float) -> simulated.Worker:
+        worker = scene.worker()
+        with worker.at_work():
+            for mode in ("sum", "min", "max"):
+                Gauge(mode, "Set.", registry=None, multiprocess_mode=mode).set(value)
+        return worker
+
+    first = live(math.nan)
+    assert all(math.isnan(keeper.scrape()[series(mode)]) for mode in ("sum", "min", "max"))
+    second = live(3)
+    assert math.isnan(keeper.scrape()[series("sum")])  # the first may still set it
+    first.die()
+    third = live(5)
+    for dead in (second, third, live(math.nan)):
+        found = keeper.scrape()
+        assert (found[series("min")], found[series("max")]) == (3, 5)
+        dead.die()
+    assert keeper.scrape() == {series("sum"): 8, series("min"): 3, series("max"): 5}
+
+
 AMOUNTS = st.lists(st.one_of(st.sampled_from([math.nan, math.inf]), st.integers(0, 1000)), max_size=8)
 
 

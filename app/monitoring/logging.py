@@ -73,8 +73,9 @@ class _Handler(logging.Handler):
 
 
 def _event(record: logging.LogRecord) -> EventDict:
+    found = message_of(record)
     event = {key: value for key, value in vars(record).items() if key not in _RECORD_FIELDS}
-    event.update(message_of(record))
+    event = {**found, **event, "event": found["event"]}
     if record.exc_info:
         event["exc_info"] = record.exc_info
     elif record.exc_text:

@@ -137,6 +137,24 @@ def test_arguments_of_structlog_that_do_not_fit_are_written_beside_their_message
         assert (third["arguments"], third["error"]) == ([{"b": 1}], "KeyError")
 
 
+def test_fields_of_the_caller_stay_where_arguments_do_not_fit(configured: Configure) -> None:
+    lines = configured()
+    get_logger("ours").info("%d guests", "two", error="timeout")
+    logging.getLogger("library").warning("%d guests of %s", "two", extra={"error": "timeout", "event": "other"})
+    assert [(line["event"], line["arguments"], line["error"]) for line in lines.all()] == [
+        ("%d guests", ["two"], "timeout"),
+        ("%d guests of %s", ["two"], "timeout"),
+    ]
+
+
+def test_a_field_may_have_the_name_of_a_parameter_of_structlog(configured: Configure) -> None:
+    lines = configured()
+    get_logger("ours").info("called", method_name="charge", logger="theirs", base=1)
+    (line,) = lines.all()
+    assert (line["event"], line["method_name"], line["logger"], line["base"]) == ("called", "charge", "ours", 1)
+    assert "log_fault" not in line
+
+
 def test_arguments_that_fit_are_formatted_as_structlog_does(configured: Configure) -> None:
     lines = configured()
     logger = get_logger("ours")

@@ -47,8 +47,9 @@ def _level(method: str) -> int:
 def _method(base: Callable[..., Any]) -> Any:
     def method(self: Any, event: Any = None, *arguments: Any, **fields: Any) -> Any:
         if arguments:
-            fields.update(interpolated(event, arguments))
-            event = fields.pop("event")
+            found = interpolated(event, arguments)
+            event = found.pop("event")
+            fields = {**found, **fields}
         return base(self, event, **fields)
 
     return _of_structlog(method)
@@ -57,8 +58,9 @@ def _method(base: Callable[..., Any]) -> Any:
 def _log(base: Callable[..., Any]) -> Any:
     def log(self: Any, level: int, event: Any = None, *arguments: Any, **fields: Any) -> Any:
         if arguments:
-            fields.update(interpolated(event, arguments))
-            event = fields.pop("event")
+            found = interpolated(event, arguments)
+            event = found.pop("event")
+            fields = {**found, **fields}
         return base(self, level, event, **fields)
 
     return _of_structlog(log)
@@ -82,11 +84,13 @@ def wrapper_class(levels: Levels, chain: Sequence[Processor]) -> Any:
 
 
 def _guarded(filtering: type[Any], chain: Sequence[Processor]) -> type[Any]:
-    base = filtering._proxy_to_logger  # noqa: SLF001 -- the one function that all of its methods call
-
-    def _proxy_to_logger(self: Any, method_name: str, event: Any = None, **fields: Any) -> Any:
+    # The one function that all of its methods call. Structlog's own cannot take a field `method_name`.
+    def _proxy_to_logger(self: Any, method_name: str, event: Any = None, /, **fields: Any) -> Any:
         try:
-            return base(self, method_name, event, **fields)
+            arguments, named = self._process_event(method_name, event, fields)
+            return getattr(self._logger, method_name)(*arguments, **named)
+        except structlog.DropEvent:
+            return None
         except Exception as error:  # noqa: BLE001 -- a log call must not fail
             given = {**self._context, **fields, "event": event, FAULT: type_name(type(error))}
             line = run(chain, self._logger, method_name, given)

@@ -4,6 +4,7 @@ The parts of the request that a problem repeats, such as its path and the names 
 and spans: bodies of errors are kept by proxies and pasted into tickets.
 """
 
+import json
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -46,20 +47,37 @@ def problem(
     """Return a problem response; `path` is the request's, decoded, and `members` are extension members."""
     body = {
         "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
+        "title": _phrase(status),
         "status": status,
         "detail": redact(detail),
         "instance": None if path is None else _instance(path),
         "request_id": request_id,
         **redact(members),
     }
-    content = orjson.dumps({name: value for name, value in body.items() if value is not None})
+    content = _encoded({name: value for name, value in body.items() if value is not None})
     return Response(content, int(status), headers=headers, media_type=MEDIA_TYPE)
 
 
 def _instance(path: str) -> str:
     """Return the path as a URI reference, redacted while it is decoded: nothing then hides a name or a value."""
     return quote(redact(path), safe=_PATH_CHARACTERS, errors="replace")
+
+
+def _phrase(status: int) -> str | None:
+    """Return the phrase of a status, None for one that is not registered, such as 499."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return None
+
+
+def _encoded(body: dict[str, Any]) -> bytes:
+    """Return `body` as JSON. The detail of an HTTPException may be any value."""
+    try:
+        return orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # an integer over 64 bits
+        plain = json.loads(json.dumps(body, default=str), parse_constant=lambda _: None)  # NaN is null, as in orjson
+        return json.dumps(plain).encode()
 
 
 def _for(
@@ -74,7 +92,7 @@ def _for(
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 -- registered for it below
-    detail = None if error.detail == HTTPStatus(error.status_code).phrase else error.detail
+    detail = None if error.detail == _phrase(error.status_code) else error.detail
     return _for(request, error.status_code, detail, headers=error.headers)
 
 

@@ -1,6 +1,7 @@
 """Errors over HTTP: RFC 9457 problems that carry the request's id and nothing of the inside."""
 
 import json
+import math
 from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
 from urllib.parse import quote, unquote
@@ -42,10 +43,14 @@ async def broken(make_settings: Callable[..., Settings]) -> AsyncIterator[httpx.
     async def teapot() -> None:
         raise HTTPException(418, "Short and stout.", {"X-Kind": "teapot"})
 
+    async def odd() -> None:
+        raise HTTPException(499, {"seats": 10**30, "share": math.nan, 7: [True, None]})
+
     async def refused(why: str) -> None:
         raise HTTPException(400, {"reason": f"{why} is not wanted", why: "unknown", "password": "plain"})
 
     app.add_api_route("/boom", boom)
+    app.add_api_route("/odd", odd)
     app.add_api_route("/refused", refused)
     app.add_api_route("/teapot", teapot)
     async with running(app) as client:
@@ -157,6 +162,18 @@ async def test_a_handlers_own_error_keeps_its_detail_and_headers(broken: httpx.A
     assert_problem(answer, 418)
     assert answer.json()["detail"] == "Short and stout."
     assert answer.headers["X-Kind"] == "teapot"
+
+
+async def test_a_handlers_own_error_may_have_any_status_and_any_value_as_its_detail(broken: httpx.AsyncClient) -> None:
+    answer = await broken.get("/odd")
+    assert answer.status_code == 499
+    assert answer.json() == {
+        "type": "about:blank",
+        "status": 499,
+        "detail": {"seats": 10**30, "share": None, "7": [True, None]},
+        "instance": "/odd",
+        "request_id": answer.headers["X-Request-ID"],
+    }
 
 
 @pytest.mark.parametrize(

@@ -15,21 +15,34 @@ from ..addresses import parse_address
 # Whole names, and names of vendors by their first letters.
 _NAMES = frozenset(
     b"""forwarded via x-real-ip x-client-ip client-ip x-cluster-client-ip true-client-ip x-true-client-ip x-remote-ip
-    x-remote-addr x-original-host x-original-for x-original-forwarded-for x-original-proto x-original-remote-addr
-    x-originating-ip x-proxyuser-ip x-proxy-id x-scheme x-host x-forwarded x-forward-for forwarded-for
+    x-remote-addr x-originating-ip x-proxyuser-ip x-proxy-id x-scheme x-host x-forwarded x-forward-for forwarded-for
     forwarded-for-ip front-end-https x-url-scheme x-nginx-proxy x-varnish x-haproxy-server-state x-traefik-router
-    x-cloud-trace-context x-amzn-trace-id x-arr-ssl x-arr-log-id x-waws-unencoded-url disguised-host
-    x-site-deployment-id x-appengine-user-ip x-google-real-ip cdn-loop cdn-requestid
-    fastly-ff x-sucuri-clientip x-sucuri-country incap-client-ip x-proxied-for x-bluecoat-via x-imforwards
-    proxy-connection x-proxy-connection wl-proxy-client-ip
-    x-ms-forwarded-client-ip x-do-connecting-ip do-connecting-ip max-forwards ali-cdn-real-ip x-coming-from
-    x-from-cdn x-cdn x-real-proto x-real-port""".split()
+    x-cloud-trace-context x-waws-unencoded-url disguised-host x-site-deployment-id x-appengine-user-ip
+    x-google-real-ip cdn-loop cdn-requestid fastly-ff x-sucuri-clientip x-sucuri-country x-proxied-for x-bluecoat-via
+    x-imforwards proxy-connection x-proxy-connection wl-proxy-client-ip x-ms-forwarded-client-ip x-do-connecting-ip
+    do-connecting-ip max-forwards x-coming-from x-from-cdn x-cdn x-real-proto x-real-port x-rewrite-url
+    x-request-start x-queue-start surrogate-capability remote-addr remote-user x-client-cert""".split()
 )
 _PREFIXES = (
     b"x-forwarded-",
+    b"x-original-",
+    b"x-ssl-",
+    b"ssl-client-",
+    b"x-auth-request-",
     b"x-envoy-",
     b"cf-",
     b"x-amz-cf-",
+    b"x-amzn-",
+    b"x-goog-",
+    b"x-arr-",
+    b"x-kong-",
+    b"x-consumer-",
+    b"l5d-",
+    b"tailscale-",
+    b"ngrok-",
+    b"x-railway-",
+    b"incap-",
+    b"ali-cdn-",
     b"cloudfront-",
     b"fastly-",
     b"fly-",

@@ -28,6 +28,11 @@ ADDED = [
     "X-ARR-LOG-ID", "X-AppEngine-User-IP", "X-Vercel-Id", "X-Nf-Client-Connection-Ip", "X-Akamai-Edgescape",
     "Akamai-Origin-Hop", "X-Varnish", "X-ProxyUser-Ip", "WL-Proxy-Client-IP", "Proxy-Connection", "DO-Connecting-IP",
     "Max-Forwards", "X-Sucuri-ClientIP", "Incap-Client-IP",
+    "X-Original-URI", "X-Original-URL", "X-Original-Method", "X-Rewrite-URL", "X-Request-Start", "X-Queue-Start",
+    "Surrogate-Capability", "Remote-Addr", "Remote-User", "X-Auth-Request-User", "X-Client-Cert", "Ssl-Client-Verify",
+    "X-SSL-Client-Verify", "X-SSL-Cipher", "X-Amzn-Tls-Version", "X-Amzn-Oidc-Data", "X-Goog-Iap-Jwt-Assertion",
+    "X-Kong-Request-Id", "X-Consumer-Id", "l5d-client-id", "Tailscale-User-Login", "Ngrok-Auth-User-Email",
+    "X-Railway-Edge", "Ali-CDN-Real-Port",
 ]
 # fmt: on
 

@@ -100,8 +100,9 @@ async def add_inquiry(
     """
     key = None
     if idempotency_key is not None:
+        # As a digest: beside the key itself, the caller's address could be found by trying all of them.
         key = inquiries.Key(
-            idempotency_key,
+            _digest(idempotency_key),
             caller=_digest(f"{idempotency_key} {client_of(request)}"),
             digest=_digest(inquiry.model_dump_json()),
             lifetime=timedelta(seconds=services.settings.idempotency_key_lifetime),

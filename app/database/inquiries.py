@@ -42,6 +42,7 @@ class Key:
     """An idempotency key: whose it is, the request it stands for, and how long it does."""
 
     key: str
+    """The key in a form that may be stored, such as a digest."""
     caller: str
     """The caller in a form that may be stored, such as a digest. The same key of another caller is another key."""
     digest: str

@@ -1,5 +1,6 @@
 """The writes of a run, as the database holds them."""
 
+import hashlib
 from collections.abc import Sequence
 
 from loadtest.chaos.invariants import Stored
@@ -16,12 +17,13 @@ STATEMENTS = {
 async def stored(world: World, writes: Sequence[Write]) -> Stored:
     """Return the rows of `writes`, past the service and the proxy."""
     found: dict[tuple[str, int], tuple[str, str | None]] = {}
+    keys = {hashlib.sha256(write.key.encode()).hexdigest(): write.key for write in writes if write.key}
     connection = await world.postgres.connect()
     try:
         for table, statement in STATEMENTS.items():
             ids = [write.id for write in writes if write.table == table]
             for row in await connection.fetch(statement, ids):
-                found[table, row["id"]] = (row["text"], row["key"])
+                found[table, row["id"]] = (row["text"], keys.get(row["key"], row["key"]))
     finally:
         await connection.close()
     return found

@@ -49,7 +49,7 @@ class CheckResult(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether requests can be served, and what that rests on."""
+    """Readiness for requests, with the results of the checks."""
 
     status: Literal["ready", "degraded", "not_ready"]
     timestamp: datetime

@@ -1,4 +1,4 @@
-"""What an error of the driver means: the database is away, the connections are outdated, or a repetition is due."""
+"""Kinds of the driver's errors: the database is away, connections are outdated, or a repetition is due."""
 
 import re
 

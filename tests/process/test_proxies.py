@@ -12,7 +12,7 @@ from tests.process.service import Service, wait_for
 
 REVIEWS = "/api/v1/destinations/amed/reviews"
 REVIEW = {"rating": 5, "text": "fine"}
-# What a configuration adds to `proxy_pass http://127.0.0.1:<port>`, of which each has been seen in the field.
+# Lines that a configuration adds to `proxy_pass http://127.0.0.1:<port>`, of which each has been seen in the field.
 SILENT = {
     "bare": "",
     "host": "proxy_http_version 1.1; proxy_set_header Host api.example.com;",
@@ -72,7 +72,7 @@ def test_a_dual_stack_socket_knows_its_clients_and_serves_metrics_to_direct_peer
     assert running.get("/metrics").status_code == 200
     found = {name: httpx.get(f"{url}/metrics", headers={"Host": "shop.example.com"}) for name, url in proxies.items()}
     assert {name: answer.status_code for name, answer in found.items()} == dict.fromkeys(SILENT, 403)
-    # What a stranger adds opens nothing.
+    # A header that a stranger adds opens nothing.
     assert httpx.get(f"{proxies['bare']}/metrics", headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 403
     wait_for(lambda: '"event":"metrics_refused"' in running.output, "the reason in the log")
     wait_for(lambda: '"client_ip":"127.0.0.0/24"' in running.output, "the access lines")

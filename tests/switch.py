@@ -49,6 +49,8 @@ class Switch:
     def reset(self) -> None:
         """Reset every connection of a client."""
         for writer, server in self._pairs:
+            if writer.is_closing():
+                continue
             connected: socket.socket = writer.get_extra_info("socket")
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()

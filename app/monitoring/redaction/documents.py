@@ -14,24 +14,26 @@ from .packs import RedactionPack
 from .spelling import Span
 
 _NUMBER_WORDS = (
-    r"no|nr|num|number|numbers|nomor|nummer|numéro|numero|número|n°|nº|№|id|ke|is|adalah|номер|серия|号码|號碼|号|號|番号|번호"
-    r"|は|为|是|為|는|은"
+    r"no|nr|num|number|numbers|nomor|nummer|numéro|numero|número|n°|nº|№|id|ke|is|adalah|рф|номер|серия|серии|серию"
 )
+# Of scripts that write words together, so that a letter of the value may follow: 护照号码是E12345678
+_UNSPACED_WORDS = r"号码|號碼|号|號|番号|번호|は|为|是|為|는|은"
 _BANKS = r"bank|mandiri|permata|danamon|niaga|maybank|panin|mega|jago|jenius|seabank|syariah|bpd|bali|usaha|saya|kami"
 _CURRENCY = r"(?:RP|IDR|USD|EUR|SGD|AUD|GBP|JPY|CNY|KRW|RUB)\b"
 _GAP = re.compile(
     rf"""(?P<words>(?>(?:[ \t_.,:\-]{{0,3}}(?:
-          \[redacted\] |          (?i:{_NUMBER_WORDS})(?![^\W\d_\u0e00-\uffff])[.]?
+          \[redacted\] | (?:{_UNSPACED_WORDS})
+        | (?i:{_NUMBER_WORDS})(?![^\W\d_\u0e00-\uffff])[.]?
         | (?i:{_BANKS})(?![^\W\d_]) | (?!{_CURRENCY})[A-Z]{{2,6}}(?!\w))){{0,3}}))
     (?P<sign>["'\\\])]{{0,4}}[ \t.]{{0,2}}[:=#№>-]{{0,2}}[ \t]{{0,2}}[bu]?["'\\(\[]{{0,4}})""",
     re.VERBOSE,
 )
 _VALUE = re.compile(
     r"""(?!(?i:rp|idr|usd|eur|sgd|aud)[ .]?\d)(?:
-        \d{1,12}(?:(?:[ ./\-]{1,3}|[ ](?i:номер|no\.?)[ ])\d{2,12}|-\d){1,5}  # 4510 123456, 123-00-1234567-8
+        \d{1,12}(?:(?:[ ./\-]{1,3}|[ ](?i:номер|no\.?)[ ]|[ ]?№[ ]?)\d{2,12}|-\d){1,5}  # 4510 № 123456
       | [A-Za-z]{0,3}[ \-]?\d[A-Za-z\d]{1,19}(?:-[A-Za-z\d]{1,2})?            # C 7654321, 2C21JE1234-T
       | (?=[A-Za-z]{0,8}\d)[A-Za-z\d]{6,20}
-    )(?![^\W_]|-\w|[.,]\d)""",
+    )(?![^\W_\u0e00-\uffff]|-\w|[.,]\d)""",
     re.VERBOSE,
 )
 _SAID = re.compile(r"[:=#№]|(?i:\b(?:no|nr|number|nomor|nummer|номер)\b|n[°º]|番号|号码|號碼|번호)")

@@ -35,6 +35,7 @@ _FOLDED = (
     | dict.fromkeys(_BLANKS, " ")
     | dict.fromkeys(_DASHES, "-")
     | {0xFE6B: "@", 0xFE52: ".", 0x2024: ".", 0x3002: ".", 0xFF61: ".", 0xB7: ".", 0x2215: "/", 0x2044: "/"}
+    | dict.fromkeys((0x2022, 0x2027, 0x2219, 0x22C5, 0x30FB, 0xFF65), ".")  # bullets and middle dots
 )
 _INVISIBLE_FOLDED = _FOLDED | dict.fromkeys(_INVISIBLE, " ")
 

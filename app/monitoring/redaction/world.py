@@ -54,7 +54,8 @@ WORLD = RedactionPack(
     document_labels=phrases(
         """passport, passport no, passport number, passports, 护照, 护照号, 护照号码, 護照, 護照號碼, 護照号码,
         パスポート, パスポート番号, 旅券, 旅券番号, 여권, 여권번호, паспорт, паспорта, загранпаспорт, reisepass,
-        reisepassnummer, passnummer, passeport, pasaporte, passaporte, passaporto, paspoort, paspoortnummer,
+        reisepassnummer, passnummer, passnr, pass nr, pass-nr, ausweisnummer, ausweisnr, personalausweis,
+        personalausweisnummer, passeport, pasaporte, passaporte, passaporto, paspoort, paspoortnummer,
         paszport, iban, 身份证, 身份证号, 身份证号码, 銀行口座, 口座番号, 계좌번호, 银行账号, 银行卡号, bank account,
         account number, kontonummer"""
     ),

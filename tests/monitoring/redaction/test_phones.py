@@ -158,6 +158,8 @@ def test_a_national_number_with_a_trunk_prefix_is_found_without_a_word() -> None
         ("phone: (021) 8350123 ok", "phone: [redacted] ok"),
         ("我的手机13812345678，谢谢", "我的手机[phone]，谢谢"),
         ("电话：8123 4567", "电话：[phone]"),
+        ("dial 0011 62 812 3456 7890 now", "dial [phone] now"),
+        ("dial 001 62 812-3456-7890 now", "dial [phone] now"),
     ],
 )
 def test_what_stands_around_a_phone_number_is_kept(text: str, clean: str) -> None:

@@ -22,7 +22,17 @@ GROUPS = {
     "[phone]": ("+62", "812", "3456", "7890"),
 }
 INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff\xad"
-SIGNS = [*INVISIBLE, *"\xa0\u2009\u202f\u3000\u2007\u2012\u2013\u2014\u2212 -.,_/\t", " - ", " . ", " / ", "\n", "\r\n"]
+SIGNS = [
+    *INVISIBLE,
+    *"\xa0\u2009\u202f\u3000\u2007\u2012\u2013\u2014\u2212 -.,_/\t",
+    "\u2022",
+    "\u30fb",
+    " - ",
+    " . ",
+    " / ",
+    "\n",
+    "\r\n",
+]
 # Two phone numbers are written with these between; without its points a taxpayer number is fifteen digits.
 NOT_WITHIN = {("[phone]", " / "), ("[phone]", "\n"), ("[phone]", "\r\n"), *(("[npwp]", sign) for sign in INVISIBLE)}
 

@@ -38,7 +38,10 @@ class Roots:
     def are_in(self, text: str) -> bool:
         """Return True if `text` contains one of the words, in any case."""
         lower = text.lower()
-        return any(word in lower for word in (self._ascii if lower.isascii() else self._all))
+        for word in self._ascii if lower.isascii() else self._all:  # noqa: SIM110 -- any() takes twice as long
+            if word in lower:
+                return True
+        return False
 
 
 class Labels:

@@ -1,7 +1,7 @@
 """The searches for private values by their form, in a text as it is written and as it is read."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 
 from .budget import Budget
 from .documents import documents
@@ -12,6 +12,10 @@ from .spelling import Span, fold, replaced, view
 
 # Of the same length as what it replaces, so that positions stay.
 _FILLER = "|"
+# Whatever is searched here but addresses has two digits at least.
+_TWO_DIGITS = re.compile(r"\d\D*+\d")
+
+_Finder = Callable[[str], Iterable[Span]]
 
 
 def redact_view(text: str, budget: Budget) -> str:
@@ -19,26 +23,29 @@ def redact_view(text: str, budget: Budget) -> str:
     seen = view(text)
     if seen is None:
         return text
-    found = _found(seen.text, (find_emails, *_finders(budget)))
+    found = _found(seen.text, (find_emails, find_ibans, documents.find), budget)
     return seen.redact(text, found) if found else text
 
 
 def redact_written(text: str, budget: Budget) -> str:
     """Return `text` without private numbers."""
-    found = _found(fold(text), _finders(budget))
+    seen = fold(text)
+    if _TWO_DIGITS.search(seen) is None:
+        return text
+    found = _found(seen, (find_ibans, documents.find), budget)
     return replaced(text, found) if found else text
 
 
-def _finders(budget: Budget) -> tuple[Callable[[str], Iterable[Span]], ...]:
-    return find_ibans, documents.find, partial(numbers.find, budget=budget)
+def _found(text: str, finders: Sequence[_Finder], budget: Budget) -> list[Span]:
+    """Return what `finders` find, and the numbers, in order.
 
-
-def _found(text: str, finders: Sequence[Callable[[str], Iterable[Span]]]) -> list[Span]:
-    """Return what `finders` find, in order. What one has found is out of sight of the next: an address has digits."""
+    What one has found is out of sight of the next: an address has digits.
+    """
     found: list[Span] = []
     for find in finders:
         spans = list(find(text))
         if spans:
             found += spans
             text = replaced(text, ((start, end, _FILLER * (end - start)) for start, end, _ in spans))
+    found += numbers.find(text, budget)
     return sorted(found)

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from app.monitoring import redaction as _redaction
-from app.monitoring.redaction import redact, redact_text
+from app.monitoring.redaction import private, redact, redact_text
 from app.monitoring.redaction import text as texts
 from app.monitoring.redaction.budget import Budget
 from app.monitoring.redaction.characters import escape
@@ -209,6 +209,14 @@ def test_texts_that_were_looked_through_are_remembered_up_to_a_limit(monkeypatch
     for number in range(3 * texts._MAX_CLEAN):
         redact_text(f"harmless {number}")
         assert len(texts._clean) <= texts._MAX_CLEAN
+
+
+def test_a_text_of_one_digit_is_not_searched_for_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[str] = []
+    monkeypatch.setattr(private, "find_ibans", lambda text: searched.append(text) or ())
+    for number in ("5", "15", "\uff11\uff15"):
+        scrub(f"booking {number} for somebody: paid")
+    assert [text[:10] for text in searched] == ["booking 15"] * 3  # full width is searched as read, and as written
 
 
 def test_of_bytes_no_more_is_read_than_is_shown() -> None:

@@ -20,6 +20,7 @@ from app.monitoring.redaction.budget import Budget
 from app.monitoring.redaction.characters import escape
 from app.monitoring.redaction.documents import documents
 from app.monitoring.redaction.numbers import numbers
+from app.monitoring.redaction.spelling import Span
 from app.monitoring.redaction.text import MAX_TEXT_LENGTH, scrub
 from tests.monitoring.redaction.corpus import HERE
 
@@ -213,7 +214,12 @@ def test_texts_that_were_looked_through_are_remembered_up_to_a_limit(monkeypatch
 
 def test_a_text_of_one_digit_is_not_searched_for_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     searched: list[str] = []
-    monkeypatch.setattr(private, "find_ibans", lambda text: searched.append(text) or ())
+
+    def find(text: str) -> list[Span]:
+        searched.append(text)
+        return []
+
+    monkeypatch.setattr(private, "find_ibans", find)
     for number in ("5", "15", "\uff11\uff15"):
         scrub(f"booking {number} for somebody: paid")
     assert [text[:10] for text in searched] == ["booking 15"] * 3  # full width is searched as read, and as written

@@ -28,7 +28,8 @@ MODULES = [
     importlib.import_module(f"{_redaction.__name__}.{found.name}")
     for found in pkgutil.iter_modules(_redaction.__path__)
 ]
-UNBOUNDED = re._constants.MAXREPEAT  # type: ignore[attr-defined]
+_parser = importlib.import_module("re._parser")  # without types
+UNBOUNDED = _parser.MAXREPEAT
 
 HOSTILE: list[str] = yaml.safe_load((HERE / "hostile.yaml").read_text())
 AROUND = [
@@ -90,7 +91,7 @@ def repetitions(tree: Any, *, last: bool, inside: int) -> Iterator[tuple[str, in
 )
 def test_no_pattern_can_go_back_over_a_text_of_any_length(name: str, module: Any, pattern: re.Pattern[str]) -> None:
     """Unbounded repetitions are possessive or at the end of the pattern; all other bounds are small."""
-    tree = re._parser.parse(pattern.pattern, pattern.flags)  # type: ignore[attr-defined]
+    tree = _parser.parse(pattern.pattern, pattern.flags)
     for kind, most, is_last, inside in repetitions(tree, last=True, inside=1):
         if most >= UNBOUNDED:
             assert kind == "POSSESSIVE_REPEAT" or is_last, f"{module}: {name} goes back"
@@ -104,7 +105,7 @@ def test_no_pattern_can_go_back_over_a_text_of_any_length(name: str, module: Any
 )
 def test_no_group_repeats_possessively(name: str, module: Any, pattern: re.Pattern[str]) -> None:
     """Before 3.11.5 (Debian 12 has 3.11.2) Python keeps the text of the last, failed iteration of such a group."""
-    tree = re._parser.parse(pattern.pattern, pattern.flags)  # type: ignore[attr-defined]
+    tree = _parser.parse(pattern.pattern, pattern.flags)
     assert "POSSESSIVE_REPEAT" not in set(groups(tree)), f"{module}: {name}: want (?>(?:...)*)"
 
 

@@ -104,7 +104,7 @@ def _decoded(token: str, budget: Budget, layer: int) -> str:
         return token
     plain = unquote(token)
     clean = scrub(plain, budget, layer + 1)
-    return token if clean == plain else quote(clean, safe="/[]").replace("%3A//", "://")
+    return token if clean == plain else quote(clean, safe="/[]#").replace("%3A//", "://")
 
 
 def _cut(text: str, length: int, *, one_line: bool, budget: Budget) -> str:

@@ -173,7 +173,12 @@ class Database:
 
         async def attempt(again: Again | None) -> Result:
             async with self._lend(wait, first=first, again=again) as connection:
-                return await work(connection)
+                if not sessions.session_of(connection).shared:
+                    return await work(connection)
+                # An unnamed statement is described, and parsed anew for its execution once its types are looked up. In
+                # a transaction no ALTER comes between them: the values would be read as those of the types before.
+                async with connection.transaction():
+                    return await work(connection)
 
         return await _repeated(attempt, lambda error, lost: lost or is_undone(error))
 

@@ -127,9 +127,11 @@ async def long_statement(connection: Connection, _: str) -> None:
 async def beside(url: str, *statements: str) -> None:
     """Execute `statements` on a connection of their own."""
     other = await asyncpg.connect(url)
-    for statement in statements:
-        await other.execute(statement)
-    await other.close()
+    try:
+        for statement in statements:
+            await other.execute(statement)
+    finally:
+        await other.close()
 
 
 async def awaited_lock(connection: Connection, url: str) -> None:

@@ -1,9 +1,11 @@
 """A pooler in transaction mode: a real PgBouncer, which gives each transaction any of its few sessions."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import httpx
@@ -15,7 +17,7 @@ from app.database.pool import Database, DatabaseUnavailable
 from app.database.sessions import session_of
 from tests.conftest import Application
 from tests.database.pgbouncer import pgbouncer
-from tests.database.test_away import opened
+from tests.database.test_away import beside, opened
 
 CATALOGUE = "/api/v1/destinations"
 SESSIONS = 3
@@ -134,6 +136,25 @@ async def test_nothing_of_a_request_stays_in_a_shared_session(pooler_url: str) -
     assert await other.fetchval(held) == 1
     assert await other.fetchval("SHOW jit") == "on"
     await other.close()
+
+
+async def test_a_column_does_not_change_its_type_between_description_and_execution(
+    database_url: str, pooler_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def describe(*arguments: Any, **options: Any) -> object:
+        described = await plain(*arguments, **options)
+        with contextlib.suppress(asyncpg.LockNotAvailableError):
+            await beside(database_url, "SET lock_timeout = '10ms'; ALTER TABLE place ALTER size TYPE real")
+        return described
+
+    plain = asyncpg.Connection._get_statement  # type: ignore[attr-defined]
+    monkeypatch.setattr(sessions.Session, "_get_statement", describe, raising=False)
+    await beside(database_url, "CREATE TABLE place AS SELECT 7 AS size")
+    async with opened(pooler_url) as database:
+        # The type of an array is looked up after the description. The bits of 7.0 are the integer 1088421888.
+        query = "SELECT size, ARRAY[size] FROM place WHERE size > $1"
+        rows = await database.read(lambda one: one.fetch(query, 0))
+    assert [tuple(row) for row in rows] == [(7, [7])]
 
 
 async def test_names_of_statements_are_not_used_twice(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ def pooler_url(tmp_path: Path, database_url: str) -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for connections as long as a busy machine takes."""
-    for name in ("ACQUIRE_TIMEOUT", "COMMAND_TIMEOUT", "CONNECT_TIMEOUT"):
+    for name in ("ACQUIRE_TIMEOUT", "COMMAND_TIMEOUT", "CONNECT_TIMEOUT", "REPEAT_WITHIN"):
         monkeypatch.setattr(module, name, 60.0)
 
 

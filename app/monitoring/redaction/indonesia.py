@@ -40,7 +40,7 @@ _MOBILE = rf"(?:(?:[+(]{{1,2}}(?:00)?|00)62\)?{_BETWEEN}(?:\(?0\)?{_BETWEEN})?|\
 _PHONES = rf"""
     # Mobile: 0812..., 62812..., +62 (0)812..., 0062 812...
     (?<!/){_MOBILE}(?:{_LOOSE}\d){{6,10}}
-  | (?<=/){_MOBILE}(?:{_BETWEEN}\d){{6,10}}                                # in a path, whose parts slashes divide
+  | (?<=/){_MOBILE}(?:(?:{_BETWEEN}|,(?=\d{{3}}))\d){{6,10}}                # in a path, whose parts slashes divide
   | 62\)?{_BETWEEN}(?:\(?0\)?{_BETWEEN})?8[1-9]\)?(?:{_BETWEEN}\d){{6,10}}
     # Landline: (0361) 123456, 021-1234567, 0361/123456; Bali's and Jakarta's also without a sign
   | \(?0(?!900)[2-79]\d{{1,2}}\)?[ \-./]{{1,3}}\d{{3,4}}[ \-.]?\d{{2,4}}(?:[ \-.]?\d{{1,4}})?

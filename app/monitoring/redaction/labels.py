@@ -44,6 +44,12 @@ class Roots:
         return False
 
 
+def _is_replacement(text: str, word: re.Match[str]) -> bool:
+    """Return True for the word of "[phone] 1200": what was a number labels no other one."""
+    start, end = word.span()
+    return text[start - 1 : start] == "[" and text[end : end + 2] == "] "
+
+
 class Labels:
     """Words that label the number after them, with nothing but `gap` between."""
 
@@ -59,7 +65,7 @@ class Labels:
         """Return the ends of these words in `text`. Searching for the words first saves most searches."""
         if self._pattern is None or not self._roots.are_in(text):
             return []
-        return [found.end() for found in self._pattern.finditer(text)]
+        return [found.end() for found in self._pattern.finditer(text) if not _is_replacement(text, found)]
 
     def stand_before(self, reading: "Reading", start: int) -> bool:
         """Return True if one of the words precedes the number at `start`."""

@@ -180,3 +180,8 @@ def test_without_the_pack_national_forms_and_words_of_other_countries_stay() -> 
     finally:
         configure()
     assert all(redact_text(text) != text for text in texts)
+
+
+def test_what_was_a_number_labels_no_other() -> None:
+    assert redact_text("call +62 812 3456 7890 1234567 rupiah") == "call [phone] 1234567 rupiah"
+    assert redact_text("form[phone]: 1234567") == "form[phone]: [phone]"

@@ -162,7 +162,7 @@ class Settings(BaseSettings):
         86_400, ge=60, le=2_592_000, description="seconds in which an Idempotency-Key gets its first answer again"
     )
     max_forced_samples: float = Field(
-        20.0,
+        10.0,
         ge=0,
         le=1_000_000,
         description="requests a second of a worker that callers may have sampled beyond the share of our own",

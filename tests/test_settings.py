@@ -57,7 +57,7 @@ DEFAULTS = {
     "rate_limit_ai": "20/minute",
     "rate_limit_keys": "10/minute",
     "idempotency_key_lifetime": 86_400,
-    "max_forced_samples": 20.0,
+    "max_forced_samples": 10.0,
     "trusted_upstreams": (),
     "otel_sdk_disabled": False,
     "otel_service_name": "baliblissed-backend",

@@ -232,7 +232,7 @@ class Options:
     """Seconds for one export."""
     sample_ratio: float = _of("OTEL_TRACES_SAMPLER_ARG", 0.1, checks.number(0, 1, float))
     """Share of traces kept."""
-    max_forced_samples: float = _of("MAX_FORCED_SAMPLES", 20.0, checks.number(0, 1e6, float))
+    max_forced_samples: float = _of("MAX_FORCED_SAMPLES", 10.0, checks.number(0, 1e6, float))
     """Requests a second of a worker that are sampled because their callers say so, beyond the share of `sample_ratio`:
     any client can say so with every request. 0 leaves all to the share."""
     span_queue: int = _of("OTEL_BSP_MAX_QUEUE_SIZE", 2048, checks.number(1, 1e6))

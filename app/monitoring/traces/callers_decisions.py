@@ -14,7 +14,7 @@ from .token_bucket import TokenBucket
 
 Decision = Literal["honoured", "refused"]
 DECISIONS: Final[tuple[Decision, ...]] = ("honoured", "refused")
-MAX_FORCED_SAMPLES: Final = 20.0
+MAX_FORCED_SAMPLES: Final = 10.0
 """Requests a second of a worker, by default."""
 
 

@@ -15,7 +15,7 @@ from tests.wheel.environment import PACKAGE, ROOT, Environment
 
 # Libraries that the tests need beside the package, at the releases of the development lock.
 LIBRARIES = (
-    *("pytest", "hypothesis", "pyyaml", "rich"),
+    *("pytest", "hypothesis", "pyyaml", "rich", "phonenumbers"),
     "sqlalchemy[asyncio]",
 )
 HELPERS = (

@@ -26,8 +26,9 @@ _COUNTRIES = {
     33: "RU",
 }
 _SIGNS = r"[ \t\r\n.,/_\-]{0,3}"
-# The first check digit, which few texts have behind two letters: DE89, DE 89
-_START = re.compile(r"\d(?:(?<=[A-Za-z]{2}\d)|(?<=[A-Za-z]{2}[ \t._/\-]\d))(?=[ \t._/\-]?\d)")
+# The first check digit, which few texts have behind two letters: DE89, DE 89. Words such as "at" and "no" stand apart.
+_START = re.compile(r"\d(?:(?<=[A-Za-z]{2}\d)|(?<=[A-Z]{2}[ \t._/\-]\d))(?=\d)")
+_DECIMAL = re.compile(r"\D++\d++\.\d++")
 _BEFORE = re.compile(r"(?<![^\W_])[A-Za-z]{2}[ \t._/\-]?\Z")
 _ALL = {
     country: re.compile(rf"[A-Za-z]{{2}}(?:{_SIGNS}[A-Za-z\d]){{{length - 2}}}(?![A-Za-z\d])")
@@ -53,7 +54,7 @@ def find_ibans(text: str) -> Iterator[Span]:
 
 def _is_iban(written: str) -> bool:
     """Return True if the check digits are right. Lower case in one piece is an id of hexadecimal digits."""
-    if _HEXADECIMAL.fullmatch(written):
+    if _HEXADECIMAL.fullmatch(written) or _DECIMAL.fullmatch(written):
         return False
     bare = _NO_SIGN.sub("", written)
     return int("".join(str(int(sign, 36)) for sign in bare[4:] + bare[:4])) % 97 == 1

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import pytest
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 
+from app.monitoring.traces.libraries import instrument_libraries
+
 
 @pytest.fixture(autouse=True)
 def _clients_make_no_spans() -> Iterator[None]:
@@ -15,4 +17,4 @@ def _clients_make_no_spans() -> Iterator[None]:
         instrumentor.uninstrument()
     yield
     if instrumented:
-        instrumentor.instrument()
+        instrument_libraries(["httpx"])

@@ -117,7 +117,7 @@ TAKEN: list[tuple[str, str, Any]] = [
     ("RATE_LIMIT_KEYS", "5/hour", "5/hour"),
     ("IDEMPOTENCY_KEY_LIFETIME", "60", 60),
     ("MAX_FORCED_SAMPLES", "0.5", 0.5),
-    ("TRUSTED_UPSTREAMS", "ai.internal, *.mesh:8443,[::1]", ("ai.internal", "*.mesh:8443", "[::1]")),
+    ("TRUSTED_UPSTREAMS", "ai.internal, *.mesh:8443,[::1]", ("ai.internal", "*.mesh:8443", "::1")),
     ("OTEL_TRACES_EXPORTER", " OTLP ", "otlp"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "[::1]:4317", "[::1]:4317"),
     ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "unix:/run/collector", "unix:/run/collector"),

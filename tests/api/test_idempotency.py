@@ -14,19 +14,9 @@ import pytest
 from app.database import idempotency
 from app.database.idempotency import DELETE, GRACE, delete_expired
 from app.database.pool import Database
+from tests.api.test_inquiries import FULL, PATH, SHORT
 from tests.conftest import Application
 
-PATH = "/api/v1/inquiries"
-FULL = {
-    "name": "Ayu Lestari",
-    "email": "ayu@example.com",
-    "phone": "+62 361 123456",
-    "message": "Three days in Ubud, please.",
-    "arrival": "2027-05-01",
-    "departure": "2027-05-04",
-    "party_size": 2,
-}
-SHORT = {"name": "Ayu", "email": "ayu@example.com", "message": "Hello."}
 Rows = asyncpg.Connection
 
 

@@ -1,4 +1,4 @@
-"""What redaction reads of one span is bounded, whatever a stranger writes into a request and has sampled."""
+"""Redaction reads a bounded part of one span, whatever a stranger writes into a request and has sampled."""
 
 import time
 from collections.abc import Iterator

@@ -10,7 +10,7 @@ MAX_NUMBERS = 256
 
 
 class Budget:
-    """What is left to read. One for each line, span or body; not thread-safe."""
+    """The amounts that are left to read. One for each line, span or body; not thread-safe."""
 
     __slots__ = ("characters", "items", "numbers")
 

@@ -8,6 +8,7 @@ from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import Link
 
+from .copied_span import CopiedSpan
 from .limits import Limits
 
 
@@ -38,7 +39,7 @@ class LimitingExporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Export limited copies; `spans` themselves are unchanged."""
-        return self._inner.export([_LimitedSpan(span, self._limits) for span in spans])
+        return self._inner.export([_copy(span, self._limits) for span in spans])
 
     def shutdown(self) -> None:
         """Shut the inner exporter down."""
@@ -49,42 +50,22 @@ class LimitingExporter(SpanExporter):
         return self._inner.force_flush(timeout_millis)
 
 
-class _LimitedSpan(ReadableSpan):
-    """A copy within limits, which counts what was dropped."""
-
-    def __init__(self, span: ReadableSpan, limits: Limits) -> None:
-        attributes = _limited(span.attributes, limits.attributes, limits.span_length)
-        super().__init__(
-            name=span.name,
-            context=span.get_span_context(),
-            parent=span.parent,
-            resource=span.resource,
-            attributes=attributes,
-            events=[
-                Event(event.name, _limited(event.attributes, None, limits.length), event.timestamp)
-                for event in span.events
-            ],
-            links=[Link(link.context, _limited(link.attributes, None, limits.length)) for link in span.links],
-            kind=span.kind,
-            status=span.status,
-            start_time=span.start_time,
-            end_time=span.end_time,
-            instrumentation_scope=span.instrumentation_scope,
-        )
-        self._original = span
-        self._dropped = len(span.attributes or ()) - len(attributes)
-
-    @property
-    def dropped_attributes(self) -> int:
-        return self._original.dropped_attributes + self._dropped
-
-    @property
-    def dropped_events(self) -> int:
-        return self._original.dropped_events
-
-    @property
-    def dropped_links(self) -> int:
-        return self._original.dropped_links
+def _copy(span: ReadableSpan, limits: Limits) -> CopiedSpan:
+    """Return a copy within limits, which counts what was dropped."""
+    attributes = _limited(span.attributes, limits.attributes, limits.span_length)
+    return CopiedSpan(
+        span,
+        dropped=len(span.attributes or ()) - len(attributes),
+        name=span.name,
+        context=span.get_span_context(),
+        parent=span.parent,
+        status=span.status,
+        attributes=attributes,
+        events=[
+            Event(event.name, _limited(event.attributes, None, limits.length), event.timestamp) for event in span.events
+        ],
+        links=[Link(link.context, _limited(link.attributes, None, limits.length)) for link in span.links],
+    )
 
 
 def _limited(attributes: Mapping[str, Any] | None, count: int | None, length: int | None) -> dict[str, Any]:

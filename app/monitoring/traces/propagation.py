@@ -1,4 +1,4 @@
-"""What calls to other services carry of a trace: ids and flags for all, tracestate and baggage for trusted ones.
+"""Trace headers of calls to other services: ids and flags for all, tracestate and baggage for trusted ones.
 
 Any client can send tracestate and baggage with private data in them. OpenTelemetry passes both on to whatever an
 instrumented client calls. A propagator does not know that address, so httpx's instrumentation notes it for the span of

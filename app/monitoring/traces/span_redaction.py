@@ -20,6 +20,7 @@ from ..redaction.budget import Budget
 from ..redaction.configuration import on_change
 from ..redaction.structures import redact_field
 from ..redaction.text import redact_within
+from .copied_span import CopiedSpan
 
 MAX_VALUE_LENGTH = 16_384
 """Characters that the SDK keeps of one value; see `tracing.configure`."""
@@ -45,7 +46,7 @@ class RedactingExporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Export redacted copies; `spans` themselves are unchanged."""
-        return self._inner.export([_RedactedSpan(span) for span in spans])
+        return self._inner.export([_copy(span) for span in spans])
 
     def shutdown(self) -> None:
         """Shut the inner exporter down."""
@@ -56,41 +57,22 @@ class RedactingExporter(SpanExporter):
         return self._inner.force_flush(timeout_millis)
 
 
-class _RedactedSpan(ReadableSpan):
-    """A redacted copy with the original's counts of dropped items."""
-
-    def __init__(self, span: ReadableSpan) -> None:
-        budget = Budget(MAX_NUMBERS)
-        super().__init__(
-            name=_text(span.name, budget),
-            context=_context(span.get_span_context(), budget),
-            parent=_context(span.parent, budget),
-            resource=span.resource,
-            status=_status(span.status, budget),
-            attributes=_attributes(span.attributes, budget, server=span.kind is SpanKind.SERVER),
-            events=[
-                Event(_text(event.name, budget), _attributes(event.attributes, budget), event.timestamp)
-                for event in span.events
-            ],
-            links=[Link(_context(link.context, budget), _attributes(link.attributes, budget)) for link in span.links],
-            kind=span.kind,
-            start_time=span.start_time,
-            end_time=span.end_time,
-            instrumentation_scope=span.instrumentation_scope,
-        )
-        self._original = span
-
-    @property
-    def dropped_attributes(self) -> int:
-        return self._original.dropped_attributes
-
-    @property
-    def dropped_events(self) -> int:
-        return self._original.dropped_events
-
-    @property
-    def dropped_links(self) -> int:
-        return self._original.dropped_links
+def _copy(span: ReadableSpan) -> CopiedSpan:
+    """Return a redacted copy."""
+    budget = Budget(MAX_NUMBERS)
+    return CopiedSpan(
+        span,
+        name=_text(span.name, budget),
+        context=_context(span.get_span_context(), budget),
+        parent=_context(span.parent, budget),
+        status=_status(span.status, budget),
+        attributes=_attributes(span.attributes, budget, server=span.kind is SpanKind.SERVER),
+        events=[
+            Event(_text(event.name, budget), _attributes(event.attributes, budget), event.timestamp)
+            for event in span.events
+        ],
+        links=[Link(_context(link.context, budget), _attributes(link.attributes, budget)) for link in span.links],
+    )
 
 
 def _status(status: Status, budget: Budget) -> Status:

@@ -89,8 +89,7 @@ def refuse_unused_settings() -> None:
 def refuse_start(app: object, situation: Situation | None = None) -> None:
     """Examine `app` in a gunicorn worker that has loaded it; with errors, write them once and end the service.
 
-    Raise SystemExit if there are errors. Call it before the lifespan: Starlette would log a traceback. The worker waits
-    if another one has failed already: a master that reaps a second one with this status ends with a traceback.
+    Raise SystemExit if there are errors. Call it before the lifespan: Starlette would log a traceback.
     """
     try:
         enforce(examine_served(app, situation))

@@ -66,8 +66,9 @@ def is_first_failure() -> bool:
 
 
 def _is_first(offset: int) -> bool:
-    now = time.monotonic()  # of the machine, not of the process
     with _locked():
+        # The machine's clock. Read under the lock: a time from before it would be older than one noted meanwhile.
+        now = time.monotonic()
         noted = os.pread(_descriptor, _TIME.size, offset)
         if len(noted) == _TIME.size and 0 <= now - _TIME.unpack(noted)[0] < REFUSAL_SECONDS:
             return False

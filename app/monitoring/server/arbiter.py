@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.arbiter import Arbiter
+from gunicorn.errors import HaltServer
 
 from ..arguments import logging_arguments
 from ..backoff import Backoff
@@ -254,6 +255,20 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
             if os.getpid() != master and not end.code:
                 end_process()
             raise
+
+    def reap_workers(self) -> None:
+        """Account for the workers that have ended. Raise HaltServer if one could not boot.
+
+        Once the service stops, a second such worker changes nothing: gunicorn would end with a traceback and status 1.
+        """
+        while True:
+            try:
+                super().reap_workers()
+            except HaltServer:
+                if not self.service.stopping:
+                    raise
+            else:
+                return
 
     def handle_int(self) -> None:
         """Stop gracefully. gunicorn's own handler waits in a loop that a second signal cannot interrupt."""

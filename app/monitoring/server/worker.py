@@ -166,7 +166,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]
     def _await_stop(self) -> None:
         """Wait for the stop signal of a master that ends the service because another worker has failed to boot.
 
-        Should it reap a second such worker meanwhile, it would end with a traceback.
+        Its exit is then logged as a stop and not as a second failure.
         """
         deadline = time.monotonic() + notes.REFUSAL_SECONDS
         while time.monotonic() < deadline and not self._stopping:

@@ -88,6 +88,17 @@ def test_an_error_of_the_configuration_is_one_line_and_ends_the_service(
     assert exceptions(done) == []
 
 
+def test_two_workers_that_end_at_the_same_time_end_the_service_with_their_status(tmp_path: Path) -> None:
+    blocked = "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])"
+    source = f"import os, signal, time\n{blocked}\ntime.sleep(0.3)\nos._exit({BOOT_ERROR})\n"
+    done = ended(tmp_path, CONFIGURATION.format(application="shop:app"), source)
+    assert done.returncode == BOOT_ERROR
+    events = [json.loads(line)["event"] for line in done.stdout.splitlines()]
+    assert sum(f"exited with code {BOOT_ERROR}" in event for event in events) == 2
+    assert events[-1] == "Reason: Worker failed to boot."
+    assert done.stderr == ""
+
+
 @pytest.mark.parametrize(
     ("source", "first", "last"),
     [

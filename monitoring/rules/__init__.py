@@ -1,1 +1,4 @@
-"""Alert rules and their tests; `python -m monitoring.rules --namespace shop --job shop --output DIR` makes yours."""
+"""Recording rules, alerts and their tests, made from slo.yaml.
+
+`python -m monitoring.rules` writes the committed files; `--namespace shop --output DIR` makes those of another service.
+"""

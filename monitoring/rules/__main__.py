@@ -1,65 +1,113 @@
-"""Write the alert rules and their promtool tests for another service."""
+"""Write recording rules and alerts from slo.yaml, with their promtool tests, for this service or another one."""
 
 import argparse
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from monitoring.grafana.generator import __main__ as dashboards
+
+from .groups import OF_THE_AGENCY, alerts, groups
+from .model import Alert
+from .objectives import Objectives, ObjectivesError, load
+from .panels import panels
+from .rendering import prometheus_rule, rules_file
+
 DIRECTORY = Path(__file__).resolve().parent
+ROOT = DIRECTORY.parents[1]
+PROMETHEUS_RULE = "prometheus-rule.yaml"
+COMPONENT = ROOT / "k8s" / "components" / "monitoring"
+NAMESPACE = "baliblissed"
 NAME = "[a-zA-Z_][a-zA-Z0-9_]*"
-# Every form in which the committed files name the service. A word in none of them is an error and not a guess.
+# Every form in which rules and tests name the service. A word in none of them is an error and not a guess.
 FORMS = re.compile(
     r"(?P<runbooks>https://github\.com/baliblissed/backend/blob/main/docs/runbooks)"
     r"|(?P<metric>\bbaliblissed_)"
-    r"|(?P<service>(?<=service: )baliblissed\b|(?<=service=\")baliblissed(?=\"))"
-    r"|(?P<group>(?<=- name: )baliblissed$|(?<=\.\./)baliblissed(?=\.yml))"
-    r"|(?P<job>(?<=job: )baliblissed\b|(?<=job=\")baliblissed(?=\")|(?<=\()baliblissed(?=\))|(?<=of )baliblissed\b"
-    r"|(?<= )baliblissed(?= has no))",
+    r"|(?P<dashboard>(?<=/d/)baliblissed(?=-))"
+    r"|(?P<service>(?<=service: )baliblissed\b|(?<=service=\")baliblissed(?=\")|(?<=name: )baliblissed$)"
+    r"|(?P<group>(?<=- )baliblissed(?=-)|(?<=- name: )baliblissed(?=-)|(?<=\.\./)baliblissed(?=\.yml))"
+    r"|(?P<job>(?<=job: )baliblissed\b|(?<=job=\")baliblissed(?=\")|(?<=\()baliblissed(?=\))|(?<=of )baliblissed\b)",
     re.MULTILINE,
 )
-ALERT = re.compile(r"^ +- alert: (\w+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Names:
-    """The names of one service. `runbooks` is the address of the pages, without a slash at the end."""
+    """The names of one service. `runbooks` and `dashboards` are addresses without a slash at the end."""
 
-    namespace: str = "baliblissed"
-    job: str = "baliblissed"
-    service: str = "baliblissed"
+    namespace: str = NAMESPACE
+    job: str = NAMESPACE
+    """Of the series in the tests; the rules hold whatever the job is called."""
+    service: str = NAMESPACE
     runbooks: str = "https://github.com/baliblissed/backend/blob/main/docs/runbooks"
 
     def apply(self, text: str) -> str:
-        """Return `text` with these names in place of the committed ones. Raises ValueError for an unknown form."""
+        """Return `text` with these names in place of the committed ones. Raise ValueError for an unknown form."""
         words = {
             "runbooks": self.runbooks,
             "metric": f"{self.namespace}_",
+            "dashboard": self.namespace,
             "service": self.service,
             "group": self.namespace,
             "job": self.job,
         }
-        left = [line for line in text.splitlines() if "baliblissed" in FORMS.sub("", line)]
+        left = [line for line in text.splitlines() if NAMESPACE in FORMS.sub("", line)]
         if left:
             raise ValueError(f"{left[0].strip()!r} names the service in a form that FORMS does not have")
         return FORMS.sub(lambda found: words[str(found.lastgroup)], text)
 
 
-def render(names: Names, without: Sequence[str] = ()) -> dict[str, str]:
-    """Return each file's name and text, rules first. Raises ValueError if `without` names no alert."""
-    # Rules have a blank line between them, and their comments stand above them without one.
-    parts = (DIRECTORY / "baliblissed.yml").read_text(encoding="utf-8").rstrip("\n").split("\n\n")
-    alerts = {found[1] for part in parts if (found := ALERT.search(part))}
+def render(names: Names, without: Sequence[str] = (), objectives: Objectives | None = None) -> dict[str, str]:
+    """Return each file's name and text: the rules, the PrometheusRule and the tests of the alerts.
+
+    Another service has no alerts on metrics of the agency. Raise ValueError if `without` names no alert.
+    """
+    objectives = objectives or load()
+    found = groups(objectives)
+    known = {alert.name for alert in alerts(found)}
     for name in without:
-        if name not in alerts:
-            raise ValueError(f"--without {name}: want one of {', '.join(sorted(alerts))}")
-    kept = [part for part in parts if not ((found := ALERT.search(part)) and found[1] in without)]
-    files = {f"{names.namespace}.yml": names.apply("\n\n".join(kept) + "\n")}
+        if name not in known:
+            raise ValueError(f"--without {name}: want one of {', '.join(sorted(known))}")
+    left_out = {*without, *(OF_THE_AGENCY if names.namespace != NAMESPACE else ())}
+    kept = [replace(group, rules=[rule for rule in group.rules if _kept(rule, left_out)]) for group in found]
+    shown = panels(dashboards.render(), objectives)
+    shown |= dict.fromkeys(known - shown.keys(), f"{NAMESPACE}-fastapi-overview")
+    files = {
+        f"{names.namespace}.yml": names.apply(rules_file(kept, objectives, shown)),
+        PROMETHEUS_RULE: names.apply(prometheus_rule(kept, objectives, shown)),
+    }
     for path in sorted((DIRECTORY / "tests").glob("*.yml")):
-        if path.stem not in without:
-            files[f"tests/{path.name}"] = names.apply(path.read_text(encoding="utf-8"))
+        if path.stem in known - left_out:
+            text = _linked(path.read_text(encoding="utf-8"), f"{objectives.dashboards}/{shown[path.stem]}")
+            files[f"tests/{path.name}"] = names.apply(text)
     return files
+
+
+def _linked(text: str, panel: str) -> str:
+    """Return a test file with the address of its alert's panel, whose id changes with the dashboard."""
+    return re.sub(r"(?<=dashboard_url: )\S+", lambda _: panel, text)
+
+
+def _kept(rule: object, left_out: set[str]) -> bool:
+    if isinstance(rule, Alert):
+        return rule.name not in left_out
+    return True
+
+
+def place(name: str) -> Path:
+    """Return the path of a committed file."""
+    return COMPONENT / name if name == PROMETHEUS_RULE else DIRECTORY / name
+
+
+def drift(files: dict[str, str]) -> list[str]:
+    """Return one line for each committed file that is not as generated."""
+    return [
+        f"{place(name).relative_to(ROOT)}: differs from what python -m monitoring.rules makes"
+        for name, text in files.items()
+        if not place(name).exists() or place(name).read_text(encoding="utf-8") != text
+    ]
 
 
 def _matching(pattern: str, wanted: str) -> Callable[[str], str]:
@@ -71,28 +119,42 @@ def _matching(pattern: str, wanted: str) -> Callable[[str], str]:
     return read
 
 
-def main() -> int:
-    """Write the files; exit status 1 for an alert that does not exist."""
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m monitoring.rules", description=__doc__)
     word = _matching(r"[\w.-]+", "letters, digits, underscores, dots and hyphens")
     name = _matching(NAME, "letters, digits and underscores, and no digit first")
-    parser.add_argument("--namespace", required=True, type=name, help="first word of the metrics' names")
-    parser.add_argument("--job", required=True, type=word, help="the job of Prometheus")
-    parser.add_argument("--service", type=word, help="the label `service` of the alerts; by default the job")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a file is out of date")
+    parser.add_argument("--namespace", type=name, default=NAMESPACE, help="first word of the metrics' names")
+    parser.add_argument("--job", type=word, help="the job of Prometheus in the tests; by default the service")
+    parser.add_argument("--service", type=word, help="the label `service` of the alerts; by default the namespace")
     parser.add_argument(
         "--runbooks", default=Names.runbooks, help="address of the runbooks, without a slash at the end"
     )
     parser.add_argument("--without", action="append", default=[], metavar="ALERT", help="an alert to leave out")
-    parser.add_argument("--output", required=True, type=Path, help="directory of the rules; their tests go to tests/")
+    parser.add_argument("--output", type=Path, help="directory of the rules; their tests go to tests/")
     given = parser.parse_args()
+    if given.namespace != NAMESPACE and given.output is None:
+        parser.error("--namespace: want --output too, or the committed rules would be overwritten")
+    return given
+
+
+def main() -> int:
+    """Write the files; exit status 1 for an error in slo.yaml, an alert that does not exist, or with --check drift."""
+    given = _arguments()
+    service = given.service or given.job or given.namespace
     try:
-        files = render(Names(given.namespace, given.job, given.service or given.job, given.runbooks), given.without)
-    except ValueError as error:
+        files = render(Names(given.namespace, given.job or service, service, given.runbooks), given.without)
+    except (ValueError, ObjectivesError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    if given.check:
+        found = drift(files)
+        sys.stdout.writelines(f"{line}\n" for line in found)
+        return 1 if found else 0
     for file, text in files.items():
-        (given.output / file).parent.mkdir(parents=True, exist_ok=True)
-        (given.output / file).write_text(text, encoding="utf-8")
+        path = given.output / file if given.output else place(file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
     return 0
 
 

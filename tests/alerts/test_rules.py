@@ -118,20 +118,20 @@ def resolves(cases: list[dict[str, Any]]) -> bool:
             "baliblissed_circuit_breaker_state",
         ),
         ("CircuitBreakerOpen", "max by", "min by"),
-        ("WorkersCrashLooping", "> 2.5", "> 1.5"),
-        ("WorkersCrashLooping", "> 2.5", "> 3.5"),
-        ("WorkersCrashLooping", "for: 5m", "for: 4m"),
-        ("WorkersCrashLooping", "for: 5m", "for: 6m"),
-        ("WorkersCrashLooping", "[5m]", "[6m]"),
-        ("WorkersCrashLooping", "stopped|max_requests", "stopped"),
-        ("WorkersCrashLooping", "stopped|max_requests", "max_requests"),
-        ("WorkersCrashLooping", "sum by (job, instance)", "sum by (job, instance, reason)"),
-        ("WorkersCrashLooping", "sum by (job, instance)", "sum by (job)"),
-        ("TooFewWorkers", ">= 1", ">= 2"),
-        ("TooFewWorkers", ">= 1", ">= 0"),
-        ("TooFewWorkers", "for: 5m", "for: 4m"),
-        ("TooFewWorkers", 'state="live"', 'state="alive"'),
-        ("TooFewWorkers", "by (job, instance)", "by (job)"),
+        ("WorkerCrashLoop", "> 2.5", "> 1.5"),
+        ("WorkerCrashLoop", "> 2.5", "> 3.5"),
+        ("WorkerCrashLoop", "for: 5m", "for: 4m"),
+        ("WorkerCrashLoop", "for: 5m", "for: 6m"),
+        ("WorkerCrashLoop", "[5m]", "[6m]"),
+        ("WorkerCrashLoop", "stopped|max_requests", "stopped"),
+        ("WorkerCrashLoop", "stopped|max_requests", "max_requests"),
+        ("WorkerCrashLoop", "sum by (job, instance)", "sum by (job, instance, reason)"),
+        ("WorkerCrashLoop", "sum by (job, instance)", "sum by (job)"),
+        ("NotEnoughWorkers", ">= 1", ">= 2"),
+        ("NotEnoughWorkers", ">= 1", ">= 0"),
+        ("NotEnoughWorkers", "for: 5m", "for: 4m"),
+        ("NotEnoughWorkers", 'state="live"', 'state="alive"'),
+        ("NotEnoughWorkers", "by (job, instance)", "by (job)"),
         ("MetricFilesUnreadable", "> 0", "> 1"),
         ("MetricFilesUnreadable", ">", ">="),
         ("MetricFilesUnreadable", "[10m]", "[5m]"),
@@ -253,8 +253,8 @@ def test_an_alert_leaves_out_what_the_objectives_leave_out(alert: str) -> None:
 
 
 def test_every_reason_for_an_exit_that_is_not_planned_counts_as_a_crash() -> None:
-    planned = slo()["alerts"]["WorkersCrashLooping"]["planned_reasons"]
-    assert ("reason", "!~", planned) in matchers(alerts()["WorkersCrashLooping"]["expr"])
+    planned = slo()["alerts"]["WorkerCrashLoop"]["planned_reasons"]
+    assert ("reason", "!~", planned) in matchers(alerts()["WorkerCrashLoop"]["expr"])
     assert {*EXIT_REASONS.values()} - set(planned.split("|")) == {"killed"}
     assert set(planned.split("|")) < {*EXIT_REASONS.values()}
 

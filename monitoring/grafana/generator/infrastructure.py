@@ -51,8 +51,8 @@ def _at_a_glance() -> list[Panel]:
         ),
         number(
             "Workers missing",
-            "Configured workers that do not run. One may be missing for a moment while it is replaced: TooFewWorkers "
-            "waits five minutes.",
+            "Configured workers that do not run. One may be missing for a moment while it is replaced: "
+            "NotEnoughWorkers waits five minutes.",
             COUNT,
             Query(f"clamp_min({CONFIGURED} - {LIVE}, 0)", "missing"),
             limit=1,
@@ -112,7 +112,7 @@ def _workers() -> list[Panel]:
         events(
             "Worker exits",
             "Workers that ended, by reason. stopped and max_requests are planned; timeout and killed are not, and "
-            "WorkersCrashLooping watches them.",
+            "WorkerCrashLoop watches them.",
             Query(increase("baliblissed_worker_exits_total", "reason"), "{{reason}}"),
             width=8,
         ),

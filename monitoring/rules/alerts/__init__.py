@@ -1,0 +1,1 @@
+"""The alerts that are not generated from an objective, one module a subject."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from monitoring.grafana.generator import __main__ as dashboards
 
+from .cases import table
 from .groups import OF_THE_AGENCY, alerts, groups
 from .model import Alert
 from .objectives import Objectives, ObjectivesError, load
@@ -17,7 +18,7 @@ from .rendering import prometheus_rule, rules_file
 
 DIRECTORY = Path(__file__).resolve().parent
 ROOT = DIRECTORY.parents[1]
-PROMETHEUS_RULE = "prometheus-rule.yaml"
+PROMETHEUS_RULE, PAGE = "prometheus-rule.yaml", "alerts.md"
 COMPONENT = ROOT / "k8s" / "components" / "monitoring"
 NAMESPACE = "baliblissed"
 NAME = "[a-zA-Z_][a-zA-Z0-9_]*"
@@ -82,6 +83,9 @@ def render(names: Names, without: Sequence[str] = (), objectives: Objectives | N
         if path.stem in known - left_out:
             text = _linked(path.read_text(encoding="utf-8"), f"{objectives.dashboards}/{shown[path.stem]}")
             files[f"tests/{path.name}"] = names.apply(text)
+    if names == Names() and not without:
+        tests = {path.stem: path.read_text(encoding="utf-8") for path in (DIRECTORY / "tests").glob("*.yml")}
+        files[PAGE] = table(alerts(found), tests)
     return files
 
 
@@ -98,7 +102,8 @@ def _kept(rule: object, left_out: set[str]) -> bool:
 
 def place(name: str) -> Path:
     """Return the path of a committed file."""
-    return COMPONENT / name if name == PROMETHEUS_RULE else DIRECTORY / name
+    directories = {PROMETHEUS_RULE: COMPONENT, PAGE: ROOT / "docs"}
+    return directories.get(name, DIRECTORY) / name
 
 
 def drift(files: dict[str, str]) -> list[str]:

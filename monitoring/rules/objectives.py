@@ -222,7 +222,8 @@ def _queries(sli: Mapping[str, Any], place: str) -> tuple[str, str]:
         queries = (str(ratio), f"({ratio}) >= bool 0")
     else:
         events = _wanted(sli, "events", f"{place}.sli.events")
-        queries = tuple(str(_wanted(events, f"{kind}_query", f"{place}.{kind}_query")) for kind in ("error", "total"))
+        failed = _wanted(events, "error_query", f"{place}.error_query")
+        queries = (str(failed), str(_wanted(events, "total_query", f"{place}.total_query")))
     for query in queries:
         if WINDOW not in query:
             raise ObjectivesError(f"{place}.sli: {query!r}: want [{WINDOW}] in place of a duration")

@@ -1,4 +1,4 @@
-"""Parsed alerting rules, and helpers that extract metrics, labels and numbers from PromQL."""
+"""Parsed rules, and helpers that extract metrics, labels and numbers from PromQL."""
 
 import re
 from functools import cache
@@ -16,19 +16,32 @@ RUNBOOKS = ROOT / "docs" / "runbooks"
 # Every word of PromQL that the rules use. A new one fails the tests until it is added here.
 PROMQL = frozenset(
     {
-        "sum",
-        "min",
-        "max",
-        "by",
-        "and",
-        "or",
-        "unless",
-        "offset",
-        "rate",
-        "increase",
         "absent",
-        "vector",
+        "and",
+        "avg",
+        "avg_over_time",
+        "bool",
+        "by",
+        "changes",
+        "count",
+        "group",
+        "group_left",
+        "histogram_quantile",
+        "increase",
+        "last_over_time",
+        "max",
         "max_over_time",
+        "min",
+        "min_over_time",
+        "offset",
+        "on",
+        "or",
+        "rate",
+        "sum",
+        "sum_over_time",
+        "time",
+        "unless",
+        "vector",
     }
 )
 
@@ -39,11 +52,26 @@ def load(path: Path) -> Any:
 
 
 @cache
+def rules() -> list[dict[str, Any]]:
+    """Return all rules in their order."""
+    return [rule for group in load(RULES)["groups"] for rule in group["rules"]]
+
+
+@cache
 def alerts() -> dict[str, dict[str, Any]]:
     """Return the alerting rules by name."""
-    rules = [rule for group in load(RULES)["groups"] for rule in group["rules"]]
-    found = {rule["alert"]: rule for rule in rules}
-    assert len(found) == len(rules), "an alert is defined twice"
+    found = {rule["alert"]: rule for rule in rules() if "alert" in rule}
+    assert len(found) == len([rule for rule in rules() if "alert" in rule]), "an alert is defined twice"
+    return found
+
+
+@cache
+def records() -> dict[str, list[dict[str, Any]]]:
+    """Return the recording rules by name. An objective's series has one rule for each objective."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for rule in rules():
+        if "record" in rule:
+            found.setdefault(rule["record"], []).append(rule)
     return found
 
 
@@ -52,6 +80,18 @@ def slo() -> dict[str, Any]:
     """Return the content of monitoring/slo.yaml."""
     found: dict[str, Any] = load(MONITORING / "slo.yaml")
     return found
+
+
+def resolved(expression: str) -> str:
+    """Return an expression, and below it those of the recorded series that it rests on, at any depth."""
+    found: dict[str, None] = {}
+    pending = [expression]
+    while pending:
+        text = pending.pop()
+        for name in sorted(metrics(text) & records().keys() - found.keys()):
+            found[name] = None
+            pending += [rule["expr"] for rule in records()[name]]
+    return "\n".join([expression, *(rule["expr"] for name in found for rule in records()[name])])
 
 
 def matchers(expression: str) -> set[tuple[str, str, str]]:
@@ -80,5 +120,6 @@ def grouping(expression: str) -> list[set[str]]:
 
 def metrics(expression: str) -> set[str]:
     """Return the names of the metrics in an expression."""
-    plain = re.sub(r"\b(?:by|on) \([^)]*\)", "", _without_selectors(expression))
+    plain = re.sub(r"\b(?:by|on|group_left) ?\([^)]*\)", "", _without_selectors(expression))
+    plain = re.sub(r"\boffset \w+", "", plain)
     return set(re.findall(r"\b[a-zA-Z_:][\w:]*", plain)) - PROMQL

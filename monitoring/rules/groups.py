@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from . import burn_rates, recorded
-from .alerts import assistant, availability, meta, requests, resources, telemetry, workers
+from .alerts import assistant, availability, collector, meta, requests, resources, telemetry, workers
 from .model import Alert, Group
 from .objectives import Objectives, ObjectivesError
 
-MODULES = (requests, availability, workers, resources, assistant, telemetry, meta)
+MODULES = (requests, availability, workers, resources, assistant, telemetry, collector, meta)
 # Alerts on metrics that the agency declares for itself.
 OF_THE_AGENCY = frozenset(
     {

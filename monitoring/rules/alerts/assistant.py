@@ -6,7 +6,28 @@ from ..objectives import Objectives
 
 def alerts(objectives: Objectives) -> list[Alert]:
     """Return the alerts on the assistant."""
-    return [_breaker(objectives)]
+    return [_errors(objectives), _breaker(objectives)]
+
+
+def _errors(objectives: Objectives) -> Alert:
+    own = objectives.numbers("AIErrorRate")
+    window, errors = own.duration("window"), own.number("minimum_errors")
+    all_of_them = f"sum by (job) (rate(baliblissed_ai_requests_total[{window}]))"
+    failed = f'baliblissed_ai_requests_total{{outcome!~"{own.text("answered")}"}}[{window}]'
+    return Alert(
+        name="AIErrorRate",
+        severity=own.severity,
+        expr=(
+            f"sum by (job) (rate({failed}))\n/ {all_of_them} > {own.number('error_ratio')}\n"
+            f"and sum by (job) (increase({failed})) >= {errors}"
+        ),
+        wait=own.wait,
+        summary="AI requests fail",
+        description=(
+            "{{ $value | humanizePercentage }} of the AI requests of {{ $labels.job }} in the last 5 minutes got no "
+            "answer."
+        ),
+    )
 
 
 def _breaker(objectives: Objectives) -> Alert:
@@ -19,11 +40,12 @@ def _breaker(objectives: Objectives) -> Alert:
         wait=own.wait,
         summary="The circuit breaker {{ $labels.breaker }} stays open",
         description=(
-            "{{ $labels.breaker }} of {{ $labels.job }} keeps opening (state {{ $value | humanize }}): its upstream is not "
-            "asked, and requests that need it are answered 503."
+            "{{ $labels.breaker }} of {{ $labels.job }} keeps opening (state {{ $value | humanize }}): its upstream is "
+            "not asked, and requests that need it are answered 503."
         ),
         comment=(
-            "While an upstream hangs, the breaker is half open for as long as each probe waits, so the plain value drops below "
-            "2 again and again and would start `for` anew each time. The maximum of a minute holds through the probes."
+            "While an upstream hangs, the breaker is half open for as long as each probe waits, so the plain value "
+            "drops below 2 again and again and would start `for` anew each time. The maximum of a minute holds through "
+            "the probes."
         ),
     )

@@ -18,12 +18,12 @@ def _targets(objectives: Objectives) -> Alert:
         wait=own.wait,
         summary="Prometheus cannot scrape the service",
         description=(
-            "{{ if $labels.job }}Only {{ $value | humanizePercentage }} of the targets of {{ $labels.job }} answer scrapes."
-            "{{ else }}No target exposes the metrics of the service (absent is {{ $value | humanize }}).{{ end }} Every other "
-            "alert on it is blind meanwhile."
+            "{{ if $labels.job }}Only {{ $value | humanizePercentage }} of the targets of {{ $labels.job }} answer "
+            "scrapes.{{ else }}No target exposes the metrics of the service (absent is {{ $value | humanize }}).{{ end "
+            "}} Every other alert on it is blind meanwhile."
         ),
         comment=(
-            "absent() fires where there is nothing to be down: a fresh Prometheus whose discovery finds no pod, or scrapes the "
-            "wrong port. No name of a job is needed."
+            "absent() fires where there is nothing to be down: a fresh Prometheus whose discovery finds no pod, or "
+            "scrapes the wrong port. No name of a job is needed."
         ),
     )

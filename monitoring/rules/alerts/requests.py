@@ -21,8 +21,8 @@ def _errors(objectives: Objectives) -> Alert:
         wait=own.wait,
         summary="More than 5% of requests fail",
         description=(
-            "{{ $value | humanizePercentage }} of the requests of {{ $labels.job }} in the last 5 minutes were answered with a "
-            "5xx status."
+            "{{ $value | humanizePercentage }} of the requests of {{ $labels.job }} in the last 5 minutes were "
+            "answered with a 5xx status."
         ),
     )
 
@@ -40,8 +40,8 @@ def _latency(objectives: Objectives) -> Alert:
         wait=own.wait,
         summary="P99 latency is over 2 s",
         description=(
-            "{{ $value | humanizePercentage }} of the requests of {{ $labels.job }} in the last 5 minutes took longer than 2 s; "
-            "the objective allows 1%. Counted from the histogram's 2.0 boundary, without interpolation; the AI assistant is "
-            "left out, because it waits for its upstream."
+            "{{ $value | humanizePercentage }} of the requests of {{ $labels.job }} in the last 5 minutes took longer "
+            "than 2 s; the objective allows 1%. Counted from the histogram's 2.0 boundary, without interpolation; the "
+            "AI assistant is left out, because it waits for its upstream."
         ),
     )

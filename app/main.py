@@ -34,13 +34,16 @@ MAX_SETUP_WAIT = 5.0
 def _build_services(settings: Settings) -> Services:
     metrics = agency_metrics()
     database_url = settings.database_url.get_secret_value() if settings.database_url else DATABASE_FALLBACK
-    redis = RedisGate(settings.redis_url.get_secret_value() if settings.redis_url else REDIS_FALLBACK)
-    database = Database(database_url, size=settings.database_pool_size)
+    redis_url = settings.redis_url.get_secret_value() if settings.redis_url else REDIS_FALLBACK
+    redis = RedisGate(redis_url, metrics.redis)
+    database = Database(database_url, size=settings.database_pool_size, metrics=metrics.database)
     cache = Cache(redis, metrics)
     upstream = None
     if settings.ai_base_url:
         key = settings.ai_api_key.get_secret_value() if settings.ai_api_key else None
-        upstream = Upstream(settings.ai_base_url, model=settings.ai_model, key=key, timeout=settings.ai_timeout)
+        upstream = Upstream(
+            settings.ai_base_url, model=settings.ai_model, key=key, timeout=settings.ai_timeout, metrics=metrics
+        )
     breaker = CircuitBreaker(
         redis,
         metrics.circuit_breaker_state,

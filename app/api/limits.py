@@ -53,7 +53,7 @@ class Limiter:
             return True, 0.0
 
         try:
-            allowed, reset = await self._redis.call(lambda _: answer(self._shared))
+            allowed, reset = await self._redis.call("rate_limit", lambda _: answer(self._shared))
         except RedisAway:
             allowed, reset = await answer(self._local)
         if not allowed:

@@ -49,7 +49,7 @@ class SharedRepository(AsyncAbstractRepository):
         """Return the breaker's shared state; this worker's last known state while Redis is away."""
         key = _key(name)
         try:
-            found = await self._redis.call(lambda client: cast("Any", client.hgetall(key)))
+            found = await self._redis.call("hgetall", lambda client: cast("Any", client.hgetall(key)))
             self._mirror[name] = {field.decode(): value.decode() for field, value in found.items()}
         except RedisAway:
             self._mirror.setdefault(name, {})
@@ -82,7 +82,9 @@ class SharedRepository(AsyncAbstractRepository):
         mirror = self._mirror.setdefault(name, {})
         mirror["failures"] = str(max(failure_count, int(mirror.get("failures", 0)) + 1))
         try:
-            failures = await self._redis.call(lambda client: cast("Any", client.hincrby(_key(name), "failures", 1)))
+            failures = await self._redis.call(
+                "hincrby", lambda client: cast("Any", client.hincrby(_key(name), "failures", 1))
+            )
         except RedisAway:
             failures = int(mirror["failures"])
         if failures >= self._threshold and mirror.get("state", "closed") == "closed":
@@ -96,7 +98,9 @@ class SharedRepository(AsyncAbstractRepository):
         """Claim the probe of a half-open circuit. One caller over all workers gets it."""
         key = f"{_key(name)}:probe"
         try:
-            return bool(await self._redis.call(lambda client: client.set(key, token, nx=True, px=int(seconds * 1000))))
+            return bool(
+                await self._redis.call("lease", lambda client: client.set(key, token, nx=True, px=int(seconds * 1000)))
+            )
         except RedisAway:
             return True
 
@@ -104,7 +108,7 @@ class SharedRepository(AsyncAbstractRepository):
         """Let the next one probe."""
         key = f"{_key(name)}:probe"
         try:
-            await self._redis.call(lambda client: release(client, key, token))
+            await self._redis.call("release", lambda client: release(client, key, token))
         except RedisAway:
             return
 
@@ -112,7 +116,9 @@ class SharedRepository(AsyncAbstractRepository):
         texts = {field: str(value) for field, value in fields.items()}
         self._mirror.setdefault(name, {}).update(texts)
         try:
-            await self._redis.call(lambda client: cast("Any", client.hset(_key(name), mapping=cast("Any", texts))))
+            await self._redis.call(
+                "hset", lambda client: cast("Any", client.hset(_key(name), mapping=cast("Any", texts)))
+            )
         except RedisAway:
             return
 

@@ -16,7 +16,7 @@ from app.assistant.upstream import Completion, Upstream, UpstreamError, Upstream
 from app.cache.cache import Cache
 from app.database import destinations
 from app.database.pool import Database
-from app.metrics import Metrics
+from app.metrics import AIOperation, AIOutcome, Metrics
 
 ITINERARY_TTL_SECONDS = 3600.0
 CATALOGUE_TTL_SECONDS = 60.0
@@ -113,7 +113,7 @@ class Concierge:
 
     async def _ask(
         self,
-        operation: str,
+        operation: AIOperation,
         upstream: Upstream,
         messages: list[dict[str, str]],
         *,
@@ -134,10 +134,10 @@ class Concierge:
         return await _finish(ask())
 
     @contextmanager
-    def _observed(self, operation: str) -> Iterator[None]:
+    def _observed(self, operation: AIOperation) -> Iterator[None]:
         """Count the request by how it ends, and time it."""
         started = time.perf_counter()
-        outcome = "error"
+        outcome: AIOutcome = "error"
         try:
             yield
             outcome = "success" if self.upstream else "offline"

@@ -1,8 +1,11 @@
 """A client for any server with OpenAI's chat-completions API."""
 
 import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 from urllib.parse import urlsplit
 
 import httpx
@@ -10,16 +13,21 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 from pydantic import BaseModel, BeforeValidator, Field
 
+from app.metrics import Metrics, UpstreamName, UpstreamOutcome
+from app.metrics import metrics as agency_metrics
+
 CONNECT_TIMEOUT = 2.0
 TOO_MANY_REQUESTS, SERVER_ERROR = 429, 500
 MAX_TOKENS = 2**31
-
+NAME: UpstreamName = "ai"
 
 _tracer = trace.get_tracer("app.assistant")
 
 
 class _Failure(Exception):  # noqa: N818 -- its subclasses say what it was
     """The upstream gave no completion. `status` is that of its response, None without one."""
+
+    outcome: UpstreamOutcome
 
     def __init__(self, message: str, status: int | None = None) -> None:
         self.status = status
@@ -29,13 +37,22 @@ class _Failure(Exception):  # noqa: N818 -- its subclasses say what it was
 class UpstreamError(_Failure):
     """The upstream failed: it could not be reached, or answered 5xx, 429 or nonsense."""
 
+    def __init__(self, message: str, status: int | None = None, *, outcome: UpstreamOutcome = "invalid_answer") -> None:
+        super().__init__(message, status)
+        self.outcome = outcome
+
 
 class UpstreamTimeout(UpstreamError):  # noqa: N818 -- reads as what happened
     """The upstream did not answer in time."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message, outcome="timeout")
+
 
 class UpstreamRejected(_Failure):
     """The upstream is well and refused this request (4xx): a wrong key, model or message."""
+
+    outcome = "rejected"
 
 
 @dataclass(frozen=True)
@@ -75,9 +92,19 @@ class _Answer(BaseModel):
 
 
 class Upstream:
-    """Chat completions at `base_url` (such as https://host/v1) with `model`."""
+    """Chat completions at `base_url` (such as https://host/v1) with `model`.
 
-    def __init__(self, base_url: str, *, model: str, key: str | None, timeout: float) -> None:
+    Each one is recorded in `metrics`, by default those of this process.
+    """
+
+    def __init__(
+        self, base_url: str, *, model: str, key: str | None, timeout: float, metrics: Metrics | None = None
+    ) -> None:
+        metrics = metrics or agency_metrics()
+        self._duration = metrics.upstream_request_duration.labels(NAME)
+        self._requests = {
+            outcome: metrics.upstream_requests.labels(NAME, outcome) for outcome in get_args(UpstreamOutcome)
+        }
         self.model = model
         self.timeout = timeout
         """Seconds for one answer as a whole."""
@@ -105,13 +132,33 @@ class Upstream:
             f"chat {self.model}", kind=SpanKind.CLIENT, attributes=self._attributes, record_exception=False
         ) as span:
             try:
-                completion = await self._ask(messages, json=json)
+                with self._counted():
+                    completion = await self._ask(messages, json=json)
             except _Failure as error:
                 span.set_attribute("error.type", str(error.status or type(error).__name__))
                 raise
             span.set_attribute("gen_ai.usage.input_tokens", completion.prompt_tokens)
             span.set_attribute("gen_ai.usage.output_tokens", completion.completion_tokens)
             return completion
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count the request by how it ends, and time it unless it was cancelled."""
+        started = time.perf_counter()
+        outcome: UpstreamOutcome = "error"
+        try:
+            yield
+            outcome = "success"
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        except _Failure as error:
+            outcome = error.outcome
+            raise
+        finally:
+            self._requests[outcome].inc()
+            if outcome != "cancelled":
+                self._duration.observe(time.perf_counter() - started)
 
     async def _ask(self, messages: list[dict[str, str]], *, json: bool) -> Completion:
         body: dict[str, Any] = {"model": self.model, "messages": messages}
@@ -124,9 +171,10 @@ class Upstream:
         except (TimeoutError, httpx.TimeoutException) as error:
             raise UpstreamTimeout(type(error).__name__) from error
         except httpx.HTTPError as error:
-            raise UpstreamError(type(error).__name__) from error
+            raise UpstreamError(type(error).__name__, outcome="unreachable") from error
         if response.status_code >= SERVER_ERROR or response.status_code == TOO_MANY_REQUESTS:
-            raise UpstreamError(f"status {response.status_code}", response.status_code)
+            outcome: UpstreamOutcome = "server_error" if response.status_code >= SERVER_ERROR else "rate_limited"
+            raise UpstreamError(f"status {response.status_code}", response.status_code, outcome=outcome)
         if not response.is_success:
             raise UpstreamRejected(f"status {response.status_code}", response.status_code)
         return _read(response)

@@ -94,7 +94,7 @@ class Cache:
         self._local.delete(name)
         self._flights.pop(name, None)
         try:
-            await self._redis.call(lambda client: _forget(client, name))
+            await self._redis.call("delete", lambda client: _forget(client, name))
         except RedisAway:
             return  # it expires by itself
 
@@ -106,7 +106,7 @@ class Cache:
 
     async def _read(self, name: str) -> bytes | None:
         try:
-            value: Any = await self._redis.call(lambda client: client.get(name))
+            value: Any = await self._redis.call("get", lambda client: client.get(name))
         except RedisAway:
             return self._local.get(name)
         return cast("bytes | None", value)
@@ -131,7 +131,7 @@ class Cache:
         try:
             return bool(
                 await self._redis.call(
-                    lambda client: client.set(f"{name}:lease", token, nx=True, px=int(seconds * 1000))
+                    "lease", lambda client: client.set(f"{name}:lease", token, nx=True, px=int(seconds * 1000))
                 )
             )
         except RedisAway:
@@ -143,7 +143,7 @@ class Cache:
         while time.monotonic() < deadline:
             await asyncio.sleep(POLL_SECONDS)
             try:
-                value, lease = await self._redis.call(lambda client: client.mget(name, f"{name}:lease"))
+                value, lease = await self._redis.call("mget", lambda client: client.mget(name, f"{name}:lease"))
             except RedisAway:
                 return None
             if value is not None or lease is None:
@@ -152,14 +152,14 @@ class Cache:
 
     async def _write(self, name: str, value: bytes, ttl: float) -> None:
         try:
-            await self._redis.call(lambda client: _store(client, name, value, int(ttl * 1000)))
+            await self._redis.call("set", lambda client: _store(client, name, value, int(ttl * 1000)))
         except RedisAway:
             if self._flights.get(name) is asyncio.current_task():  # else the value was deleted while this one loaded
                 self._local.set(name, value, min(ttl, MAX_LOCAL_TTL_SECONDS))
 
     async def _release(self, name: str, token: str) -> None:
         try:
-            await self._redis.call(lambda client: release(client, f"{name}:lease", token))
+            await self._redis.call("release", lambda client: release(client, f"{name}:lease", token))
         except RedisAway:
             return
 

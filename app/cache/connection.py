@@ -7,13 +7,17 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from app.metrics import Calls, RedisCommand, RedisFailure, RedisMetrics
+from app.metrics import metrics as agency_metrics
 from app.monitoring.logging import get_logger
 from app.throttle import Throttle
 
@@ -33,9 +37,13 @@ class RedisAway(Exception):  # noqa: N818 -- reads as what happened
 
 
 class RedisGate:
-    """A Redis client on `url`; `call` is the way to it."""
+    """A Redis client on `url`; `call` is the way to it. Calls are recorded in `metrics`, by default this process's."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, metrics: RedisMetrics | None = None) -> None:
+        metrics = metrics or agency_metrics().redis
+        self._calls: Calls[RedisCommand, RedisFailure] = Calls(
+            metrics.command_duration, metrics.errors, get_args(RedisCommand), get_args(RedisFailure)
+        )
         # One retry, at once: it is for pooled connections that a restart of Redis has closed.
         self.client: Redis = Redis.from_url(
             url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS, retry=Retry(NoBackoff(), 1)
@@ -56,17 +64,19 @@ class RedisGate:
         """True while Redis is not asked because it has just failed to answer."""
         return time.monotonic() < self._away_until
 
-    async def call(self, operation: Callable[[Redis], Awaitable[Answer]]) -> Answer:
+    async def call(self, command: RedisCommand, operation: Callable[[Redis], Awaitable[Answer]]) -> Answer:
         """Return the result of `operation(client)`; raise RedisAway in place of the client's errors.
 
+        The call is recorded as `command`, with its duration unless it was not asked or the caller was cancelled.
         After an error that another server might not give, such as READONLY or MOVED, the next call opens a connection.
         """
         if self.is_away:
+            self._calls.failed(command, "not_asked")
             raise RedisAway("not asked")
         if self._away_until:
             self._away_until = time.monotonic() + PAUSE_SECONDS  # this call finds out, the others go on without
         try:
-            answer = await _uncancelled(operation(self.client))
+            answer = await self._recorded(command, operation(self.client))
         except ResponseError as error:
             # Redis is there and refuses this command: out of memory, a replica, or a key of another type.
             self._away_until = 0.0
@@ -81,6 +91,18 @@ class RedisGate:
             await self._renew()
             raise RedisAway(type(error).__name__) from error
         self._away_until = 0.0
+        return answer
+
+    async def _recorded(self, command: RedisCommand, work: Awaitable[Answer]) -> Answer:
+        """Return or raise the outcome of `work`, and record it."""
+        started = time.perf_counter()
+        try:
+            answer = await _uncancelled(work)
+        except (RedisError, OSError) as error:
+            self._calls.failed(command, _failure(error))
+            self._calls.ended(command, time.perf_counter() - started)
+            raise
+        self._calls.ended(command, time.perf_counter() - started)
         return answer
 
     async def _renew(self) -> None:
@@ -99,11 +121,11 @@ class RedisGate:
         A replica, a server without free memory and one that is loading its data answer PING, too.
         """
         try:
-            await self._store()
+            await self._recorded("ping", self._store())
         except ResponseError:
             # The probe may have been connected to what is not the primary any more.
             await _renew(self._probe)
-            await self._store()
+            await self._recorded("ping", self._store())
         self._away_until = 0.0
 
     async def _store(self) -> None:
@@ -113,6 +135,15 @@ class RedisGate:
         """Close the connections."""
         await self.client.aclose()
         await self._probe.aclose()
+
+
+def _failure(error: RedisError | OSError) -> RedisFailure:
+    """Return the kind of an error for the metrics."""
+    if isinstance(error, RedisTimeoutError | TimeoutError):
+        return "timeout"
+    if isinstance(error, ResponseError):
+        return "refused"
+    return "connection" if isinstance(error, RedisConnectionError | OSError) else "other"
 
 
 def _reason(error: ResponseError) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.database.pool import Connection, Database
+from app.metrics import Query
 
 Row = dict[str, Any]
 
@@ -72,12 +73,13 @@ async def page(database: Database, wanted: Filter, after: Position | None, limit
         f" WHERE {' AND '.join(conditions) or 'true'}"
         f" ORDER BY rank DESC, slug LIMIT ${len(arguments)}"
     )
-    return await _rows(database, statement, *arguments)
+    return await _rows(database, "list_destinations", statement, *arguments)
 
 
 async def detail(database: Database, slug: str) -> Row | None:
     """Return one destination, or None."""
-    rows = await _rows(database, f"SELECT {_FIELDS} FROM destinations WHERE slug = $1", slug)  # noqa: S608
+    statement = f"SELECT {_FIELDS} FROM destinations WHERE slug = $1"  # noqa: S608
+    rows = await _rows(database, "get_destination", statement, slug)
     return rows[0] if rows else None
 
 
@@ -103,7 +105,7 @@ async def add_review(database: Database, slug: str, rating: int, text: str) -> R
         )
         return dict(row) if row else None
 
-    return await database.transact(add)
+    return await database.transact("add_review", add)
 
 
 async def reviews(database: Database, slug: str, before: int | None, limit: int) -> list[Row] | None:
@@ -122,12 +124,12 @@ async def reviews(database: Database, slug: str, before: int | None, limit: int)
         )
         return [dict(row) for row in rows]
 
-    return await database.read(find)
+    return await database.read("list_reviews", find)
 
 
 async def everything(database: Database) -> list[Row]:
     """Return the whole catalogue by slug: some seventy rows, for the planner."""
-    return await _rows(database, f"SELECT {_FIELDS} FROM destinations ORDER BY slug")  # noqa: S608
+    return await _rows(database, "load_catalogue", f"SELECT {_FIELDS} FROM destinations ORDER BY slug")  # noqa: S608
 
 
 async def suggest(database: Database, message: str, limit: int) -> list[Row]:
@@ -138,9 +140,10 @@ async def suggest(database: Database, message: str, limit: int) -> list[Row]:
         " CAST(replace(plainto_tsquery('english', $1)::text, '&', '|') AS tsquery) AS query"
         " WHERE search @@ query ORDER BY ts_rank(search, query) DESC, slug LIMIT $2"
     )
-    return await _rows(database, statement, message, limit)
+    return await _rows(database, "suggest_destinations", statement, message, limit)
 
 
-async def _rows(database: Database, statement: str, *arguments: Any) -> list[Row]:
+async def _rows(database: Database, operation: Query, statement: str, *arguments: Any) -> list[Row]:
     """Return the rows of a statement that only reads."""
-    return [dict(row) for row in await database.read(lambda connection: connection.fetch(statement, *arguments))]
+    rows = await database.read(operation, lambda connection: connection.fetch(statement, *arguments))
+    return [dict(row) for row in rows]

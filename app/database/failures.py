@@ -4,6 +4,9 @@ import re
 
 import asyncpg
 
+from app.database.turns import PoolTimeoutError
+from app.metrics import QueryError
+
 # Errors of the connection or the server, not of the statement. asyncpg raises InterfaceError for a connection that was
 # closed during its use.
 AWAY = (
@@ -40,6 +43,34 @@ OTHER_PRIMARY = (
 )
 """The server is no longer the primary, or leaves: connections to it are of no use, and another may have its address."""
 
+# The first that fits counts: TimeoutError is an OSError, and QueryCanceledError an OperatorInterventionError.
+_REASONS: tuple[tuple[QueryError, tuple[type[Exception], ...]], ...] = (
+    (
+        "timeout",
+        (
+            TimeoutError,
+            asyncpg.QueryCanceledError,
+            asyncpg.IdleInTransactionSessionTimeoutError,
+            asyncpg.TransactionTimeoutError,
+        ),
+    ),
+    ("read_only", (asyncpg.ReadOnlySQLTransactionError,)),
+    ("conflict", (asyncpg.TransactionRollbackError, asyncpg.LockNotAvailableError)),
+    ("resources", (asyncpg.InsufficientResourcesError, asyncpg.PostgresSystemError)),
+    (
+        "connection_lost",
+        (
+            OSError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+            asyncpg.PostgresConnectionError,
+            asyncpg.OperatorInterventionError,
+        ),
+    ),
+    ("schema", (asyncpg.UndefinedTableError, *FOREIGN_SESSION)),
+    ("statement", (asyncpg.PostgresError,)),
+)
+
 # PostgreSQL has no code for these. It raises them by elog, whose messages are not translated.
 _CATALOGUE_CHANGED = re.compile(r"cache lookup failed for |could not open relation with OID |tuple concurrently ")
 
@@ -69,3 +100,19 @@ def is_undone(error: BaseException | None) -> bool:
         return False
     known = *FOREIGN_SESSION, asyncpg.TransactionRollbackError, asyncpg.ReadOnlySQLTransactionError
     return isinstance(error, known) or schema_has_changed(error)
+
+
+def reason_of(error: Exception, *, connected: bool) -> QueryError | None:
+    """Return the kind of an error for the metrics; None if it is none of the driver's.
+
+    Without a connection (not `connected`) each error is a failure to get one.
+    """
+    if isinstance(error, PoolTimeoutError):
+        return "pool_timeout"
+    if not connected:
+        return "connect_failed"
+    if schema_has_changed(error):
+        return "schema"
+    if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
+        return "statement"  # an argument that does not fit its type
+    return next((reason for reason, kinds in _REASONS if isinstance(error, kinds)), None)

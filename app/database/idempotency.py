@@ -38,7 +38,7 @@ async def delete_expired(database: Database, lifetime: timedelta, batch: int = B
     """Delete the keys that expired before GRACE, `batch` rows a statement. Return their number."""
     deleted = 0
     while True:
-        async with database.connection() as connection:
+        async with database.connection(operation="delete_idempotency_keys") as connection:
             status = await connection.execute(DELETE, lifetime + GRACE, batch)
         rows = int(status.removeprefix("DELETE "))
         deleted += rows

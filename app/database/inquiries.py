@@ -67,7 +67,7 @@ async def add(database: Database, inquiry: Row, key: Key | None) -> tuple[Row, b
             return dict(row), True
         return dict(await connection.fetchrow(_FIRST_ANSWER, key.key, key.caller) or {}), False
 
-    stored, is_new = await database.transact(insert)
+    stored, is_new = await database.transact("add_inquiry", insert)
     if key is not None and not is_new and stored.pop("request_digest", None) != key.digest:
         raise KeyReused
     return stored, is_new
@@ -79,5 +79,5 @@ async def page(database: Database, before: int | None, limit: int) -> list[Row]:
         f"SELECT id, {_COLUMNS}, created_at FROM inquiries"  # noqa: S608
         " WHERE ($1::bigint IS NULL OR id < $1) ORDER BY id DESC LIMIT $2"
     )
-    rows = await database.read(lambda connection: connection.fetch(statement, before, limit))
+    rows = await database.read("list_inquiries", lambda connection: connection.fetch(statement, before, limit))
     return [dict(row) for row in rows]

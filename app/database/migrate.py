@@ -34,7 +34,7 @@ async def migrate(database: Database, directory: Path = MIGRATIONS, seed: Path =
     Everything happens in one transaction: a failure leaves the database as it was.
     """
     applied = []
-    async with database.transaction() as connection:
+    async with database.transaction("migrate") as connection:
         await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK, timeout=MIGRATION_TIMEOUT)
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS schema_migrations"

@@ -16,6 +16,9 @@ import asyncpg
 from app.database import sessions
 from app.database.failures import AWAY, FOREIGN_SESSION, OTHER_PRIMARY, is_away, is_undone, schema_has_changed
 from app.database.turns import Turns
+from app.database.usage import Usage
+from app.metrics import DatabaseMetrics, Query
+from app.metrics import metrics as agency_metrics
 from app.monitoring.logging import get_logger
 from app.throttle import Throttle
 
@@ -57,12 +60,16 @@ class _Repeat(Exception):  # noqa: N818 -- no error yet
 
 
 class Database:
-    """A lazily connected pool on `url` (postgresql://...) of at most `size` connections."""
+    """A lazily connected pool on `url` (postgresql://...) of at most `size` connections.
 
-    def __init__(self, url: str, *, size: int = 10) -> None:
+    Its use is recorded in `metrics`, those of this process by default.
+    """
+
+    def __init__(self, url: str, *, size: int = 10, metrics: DatabaseMetrics | None = None) -> None:
         self._url = url
         self._size = size
-        self._turns = Turns(size)
+        self._usage = Usage(metrics or agency_metrics().database)
+        self._turns = Turns(size, self._usage.waiting)
         self._pool: asyncpg.Pool | None = None
         self._warnings = Throttle(log)
         # True once named statements were lost or known already: a pooler that was not recognised.
@@ -89,31 +96,43 @@ class Database:
             connection_class=sessions.Session,
             connect=self._connect,
         )
+        self._usage.open(self._size)
 
     async def _connect(self, *args: Any, **kwargs: Any) -> sessions.Session:
-        return await sessions.connect(*args, shared=self._shared, **kwargs)
+        session = await sessions.connect(*args, shared=self._shared, **kwargs)
+        self._usage.watch(session)
+        return session
 
     @contextlib.asynccontextmanager
-    async def connection(self, wait: float | None = None, *, first: bool = False) -> AsyncIterator[Connection]:
+    async def connection(
+        self, wait: float | None = None, *, first: bool = False, operation: Query | None = None
+    ) -> AsyncIterator[Connection]:
         """Yield a connection of the pool; raise DatabaseUnavailable in place of the driver's errors.
 
-        Wait up to `wait` seconds for a free one, ACQUIRE_TIMEOUT by default, in the order of arrival or `first`.
+        Wait up to `wait` seconds for a free one, ACQUIRE_TIMEOUT by default, in the order of arrival or `first`. The
+        block's duration and its error are recorded as those of `operation`.
         OSError and TimeoutError count as the driver's wherever in the block they are raised: do no other I/O in it.
         """
-        async with self._lend(wait, first=first) as connection:
+        async with self._lend(operation, wait, first=first) as connection:
             yield connection
 
     @contextlib.asynccontextmanager
     async def _lend(
-        self, wait: float | None = None, *, first: bool = False, again: "Again | None" = None
+        self,
+        operation: Query | None,
+        wait: float | None = None,
+        *,
+        first: bool = False,
+        again: "Again | None" = None,
     ) -> AsyncIterator[Connection]:
         """Yield a connection as `connection` does; raise _Repeat in place of an error that `again` accepts."""
         if self._pool is None:
             raise DatabaseUnavailable("the pool is not open")
-        session, generation = None, self._generation
+        session, generation, asked = None, self._generation, time.perf_counter()
         try:
             turn = self._turns.turn(ACQUIRE_TIMEOUT if wait is None else wait, first=first)
-            async with turn, self._pool.acquire(timeout=CONNECT_TIMEOUT) as connection:
+            acquisition = self._pool.acquire(timeout=CONNECT_TIMEOUT)
+            async with turn, self._usage.connection(acquisition, asked, operation) as connection:
                 session, generation = sessions.session_of(connection), self._generation
                 try:
                     yield connection
@@ -122,6 +141,7 @@ class Database:
                         await session.reload_schema_state()  # in the whole pool
                     raise
         except Exception as error:
+            self._usage.failed(error, asked, operation, connected=session is not None)
             await self._draw_consequences(error, generation)
             lost = session is not None and session.is_closed()
             if again is not None and again(error, lost):
@@ -160,19 +180,22 @@ class Database:
             await self._pool.expire_connections()
 
     @contextlib.asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
+    async def transaction(self, operation: Query | None = None) -> AsyncIterator[Connection]:
         """Yield a connection inside a transaction, which is committed if the block ends without an error."""
-        async with self.connection() as connection, connection.transaction():
+        async with self.connection(operation=operation) as connection, connection.transaction():
             yield connection
 
-    async def read(self, work: "Work[Result]", wait: float | None = None, *, first: bool = False) -> Result:
+    async def read(
+        self, operation: Query, work: "Work[Result]", wait: float | None = None, *, first: bool = False
+    ) -> Result:
         """Return `work(connection)`, which only reads. Repeat it once if the error may not come again.
 
-        Raise DatabaseUnavailable in place of the driver's errors; `wait` and `first` are those of `connection`.
+        Raise DatabaseUnavailable in place of the driver's errors; `wait` and `first` are those of `connection`. Each
+        attempt is recorded as one `operation`.
         """
 
         async def attempt(again: Again | None) -> Result:
-            async with self._lend(wait, first=first, again=again) as connection:
+            async with self._lend(operation, wait, first=first, again=again) as connection:
                 if not sessions.session_of(connection).shared:
                     return await work(connection)
                 # An unnamed statement is described, and parsed anew for its execution once its types are looked up. In
@@ -182,15 +205,15 @@ class Database:
 
         return await _repeated(attempt, lambda error, lost: lost or is_undone(error))
 
-    async def transact(self, work: "Work[Result]") -> Result:
+    async def transact(self, operation: Query, work: "Work[Result]") -> Result:
         """Return `work(connection)`, called in a transaction, after the commit.
 
         Repeat it once if the server has rolled it back and it may succeed: `work` must have no effect elsewhere.
-        Raise DatabaseUnavailable in place of the driver's errors.
+        Raise DatabaseUnavailable in place of the driver's errors. Each attempt is recorded as one `operation`.
         """
 
         async def attempt(again: Again | None) -> Result:
-            async with self._lend(again=again) as connection, connection.transaction():
+            async with self._lend(operation, again=again) as connection, connection.transaction():
                 return await work(connection)
 
         return await _repeated(attempt, lambda error, _lost: is_undone(error))
@@ -201,7 +224,7 @@ class Database:
         Ask on the next free connection: behind requests the check of a busy service would fail. A statement ends within
         COMMAND_TIMEOUT, so one gets free in that time as long as the database answers.
         """
-        await self.read(_check_role, COMMAND_TIMEOUT, first=True)
+        await self.read("ping", _check_role, COMMAND_TIMEOUT, first=True)
 
     async def close(self, timeout: float = 2.0) -> None:  # noqa: ASYNC109 -- asyncpg's own close has none
         """Close the pool, and cut what has not come back after `timeout` seconds."""
@@ -212,6 +235,8 @@ class Database:
             await asyncio.wait_for(pool.close(), timeout)
         except (TimeoutError, *AWAY):
             pool.terminate()
+        finally:
+            self._usage.close()
 
 
 async def _repeated(attempt: Callable[[Again | None], Awaitable[Result]], again: Again) -> Result:

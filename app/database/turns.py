@@ -5,6 +5,12 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncIterator
 
+from prometheus_client import Gauge
+
+
+class PoolTimeoutError(TimeoutError):
+    """No turn came in time."""
+
 
 class Turns:
     """Grants up to `number` turns at a time.
@@ -13,13 +19,15 @@ class Turns:
     the pod out of service because it is busy.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, gauge: Gauge | None = None) -> None:
         self._free = number
+        self._gauge = gauge
+        """Has the number of those that wait."""
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     @contextlib.asynccontextmanager
     async def turn(self, seconds: float, *, first: bool = False) -> AsyncIterator[None]:
-        """Wait for a turn, with `first` before all others. Raise TimeoutError after `seconds`."""
+        """Wait for a turn, with `first` before all others. Raise PoolTimeoutError after `seconds`."""
         if self._free:
             self._free -= 1
         else:
@@ -36,11 +44,14 @@ class Turns:
         else:
             self._waiting.append(granted)
         try:
-            async with asyncio.timeout(seconds):
-                await granted
-        except BaseException:
+            with self._gauge.track_inprogress() if self._gauge else contextlib.nullcontext():
+                async with asyncio.timeout(seconds):
+                    await granted
+        except BaseException as error:
             if granted.done() and not granted.cancelled():  # granted at the same moment
                 self._give()
+            if isinstance(error, TimeoutError):
+                raise PoolTimeoutError(*error.args) from error
             raise
 
     def _give(self) -> None:

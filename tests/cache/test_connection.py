@@ -55,15 +55,15 @@ async def get(client: Redis) -> object:
 
 async def test_an_answer_passes_the_gate(redis_url: str) -> None:
     gate = RedisGate(redis_url)
-    assert await gate.call(lambda client: client.set("key", "value")) is True
-    assert await gate.call(get) == b"value"
+    assert await gate.call("set", lambda client: client.set("key", "value")) is True
+    assert await gate.call("get", get) == b"value"
     assert not gate.is_away
     await gate.close()
 
 
 async def test_an_error_closes_the_gate_and_redis_is_not_asked_meanwhile(away: RedisGate) -> None:
     with capture_logs() as lines, pytest.raises(RedisAway, match="ConnectionError"):
-        await away.call(get)
+        await away.call("get", get)
     assert [(line["event"], line["log_level"]) for line in lines] == [("redis_away", "warning")]
     assert away.is_away
 
@@ -71,18 +71,18 @@ async def test_an_error_closes_the_gate_and_redis_is_not_asked_meanwhile(away: R
         pytest.fail("Redis was asked")
 
     with pytest.raises(RedisAway, match="not asked"):
-        await away.call(never)
+        await away.call("get", never)
 
 
 async def test_the_gate_opens_after_its_pause(away: RedisGate, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "PAUSE_SECONDS", 0.05)
     with pytest.raises(RedisAway, match="ConnectionError"):
-        await away.call(get)
+        await away.call("get", get)
     async with asyncio.timeout(10):
         while away.is_away:  # noqa: ASYNC110 -- a clock has no event
             await asyncio.sleep(0.01)
     with pytest.raises(RedisAway, match="ConnectionError"):
-        await away.call(get)
+        await away.call("get", get)
 
 
 async def test_one_call_finds_out_after_the_pause_and_the_others_go_on_without(redis_url: str) -> None:
@@ -95,23 +95,23 @@ async def test_one_call_finds_out_after_the_pause_and_the_others_go_on_without(r
         await answer.wait()
         return "here"
 
-    first = asyncio.create_task(gate.call(slow))
+    first = asyncio.create_task(gate.call("get", slow))
     await asked.wait()
     with pytest.raises(RedisAway, match="not asked"):
-        await gate.call(get)
+        await gate.call("get", get)
     answer.set()
     assert await first == "here"
-    assert await gate.call(get) is None
+    assert await gate.call("get", get) is None
     await gate.close()
 
 
 async def test_a_command_that_redis_refuses_leaves_the_gate_open(redis_url: str) -> None:
     gate = RedisGate(redis_url)
-    await gate.call(lambda client: client.set("key", "no list"))
+    await gate.call("set", lambda client: client.set("key", "no list"))
     with capture_logs() as lines, pytest.raises(RedisAway, match="refused"):
-        await gate.call(lambda client: cast("Any", client.lpush("key", "x")))
+        await gate.call("get", lambda client: cast("Any", client.lpush("key", "x")))
     assert [line["event"] for line in lines] == ["redis_refused"]
-    assert await gate.call(get) == b"no list"
+    assert await gate.call("get", get) == b"no list"
     await gate.close()
 
 
@@ -132,7 +132,7 @@ async def test_an_error_that_is_not_of_redis_is_the_callers(redis_url: str) -> N
         raise LookupError("mine")
 
     with pytest.raises(LookupError, match="mine"):
-        await gate.call(wrong)
+        await gate.call("get", wrong)
     assert not gate.is_away
     await gate.close()
 
@@ -152,7 +152,7 @@ async def test_a_redis_that_does_not_answer_is_away(scratch: Path) -> None:
     async with await asyncio.start_unix_server(silent, path):
         gate = RedisGate(f"unix://{path}")
         with pytest.raises(RedisAway):
-            await gate.call(get)
+            await gate.call("get", get)
         assert gate.is_away
         await gate.close()
         for _ in range(2):  # the call and its one retry
@@ -163,7 +163,7 @@ async def test_a_redis_that_does_not_answer_is_away(scratch: Path) -> None:
 async def test_what_is_logged_of_a_redis_that_is_away_holds_no_password() -> None:
     gate = RedisGate("redis://user:hunter2@127.0.0.1:1/0")
     with capture_logs() as lines, pytest.raises(RedisAway, match=r"^ConnectionError$"):
-        await gate.call(get)
+        await gate.call("get", get)
     await gate.close()
     assert lines == [
         {
@@ -179,7 +179,7 @@ async def test_closing_leaves_no_connection(redis_url: str) -> None:
     async with Redis.from_url(redis_url) as client:
         before = len(await client.client_list())
         gate = RedisGate(redis_url)
-        await gate.call(get)
+        await gate.call("get", get)
         await gate.ping()
         assert len(await client.client_list()) == before + 2
         await gate.close()
@@ -196,7 +196,7 @@ async def test_closing_leaves_no_connection(redis_url: str) -> None:
 async def test_a_cancellation_is_never_lost_however_far_a_call_has_come(redis_url: str) -> None:
     for steps in range(1, 200):
         gate = RedisGate(redis_url)
-        call = asyncio.create_task(gate.call(get))
+        call = asyncio.create_task(gate.call("get", get))
         for _ in range(steps):
             await asyncio.sleep(0)
         came_too_late = not call.cancel()
@@ -210,10 +210,10 @@ async def test_a_cancellation_is_never_lost_however_far_a_call_has_come(redis_ur
 
 async def test_a_restart_of_redis_is_not_noticed(server: Server) -> None:
     gate = RedisGate(server.start())
-    await gate.call(get)
+    await gate.call("get", get)
     server.stop()
     server.start()
-    assert await gate.call(get) is None
+    assert await gate.call("get", get) is None
     assert not gate.is_away
     await gate.close()
 
@@ -223,7 +223,7 @@ async def test_a_ping_asks_through_the_closed_gate_and_opens_it(server: Server) 
     await gate.ping()
     server.stop()
     with pytest.raises(RedisAway):
-        await gate.call(get)
+        await gate.call("get", get)
     with pytest.raises(RedisError):
         await gate.ping()
     assert gate.is_away
@@ -231,5 +231,5 @@ async def test_a_ping_asks_through_the_closed_gate_and_opens_it(server: Server) 
     gate._away_until = float("inf")
     await gate.ping()
     assert not gate.is_away
-    assert await gate.call(get) is None
+    assert await gate.call("get", get) is None
     await gate.close()

@@ -74,7 +74,7 @@ async def gate_to(port: int) -> AsyncIterator[tuple[Switch, RedisGate]]:
     async with switch((HOST, port)) as proxy:
         gate = RedisGate(f"redis://{HOST}:{proxy.port}/0")
         try:
-            await asyncio.gather(*(gate.call(lambda client: client.set("key", "old")) for _ in range(5)))
+            await asyncio.gather(*(gate.call("set", lambda client: client.set("key", "old")) for _ in range(5)))
             await gate.ping()
             yield proxy, gate
         finally:
@@ -92,8 +92,8 @@ async def test_after_one_refusal_calls_go_to_the_new_primary(pair: list[Redis], 
         proxy.lead_to((HOST, ports[1]))
         with capture_logs() as lines:
             with pytest.raises(RedisAway, match="refused"):
-                await gate.call(set_new)
-            assert await asyncio.gather(*(gate.call(set_new) for _ in range(20))) == [True] * 20
+                await gate.call("set", set_new)
+            assert await asyncio.gather(*(gate.call("set", set_new) for _ in range(20))) == [True] * 20
             await gate.ping()
         assert [line["event"] for line in lines] == ["redis_refused"]
     assert await new.get("key") == b"new"
@@ -120,7 +120,7 @@ async def test_a_replica_is_reported_and_logged_once(
 
 async def test_a_connection_in_use_is_kept_until_it_is_released(pair: list[Redis], ports: list[int]) -> None:
     async with gate_to(ports[0]) as (proxy, gate):
-        waiting = asyncio.create_task(gate.call(lambda client: client.blpop(["queue"], timeout=60)))
+        waiting = asyncio.create_task(gate.call("get", lambda client: client.blpop(["queue"], timeout=60)))
         async with asyncio.timeout(30):
             while not (await pair[0].info("clients"))["blocked_clients"]:
                 pass
@@ -128,7 +128,7 @@ async def test_a_connection_in_use_is_kept_until_it_is_released(pair: list[Redis
         await gate._renew()
         await pair[0].lpush("queue", "value")
         assert tuple(await waiting or ()) == (b"queue", b"value")
-        await gate.call(set_new)
+        await gate.call("set", set_new)
         assert proxy.accepted == accepted + 1
 
 
@@ -141,11 +141,11 @@ async def test_connections_to_a_server_that_vanished_are_given_up_together(
         proxy.lead_to((HOST, free_port()))
         proxy.swallow()
         with pytest.raises(RedisAway):
-            await gate.call(set_new)
+            await gate.call("set", set_new)
         idle = cast("Any", gate.client.connection_pool)._available_connections
         assert [one.is_connected for one in idle] == [False] * 5
         proxy.lead_to((HOST, ports[1]))
-        assert await asyncio.gather(*(gate.call(set_new) for _ in range(5))) == [True] * 5
+        assert await asyncio.gather(*(gate.call("set", set_new) for _ in range(5))) == [True] * 5
     assert await pair[1].get("key") == b"new"
 
 
@@ -167,14 +167,14 @@ async def test_a_server_that_refuses_is_unfit_until_it_accepts_again(
         with capture_logs() as lines:
             for _ in range(20):
                 with pytest.raises(RedisAway, match="refused"):
-                    await gate.call(set_new)
+                    await gate.call("set", set_new)
         assert [line["event"] for line in lines] == ["redis_refused"]
         with pytest.raises(ResponseError):
             await gate.ping()
         await pair[0].replicaof("NO", "ONE")
         await pair[0].config_set("maxmemory", 0)
         await gate.ping()
-        assert await gate.call(set_new) is True
+        assert await gate.call("set", set_new) is True
 
 
 ERRORS = {
@@ -213,11 +213,11 @@ async def test_after_any_refusal_a_new_connection_is_made(pair: list[Redis], por
     async with refusing(error) as proxy:
         gate = RedisGate(f"redis://{HOST}:{proxy.port}/0")
         with pytest.raises(RedisAway, match=ERRORS[error]):
-            await gate.call(set_new)
+            await gate.call("set", set_new)
         with pytest.raises(RedisError):
             await gate.ping()
         proxy.lead_to((HOST, ports[1]))
         await gate.ping()  # opens the gate, too
-        assert await gate.call(set_new) is True
+        assert await gate.call("set", set_new) is True
         await gate.close()
     assert await pair[1].get("key") == b"new"

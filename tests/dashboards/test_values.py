@@ -80,6 +80,13 @@ def test_no_matcher_is_overlooked() -> None:
         'process_resident_memory_bytes{worker!="exporters"}',
         'baliblissed_cache_hits_total{cache="destination"}',
         'baliblissed_no_such_total{cache="destinations"}',
+        'baliblissed_database_pool_connections{state="live"}',
+        'baliblissed_database_query_duration_seconds_count{operation="chat"}',
+        'baliblissed_database_errors_total{reason=~"pool_timeout|connect_fail"}',
+        'baliblissed_redis_command_duration_seconds_bucket{command="ge"}',
+        'baliblissed_redis_errors_total{reason="timeouts"}',
+        'baliblissed_upstream_requests_total{outcome!="circuit_open"}',
+        'baliblissed_upstream_request_duration_seconds_bucket{upstream="redis"}',
     ],
 )
 def test_a_misspelt_value_is_noticed(wrong: str) -> None:
@@ -119,6 +126,13 @@ LISTED = [
     ("baliblissed_spans_dropped_total", "reason"),
     ("baliblissed_caller_samples_total", "decision"),
     ("baliblissed_metrics_series_refused_total", "reason"),
+    ("baliblissed_database_pool_connections", "state"),
+    ("baliblissed_database_errors_total", "operation"),
+    ("baliblissed_database_errors_total", "reason"),
+    ("baliblissed_redis_errors_total", "command"),
+    ("baliblissed_redis_errors_total", "reason"),
+    ("baliblissed_upstream_requests_total", "upstream"),
+    ("baliblissed_upstream_requests_total", "outcome"),
 ]
 
 

@@ -4,14 +4,15 @@ import ast
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache
+from typing import get_args
 
 from prometheus_client import Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
+from app import metrics as agency
 from app.api import destinations
 from app.assistant import breaker
 from app.main import create_app
-from app.metrics import metrics as agency_metrics
 from app.monitoring import prometheus
 from app.monitoring.metrics import process
 from app.monitoring.metrics.catalogue import catalogue
@@ -100,8 +101,10 @@ def _by_label() -> dict[str, Values]:
         "method": frozenset(METHODS) | {UNKNOWN_METHOD},
         "status": frozenset(str(code) for code in range(100, 600)),
         "handler": frozenset(app.openapi()["paths"]) | {"/openapi.json", "/docs", NO_ROUTE},
-        "operation": _passed("app/assistant/concierge.py", "_observed"),
-        "outcome": _assigned("app/assistant/concierge.py", "outcome"),
+        "operation": frozenset(get_args(agency.AIOperation)),
+        "outcome": frozenset(get_args(agency.AIOutcome)),
+        "command": frozenset(get_args(agency.RedisCommand)),
+        "upstream": frozenset(get_args(agency.UpstreamName)),
         "kind": _passed("app/assistant/concierge.py", "labels", position=1),
         "cache": _passed("app/assistant/concierge.py", "get_or_load") | {destinations.CACHE},
         "breaker": frozenset({breaker.NAME}),
@@ -119,12 +122,26 @@ def _by_label() -> dict[str, Values]:
 
 
 @cache
+def _by_sample() -> dict[tuple[str, str], Values]:
+    """Return the values of labels that have another meaning in other metrics, by metric and label."""
+    queries = frozenset(get_args(agency.Query))
+    return {
+        ("baliblissed_database_pool_connections", "state"): frozenset(get_args(agency.ConnectionState)),
+        ("baliblissed_database_query_duration_seconds", "operation"): queries,
+        ("baliblissed_database_errors_total", "operation"): queries,
+        ("baliblissed_upstream_requests_total", "outcome"): frozenset(get_args(agency.UpstreamOutcome)),
+    }
+
+
+@cache
 def _reasons() -> dict[str, Values]:
     """Return the values of `reason`, by sample."""
     return {
         "baliblissed_worker_exits_total": frozenset({*EXIT_REASONS.values()})
         | _assigned("app/monitoring/server/master.py", "reason"),
         "baliblissed_spans_dropped_total": frozenset(span_queue.REASONS),
+        "baliblissed_database_errors_total": frozenset(get_args(agency.QueryError)),
+        "baliblissed_redis_errors_total": frozenset(get_args(agency.RedisFailure)),
         "baliblissed_log_lines_dropped_total": _passed("app/monitoring/logs/writer.py", "_drop", position=1)
         | _keys("app/monitoring/logs/writer.py", "dropped"),
         "baliblissed_metrics_series_refused_total": _assigned("app/monitoring/metrics/registry.py", "reason")
@@ -140,7 +157,7 @@ def _reasons() -> dict[str, Values]:
 
 
 def _boundaries(sample: str) -> Values:
-    agency_metrics()
+    agency.metrics()
     catalogue()
     prometheus.Instrumentator()
     found = registry()._names_to_collectors[SUFFIX.sub("", sample)]
@@ -154,7 +171,10 @@ def possible(sample: str, label: str) -> Values | None:
         return None
     if label == "le":
         return _boundaries(sample)
-    found = _reasons()[sample] if label == "reason" else _by_label()[label]
+    if label == "reason":
+        found = _reasons()[sample]
+    else:
+        found = _by_sample().get((SUFFIX.sub("", sample), label)) or _by_label()[label]
     assert found, f"{sample}: no value of {label} was found in the code"
     return found | {OVERFLOW}
 

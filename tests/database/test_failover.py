@@ -158,11 +158,11 @@ async def test_a_read_whose_connection_ends_is_repeated_and_a_write_is_not(old_u
 
     calls: list[int] = []
     async with opened(old_url) as database:
-        assert await database.read(end_once) == 7
+        assert await database.read("ping", end_once) == 7
         assert len(calls) == 2
         calls.clear()
         with pytest.raises(DatabaseUnavailable):
-            await database.transact(end_once)
+            await database.transact("add_review", end_once)
         assert len(calls) == 1
 
 
@@ -175,10 +175,13 @@ async def test_connections_to_a_server_that_vanished_are_given_up_together(
         proxy.swallow()
         monkeypatch.setattr(module, "REPEAT_WITHIN", 0.0)
         with pytest.raises(DatabaseUnavailable, match="TimeoutError"):
-            await database.read(lambda connection: connection.fetchval("SELECT 1", timeout=0.05))
+            await database.read("ping", lambda connection: connection.fetchval("SELECT 1", timeout=0.05))
         # All others were to the same server, so none of them is tried.
         served = await asyncio.gather(
-            *(database.read(lambda connection: connection.fetchval("SELECT current_database()")) for _ in range(20))
+            *(
+                database.read("ping", lambda connection: connection.fetchval("SELECT current_database()"))
+                for _ in range(20)
+            )
         )
         assert len(served) == 20
         await database.ping()
@@ -199,7 +202,7 @@ async def hold_all(database: Database, size: int) -> None:
 async def test_requests_that_are_cancelled_leave_the_pool_whole(database_url: str) -> None:
     async with opened(database_url, size=3) as database:
         for steps in range(40):
-            work = [asyncio.create_task(database.read(sleep_in_the_database)) for _ in range(4)]
+            work = [asyncio.create_task(database.read("ping", sleep_in_the_database)) for _ in range(4)]
             for _ in range(steps):
                 await asyncio.sleep(0)
             for task in work:

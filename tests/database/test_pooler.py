@@ -130,7 +130,9 @@ async def test_nothing_of_a_request_stays_in_a_shared_session(pooler_url: str) -
     other = await asyncpg.connect(pooler_url, statement_cache_size=0)
     await other.execute("SELECT set_config('jit', 'on', false), pg_advisory_lock(1)")
     async with opened(pooler_url) as database:
-        assert await database.read(lambda connection: connection.fetchval("SELECT ARRAY[$1::smallint]", 1)) == [1]
+        assert await database.read("ping", lambda connection: connection.fetchval("SELECT ARRAY[$1::smallint]", 1)) == [
+            1
+        ]
     # All in the one session that is in use.
     held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objid = 1"
     assert await other.fetchval(held) == 1
@@ -153,7 +155,7 @@ async def test_a_column_does_not_change_its_type_between_description_and_executi
     async with opened(pooler_url) as database:
         # The type of an array is looked up after the description. The bits of 7.0 are the integer 1088421888.
         query = "SELECT size, ARRAY[size] FROM place WHERE size > $1"
-        rows = await database.read(lambda one: one.fetch(query, 0))
+        rows = await database.read("ping", lambda one: one.fetch(query, 0))
     assert [tuple(row) for row in rows] == [(7, [7])]
 
 
@@ -176,7 +178,7 @@ async def test_a_lost_statement_ends_the_use_of_names(database: Database, monkey
         return value + await connection.fetchval("SELECT $1::int", 1)
 
     calls: list[int] = []
-    assert await database.transact(lose) == 2
+    assert await database.transact("add_review", lose) == 2
     assert len(calls) == 2
     async with database.connection() as connection:
         assert session_of(connection).shared

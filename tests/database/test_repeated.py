@@ -115,7 +115,7 @@ async def test_what_is_known_of_an_older_schema_is_forgotten(
 
     async def everywhere() -> list[object]:
         run = getattr(database, way)
-        return list(await asyncio.gather(*(run(lambda one: one.fetchval(query, "a")) for _ in range(4))))
+        return list(await asyncio.gather(*(run("ping", lambda one: one.fetchval(query, "a")) for _ in range(4))))
 
     await beside(database_url, set_up)
     await everywhere()  # each connection keeps the statement
@@ -142,7 +142,7 @@ async def test_an_error_of_the_code_stays_an_error(
     for run in (database.read, database.transact):
         calls: list[int] = []
         with pytest.raises(error):
-            await run(ask)
+            await run("ping", ask)
         assert len(calls) == attempts
 
 
@@ -259,4 +259,4 @@ async def test_an_internal_error_is_an_error_unless_the_catalogue_has_changed(
 ) -> None:
     statement = f"DO $$ BEGIN RAISE EXCEPTION '{message}' USING ERRCODE = 'XX000'; END $$"
     with pytest.raises(error):
-        await database.read(lambda connection: connection.execute(statement))
+        await database.read("ping", lambda connection: connection.execute(statement))

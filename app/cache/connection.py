@@ -139,7 +139,8 @@ class RedisGate:
 
 def _failure(error: RedisError | OSError) -> RedisFailure:
     """Return the kind of an error for the metrics."""
-    if isinstance(error, RedisTimeoutError | TimeoutError):
+    # A connection that answers nothing at its start is a ConnectionError, made from the time-out.
+    if isinstance(error, RedisTimeoutError | TimeoutError) or isinstance(error.__cause__, RedisTimeoutError):
         return "timeout"
     if isinstance(error, ResponseError):
         return "refused"

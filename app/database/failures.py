@@ -113,6 +113,4 @@ def reason_of(error: Exception, *, connected: bool) -> QueryError | None:
         return "connect_failed"
     if schema_has_changed(error):
         return "schema"
-    if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
-        return "statement"  # an argument that does not fit its type
     return next((reason for reason, kinds in _REASONS if isinstance(error, kinds)), None)

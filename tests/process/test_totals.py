@@ -1,11 +1,12 @@
 """The metrics port has the totals of all workers."""
 
 import asyncio
+import re
 from pathlib import Path
 
 import httpx
 
-from tests.process.service import service, wait_for
+from tests.process.service import Service, service, total, wait_for
 
 REQUESTS, CONNECTIONS = 2_000, 50
 
@@ -19,6 +20,27 @@ async def send(url: str, count: int, connections: int) -> list[int]:
 
     answers = await asyncio.gather(*(one_connection() for _ in range(connections)))
     return [status for statuses in answers for status in statuses]
+
+
+def check_pools_and_calls(running: Service) -> None:
+    """Check the sums over four workers, whose pools have ten connections each, after REQUESTS look-ups of one place."""
+    pool = "baliblissed_database_pool"
+    assert running.total(f"{pool}_size") == 40
+    wait_for(lambda: running.total(f"{pool}_connections", state="in_use") == 0, "no connection in use")
+    assert running.total(f"{pool}_waiting") == 0
+    exposition = running.scrape()
+    assert len(re.findall(rf"^{pool}_connections\{{", exposition, re.MULTILINE)) == 2, "not one a worker"
+    assert 'baliblissed_database_errors_total{operation="list_inquiries",reason="statement"} 0.0' in exposition
+    asked = {
+        command: total(exposition, "baliblissed_redis_command_duration_seconds_count", command=command)
+        + total(exposition, "baliblissed_redis_errors_total", command=command, reason="not_asked")
+        for command in ("get", "lease", "release")
+    }
+    # A load reads once more when it has the lease.
+    assert asked["get"] == REQUESTS + asked["release"]
+    loads = total(exposition, "baliblissed_database_query_duration_seconds_count", operation="get_destination")
+    assert 1 <= loads <= asked["release"] <= asked["lease"]
+    assert total(exposition, f"{pool}_wait_seconds_count") >= loads + running.total("baliblissed_workers", state="live")
 
 
 async def test_every_request_is_counted_once_and_scrapes_agree(tmp_path: Path, addresses: dict[str, str]) -> None:
@@ -36,6 +58,7 @@ async def test_every_request_is_counted_once_and_scrapes_agree(tmp_path: Path, a
             "baliblissed_cache_misses_total", cache="destinations"
         )
         assert looked_up == REQUESTS
+        check_pools_and_calls(running)
 
 
 async def test_both_ports_give_the_same_answer(tmp_path: Path, addresses: dict[str, str]) -> None:

@@ -236,7 +236,7 @@ class Database:
         except (TimeoutError, *AWAY):
             pool.terminate()
         finally:
-            self._usage.close()
+            self._usage.close(self._size)
 
 
 async def _repeated(attempt: Callable[[Again | None], Awaitable[Result]], again: Again) -> Result:

@@ -30,20 +30,14 @@ class Usage:
             metrics.query_duration, metrics.errors, get_args(Query), get_args(QueryError)
         )
         self._idle: set[Session] = set()
-        self._size = 0
 
     def open(self, size: int) -> None:
         """Record a pool of at most `size` connections."""
-        self.close()
-        self._size = size
         self._metrics.pool_size.inc(size)
 
-    def close(self) -> None:
-        """Record the end of the pool."""
-        self._metrics.pool_size.dec(self._size)
-        self._at_rest.dec(len(self._idle))
-        self._idle.clear()
-        self._size = 0
+    def close(self, size: int) -> None:
+        """Record the end of a pool of `size` connections. The end of each of them is noticed by itself."""
+        self._metrics.pool_size.dec(size)
 
     def watch(self, session: Session) -> None:
         """Notice the end of a new connection, which the server or the pool may close while it is idle."""
@@ -75,7 +69,7 @@ class Usage:
                         self._calls.ended(operation, time.perf_counter() - begun)
         finally:
             self._in_use.dec()
-            if session is not None and self._size and not session.is_closed():
+            if session is not None and not session.is_closed():
                 self._idle.add(session)
                 self._at_rest.inc()
 

@@ -137,6 +137,29 @@ async def test_a_connection_that_the_server_closes_is_idle_no_longer(recorded: R
     assert recorded.connections() == {"in_use": 0, "idle": 1}
 
 
+async def test_a_pool_that_is_cut_has_no_connections_left(recorded: Recorded) -> None:
+    held, release = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        async with recorded.database.connection():
+            held.set()
+            await release.wait()
+
+    async with recorded.database.connection():
+        holder = asyncio.create_task(hold())
+        await held.wait()
+    assert recorded.connections() == {"in_use": 1, "idle": 1}
+    await recorded.database.close(timeout=0.01)
+    assert (recorded.value("pool_size"), recorded.connections()["idle"]) == (0, 0)
+    release.set()
+    await asyncio.wait([holder])
+    assert recorded.connections() == NO_CONNECTIONS
+    await recorded.database.open()
+    await recorded.database.ping()
+    assert recorded.value("pool_size") == 2
+    assert recorded.connections() == {"in_use": 0, "idle": 1}
+
+
 async def test_a_pool_without_a_free_connection_counts_a_time_out(
     small: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -172,7 +172,7 @@ def test_the_breaker_reads_as_words() -> None:
 def test_the_dashboards_of_another_service_have_its_metrics_and_its_job(tmp_path: Path) -> None:
     done = generator("--namespace", "shop", "--job", "shop-api", "--output", str(tmp_path / "boards"))
     assert done.returncode == 0, done.stderr
-    written = {path.stem: path.read_text() for path in (tmp_path / "boards").iterdir()}
+    written = {path.stem: path.read_text() for path in (tmp_path / "boards").glob("*.json")}
     assert written.keys() == {"fastapi-overview", "infrastructure"}
     for name, text in written.items():
         board = json.loads(text)

@@ -1,4 +1,4 @@
-"""Write the dashboards' JSON, or say with --check where a file is not what the generator makes."""
+"""Write the dashboards and their kustomization, or say with --check where a file is not what the generator makes."""
 
 import argparse
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from . import ai_service, cache_performance, fastapi_overview, infrastructure
+from . import ai_service, cache_performance, config_maps, fastapi_overview, infrastructure
 
 DIRECTORY = Path(__file__).resolve().parents[1] / "dashboards"
 DASHBOARDS = {
@@ -35,9 +35,12 @@ def render(namespace: str = NAMESPACE, job: str | None = None) -> dict[str, str]
         boards["fastapi-overview.json"] = partial(fastapi_overview.build, of_the_agency=False)
     files = {name: encoder.encode(build().build()) + "\n" for name, build in boards.items()}
     if not own:
-        title = namespace.replace("_", " ").title()
-        files = {name: _named(text, namespace, title) for name, text in files.items()}
+        files = {name: _named(text, namespace, _title(namespace)) for name, text in files.items()}
     return {name: _with_job(text, job) for name, text in files.items()} if job else files
+
+
+def _title(namespace: str) -> str:
+    return TITLE if namespace == NAMESPACE else namespace.replace("_", " ").title()
 
 
 def _named(text: str, namespace: str, title: str) -> str:
@@ -61,7 +64,8 @@ def _namespace(text: str) -> str:
 
 def drift(directory: Path, wanted: dict[str, str]) -> list[str]:
     """Return one line for each file of `directory` that is not as `wanted`. Grafana loads extra files as well."""
-    found = {path.name: path.read_text(encoding="utf-8") for path in directory.glob("*.json")}
+    paths = [*directory.glob("*.json"), *directory.glob(config_maps.FILE)]
+    found = {path.name: path.read_text(encoding="utf-8") for path in paths}
     lines = [f"{name}: missing" for name in wanted.keys() - found.keys()]
     lines += [f"{name}: no dashboard of the generator" for name in found.keys() - wanted.keys()]
     lines += [f"{name}: differs" for name in found.keys() & wanted.keys() if found[name] != wanted[name]]
@@ -79,6 +83,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     wanted = render(arguments.namespace, arguments.job)
+    wanted[config_maps.FILE] = config_maps.kustomization(wanted, arguments.namespace, _title(arguments.namespace))
     if arguments.check:
         lines = drift(arguments.directory, wanted)
         if lines:

@@ -15,6 +15,7 @@ import yaml
 
 from app.settings import ROOT
 from tests.alerts.programs import refuse
+from tests.k8s import operator_schemas
 
 Manifest = dict[str, Any]
 OVERLAYS = ROOT / "k8s" / "overlays"
@@ -76,7 +77,10 @@ def rendered(overlay: str) -> tuple[Manifest, ...]:
 
 
 def validate(manifest: Manifest) -> None:
-    """Check the object by the schemas of the oldest and the newest Kubernetes."""
+    """Check the object by the schemas of the oldest and the newest Kubernetes, or by the prometheus-operator's."""
+    if str(manifest["apiVersion"]).startswith(f"{operator_schemas.GROUP}/"):
+        operator_schemas.validate(manifest)
+        return
     for version in KUBERNETES:
         kubernetes_validate.validate(manifest, version, strict=True)
 

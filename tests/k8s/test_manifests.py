@@ -6,7 +6,6 @@ from decimal import Decimal
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -107,13 +106,13 @@ def test_every_image_has_a_version_and_the_backend_s_is_the_code_s(overlay: str)
     assert backend(overlay)["image"] == f"baliblissed/backend:{__version__}"
 
 
-def test_the_stores_are_those_of_the_compose_file(overlay: str) -> None:
+def test_the_stores_and_the_collector_are_those_of_the_compose_file(overlay: str) -> None:
     services = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())["services"]
-    stores = [item for item in deployments(overlay) if item["metadata"]["name"] != NAME]
-    assert len(stores) == (2 if overlay == "development" else 0)
-    for store in stores:
-        (container,) = store["spec"]["template"]["spec"]["containers"]
-        assert container["image"] == services[store["metadata"]["name"]]["image"]
+    others = {item["metadata"]["name"]: item for item in deployments(overlay) if item["metadata"]["name"] != NAME}
+    assert others.keys() == ({"postgres", "redis"} if overlay == "development" else {"otel-collector"})
+    for name, deployment in others.items():
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        assert container["image"] == services[name]["image"]
 
 
 def test_every_variable_is_a_setting_and_all_of_them_together_are_accepted(overlay: str) -> None:
@@ -309,7 +308,7 @@ def test_the_metrics_port_is_open_to_prometheus_in_its_namespace_and_to_nobody_e
     ], "two items would mean: everything in that namespace, and such pods in ours"
 
 
-def test_the_backend_reaches_dns_its_stores_and_the_collector(overlay: str) -> None:
+def test_the_backend_reaches_dns_its_stores_and_in_production_the_collector_and_its_upstream(overlay: str) -> None:
     policies = [
         item["spec"]
         for item in rendered(overlay)
@@ -321,24 +320,8 @@ def test_the_backend_reaches_dns_its_stores_and_the_collector(overlay: str) -> N
         for rule in policy.get("egress", [])
         for port in rule["ports"]
     }
-    needed = {(53, "UDP"), (53, "TCP"), (5432, "TCP"), (6379, "TCP"), (4317, "TCP")}
-    assert ports == (needed | {(443, "TCP")} if overlay == "production" else needed)
-
-
-def test_traces_leave_for_the_collector_in_its_namespace_and_for_nowhere_else(overlay: str) -> None:
-    (rule,) = [rule for rule in one(overlay, "NetworkPolicy")["spec"]["egress"] if "to" in rule]
-    assert rule["to"] == [
-        {
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}},
-            "podSelector": {"matchLabels": {"app.kubernetes.io/name": "opentelemetry-collector"}},
-        }
-    ]
-    endpoint = urlsplit(settings(overlay).otel_exporter_otlp_endpoint or "")
-    if overlay == "production":
-        assert endpoint.hostname == "opentelemetry-collector.monitoring.svc"
-        assert [port["port"] for port in rule["ports"]] == [endpoint.port]
-    else:
-        assert not endpoint.hostname
+    needed = {(53, "UDP"), (53, "TCP"), (5432, "TCP"), (6379, "TCP")}
+    assert ports == (needed | {(443, "TCP"), (4317, "TCP")} if overlay == "production" else needed)
 
 
 def test_the_way_to_the_ai_upstream_leads_to_public_addresses_only(overlay: str) -> None:

@@ -45,9 +45,13 @@ def test_a_changed_a_missing_and_a_stray_file_are_drift_until_the_generator_runs
     (tmp_path / "stray.json").write_text("{}")
     checked = generator("--check", *arguments)
     assert checked.returncode == 1
+    assert "kustomization.yaml" not in checked.stderr
     for line in ("ai-service.json: differs", "infrastructure.json: missing", "stray.json: no dashboard"):
         assert line in checked.stderr
     (tmp_path / "stray.json").unlink()
+    kustomization = (tmp_path / "kustomization.yaml").read_text()
+    (tmp_path / "kustomization.yaml").write_text(kustomization.replace("infrastructure.json", "gone.json"))
+    assert "kustomization.yaml: differs" in generator("--check", *arguments).stderr
     assert generator(*arguments).returncode == 0
     assert generator("--check", *arguments).returncode == 0
     for name in WANTED:
@@ -183,6 +187,9 @@ def test_the_dashboards_of_another_service_have_its_metrics_and_its_job(tmp_path
         assert job["current"]["value"] == "shop-api"
         assert "shop_workers" in text
         assert [metric for metric in agency_metrics() if metric in text] == []
+    kustomization = (tmp_path / "boards" / "kustomization.yaml").read_text()
+    assert "baliblissed" not in kustomization.lower()
+    assert "  - name: shop-infrastructure\n    files: [infrastructure.json]\n" in kustomization
 
 
 def agency_metrics() -> list[str]:

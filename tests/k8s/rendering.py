@@ -121,3 +121,5 @@ def seconds_until_failure(probe: Manifest) -> int:
 
 if __name__ == "__main__":
     find_kustomize()
+    for release in operator_schemas.VERSIONS:
+        operator_schemas.definitions(release)

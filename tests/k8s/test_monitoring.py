@@ -15,6 +15,7 @@ from tests.alerts.rules import slo
 from tests.k8s import operator_schemas
 from tests.k8s.rendering import NAME, OVERLAYS, Manifest, one, render, rendered
 from tests.k8s.targets import discovered, operators_job, relabelled
+from tests.listings import blocks
 
 OVERLAY, COLLECTOR = "production", "otel-collector"
 COMPONENTS = ROOT / "k8s" / "components"
@@ -213,7 +214,20 @@ def test_without_the_operator_span_metrics_go_to_the_prometheus_that_scrapes(wit
     }
 
 
-def test_the_document_says_how_to_apply_it_with_and_without_the_operator() -> None:
-    document = (ROOT / "docs" / "deploy-kubernetes.md").read_text()
-    for part in ("k8s/components/without-operator", "kubectl apply --server-side -k", "enableOTLPReceiver: true"):
-        assert part in document, part
+def test_the_document_s_values_are_fields_of_the_operator_s_prometheus() -> None:
+    (values,) = [block for block in blocks("deploy-kubernetes.md", "yaml") if block.startswith("prometheus:")]
+    spec = yaml.safe_load(values)["prometheus"]["prometheusSpec"]
+    # The chart's own, which choose between its label and every object.
+    fields = {name for name in spec if not name.endswith("NilUsesHelmValues")}
+    assert fields == {"enableOTLPReceiver", "enableFeatures"}
+    for version in operator_schemas.VERSIONS:
+        path = operator_schemas.definitions(version) / f"{operator_schemas.GROUP}_prometheuses.yaml"
+        assert all(f"\n              {name}:\n" in path.read_text() for name in fields), version
+
+
+def test_the_overlay_of_the_document_is_the_one_that_is_tested() -> None:
+    (listing,) = [block for block in blocks("deploy-kubernetes.md", "yaml") if "without-operator" in block]
+    overlay = yaml.safe_load(listing)
+    for path in (*overlay["resources"], *overlay["components"]):
+        assert (OVERLAYS / "own" / path).resolve().is_dir()
+    assert "kubectl apply --server-side -k" in (ROOT / "docs" / "deploy-kubernetes.md").read_text()

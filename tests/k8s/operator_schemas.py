@@ -1,6 +1,6 @@
 """The prometheus-operator's own schemas of its objects, from the Go module that it is released as.
 
-Nothing is compiled. Where they cannot be had, the tests that need them are skipped, or fail in CI.
+Nothing is compiled. Tests that need them are skipped if they cannot be downloaded, and fail in CI.
 """
 
 import json

@@ -10,9 +10,10 @@ from pathlib import Path
 from monitoring.grafana.generator import __main__ as dashboards
 
 from .cases import table
+from .formats import read
 from .groups import OF_THE_AGENCY, alerts, groups
 from .model import Alert
-from .objectives import Objectives, ObjectivesError, load
+from .objectives import Objectives, ObjectivesError, content, load, parse
 from .panels import panels
 from .rendering import prometheus_rule, rules_file
 
@@ -135,11 +136,16 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--runbooks", default=Names.runbooks, help="address of the runbooks, without a slash at the end"
     )
+    parser.add_argument(
+        "--slos", type=Path, help="objectives of a file of sloth or pyrra, in place of those of slo.yaml"
+    )
     parser.add_argument("--without", action="append", default=[], metavar="ALERT", help="an alert to leave out")
     parser.add_argument("--output", type=Path, help="directory of the rules; their tests go to tests/")
     given = parser.parse_args()
     if given.namespace != NAMESPACE and given.output is None:
         parser.error("--namespace: want --output too, or the committed rules would be overwritten")
+    if given.slos and given.output is None:
+        parser.error("--slos: want --output too, or the committed rules would be overwritten")
     return given
 
 
@@ -148,8 +154,9 @@ def main() -> int:
     given = _arguments()
     service = given.service or given.job or given.namespace
     try:
-        files = render(Names(given.namespace, given.job or service, service, given.runbooks), given.without)
-    except (ValueError, ObjectivesError) as error:
+        chosen = parse({**content(), "slos": read(given.slos)}) if given.slos else None
+        files = render(Names(given.namespace, given.job or service, service, given.runbooks), given.without, chosen)
+    except (OSError, ValueError, ObjectivesError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     if given.check:

@@ -24,8 +24,8 @@ CASES = (
 NOT_APPLICABLE = re.compile(rf"^# not applicable: ({'|'.join(CASES)}): (.+)$", re.MULTILINE)
 INTRODUCTION = """# Alerts by case
 
-Made by `python -m monitoring.rules` from the promtool tests in `monitoring/rules/tests/`, which have one file an alert. A
-number counts the tests of a case; the notes below say why a case does not apply.
+Made by `python -m monitoring.rules` from the promtool tests in `monitoring/rules/tests/`, one file an alert. A number
+counts the tests of a case; the notes below say why a case does not apply.
 
 - fires, just below, resolves: the condition holds, holds by a little less than the threshold, and ends
 - no traffic, absent series: counters stand still; nothing is scraped

@@ -160,12 +160,18 @@ def seconds(text: str) -> float:
 
 @cache
 def load(path: Path = FILE) -> Objectives:
-    """Read slo.yaml. Raise ObjectivesError for a value that is wrong."""
-    return parse(yaml.safe_load(path.read_text(encoding="utf-8")))
+    """Read slo.yaml. Raise ObjectivesError if a value is wrong."""
+    return parse(content(path))
+
+
+def content(path: Path = FILE) -> dict[str, Any]:
+    """Return the content of slo.yaml as it is."""
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return found
 
 
 def parse(content: Mapping[str, Any]) -> Objectives:
-    """Return the typed content of slo.yaml. Raise ObjectivesError for a value that is wrong."""
+    """Return the typed content of slo.yaml. Raise ObjectivesError if a value is wrong."""
     if content.get("version") != VERSION:
         raise ObjectivesError(f"version={content.get('version')!r}: want {VERSION}")
     rates = _wanted(content, "burn_rates", "burn_rates")
@@ -202,7 +208,7 @@ def _objective(one: Mapping[str, Any]) -> Objective:
     return Objective(
         name=name,
         target=round(percent / 100, 9),
-        description=_wanted(one, "description", f"{place}.description"),
+        description=one.get("description") or name,
         errors=errors,
         events=events,
         alert=_wanted(alerting, "name", f"{place}.alerting.name"),

@@ -1,12 +1,15 @@
 """slo.yaml: a wrong value is an error of one line, and a document of sloth is read as it is."""
 
 import copy
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from monitoring.rules.formats import read
 from monitoring.rules.groups import groups
-from monitoring.rules.objectives import Objectives, ObjectivesError, Pair, load, parse, seconds
+from monitoring.rules.objectives import Objective, Objectives, ObjectivesError, Pair, load, parse, seconds
 from tests.alerts.rules import slo
 
 
@@ -81,3 +84,83 @@ def test_an_error_ratio_of_sloth_is_an_objective_too() -> None:
 @pytest.mark.parametrize(("text", "value"), [("500ms", 0.5), ("5m", 300.0), ("1d", 86400.0), ("1w", 604800.0)])
 def test_durations_are_those_of_prometheus(text: str, value: float) -> None:
     assert seconds(text) == value
+
+
+SLOTH = """
+version: prometheus/v1
+service: shop
+slos:
+  - name: orders
+    objective: 99.5
+    sli:
+      events:
+        error_query: sum by (job) (rate(orders_failed_total[{{.window}}]))
+        total_query: sum by (job) (rate(orders_total[{{.window}}]))
+    alerting: {name: Orders, page_alert: {disable: true}}
+"""
+PYRRA = """
+apiVersion: pyrra.dev/v1alpha1
+kind: ServiceLevelObjective
+metadata: {name: orders}
+spec:
+  target: "99.5"
+  window: 4w
+  indicator:
+    %s
+"""
+RATIO = "ratio: {errors: {metric: 'orders_total{code=~\"5..\"}'}, total: {metric: orders_total}}"
+LATENCY = "latency: {success: {metric: 'orders_seconds_bucket{le=\"1.0\"}'}, total: {metric: orders_seconds_count}}"
+COUNT = "sum by (job) (rate(orders_seconds_count[{{.window}}]))"
+GAUGE = "bool_gauge: {metric: probe_success}"
+
+
+def objective(path: Path, text: str) -> Objective:
+    path.write_text(text)
+    return parse({**slo(), "slos": read(path)}).slo("orders")
+
+
+def test_a_document_of_sloth_is_read(tmp_path: Path) -> None:
+    found = objective(tmp_path / "slo.yaml", SLOTH)
+    assert (found.target, found.severities) == (0.995, {"slow": "warning"})
+    assert found.errors == "sum by (job) (rate(orders_failed_total[{{.window}}]))"
+
+
+@pytest.mark.parametrize(
+    ("indicator", "errors", "events"),
+    [
+        (
+            RATIO,
+            'sum by (job) (rate(orders_total{code=~"5.."}[{{.window}}]))',
+            "sum by (job) (rate(orders_total[{{.window}}]))",
+        ),
+        (
+            LATENCY,
+            f'{COUNT} - sum by (job) (rate(orders_seconds_bucket{{le="1.0"}}[{{{{.window}}}}]))',
+            COUNT,
+        ),
+        (
+            GAUGE,
+            "sum by (job) (1 - avg_over_time(probe_success[{{.window}}]))",
+            "sum by (job) (avg_over_time(probe_success[{{.window}}]) >= bool 0)",
+        ),
+    ],
+    ids=["ratio", "latency", "bool_gauge"],
+)
+def test_an_objective_of_pyrra_is_read(tmp_path: Path, indicator: str, errors: str, events: str) -> None:
+    found = objective(tmp_path / "slo.yaml", PYRRA % indicator)
+    assert (found.target, found.errors, found.events) == (0.995, errors, events)
+    assert found.alert == "Orders"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("kind: Service", "want version prometheus/v1 of sloth, or apiVersion pyrra.dev/v1alpha1"),
+        (SLOTH.replace("events:", "plugin: {id: x}\n      none:"), "slos.orders.sli.plugin: want events or raw"),
+        (PYRRA % "latencyNative: {latency: 1s}", "orders.spec.indicator: want ratio, latency or bool_gauge"),
+        (PYRRA % RATIO.replace("}}", "}, grouping: [x]}"), "orders.spec.indicator: want no grouping"),
+    ],
+)
+def test_what_is_not_supported_is_an_error_of_one_line(tmp_path: Path, text: str, line: str) -> None:
+    with pytest.raises(ObjectivesError, match=re.escape(line)):
+        objective(tmp_path / "slo.yaml", text)

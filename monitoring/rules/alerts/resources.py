@@ -37,8 +37,8 @@ def _disk(objectives: Objectives) -> Alert:
         "baliblissed_system_disk_used_bytes",
         "baliblissed_system_disk_size_bytes",
         "The disk is nearly full",
-        "of the disk of {{ $labels.instance }} ({{ $labels.job }}) is used. The service itself writes only to its metrics "
-        "directory and to temporary files; what fills the disk is elsewhere on the node.",
+        "of the disk of {{ $labels.instance }} ({{ $labels.job }}) is used. The service itself writes only to its "
+        "metrics directory and to temporary files; what fills the disk is elsewhere on the node.",
     )
 
 
@@ -48,8 +48,8 @@ def _memory(objectives: Objectives) -> Alert:
         "baliblissed_system_memory_used_bytes",
         "baliblissed_system_memory_limit_bytes",
         "Memory is near its limit",
-        "of the memory that {{ $labels.instance }} ({{ $labels.job }}) may use is used. At the limit the kernel kills the "
-        "whole container.",
+        "of the memory that {{ $labels.instance }} ({{ $labels.job }}) may use is used. At the limit the kernel kills "
+        "the whole container.",
     )
 
 

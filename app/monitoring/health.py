@@ -1,25 +1,36 @@
-"""Concurrent health checks with a time-out each, and their response body."""
+"""Concurrent health checks with a time-out each, their response body, and a service's readiness in its metrics."""
 
 import asyncio
+import math
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
-__all__ = ["CachedCheck", "Check", "CheckFailed", "Details", "run_checks", "timestamp"]
+if TYPE_CHECKING:
+    from prometheus_client import Gauge
+
+    from .metrics.catalogue import Catalogue
+
+__all__ = ["CachedCheck", "Check", "CheckFailed", "Details", "Readiness", "run_checks", "timestamp"]
 
 Details = Mapping[str, Any]
+Answers = dict[str, dict[str, Any]]
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("health")
 GRACE_SECONDS = 0.1
+# Age of the last complete run from which a worker runs the checks without being probed.
+MAX_AGE_SECONDS = 10.0
 STOPPING = {"status": "fail", "error": "the service is stopping"}
 # Not empty once the service stops.
 _stopping: list[bool] = []
 # Cancelled tasks that have not ended; referenced so that they are not garbage-collected meanwhile.
 _abandoned: set["asyncio.Task[Any]"] = set()
+_kept: "weakref.WeakSet[Readiness]" = weakref.WeakSet()
 
 
 class CheckFailed(Exception):  # noqa: N818 -- reads as what happened
@@ -40,6 +51,8 @@ class Check:
     timeout: float
     """Seconds that `run` has; a check that takes longer has failed."""
     required: bool = True
+    dependency: bool = True
+    """Something outside the process that has a series of `dependency_up`; False for a check of the disk, say."""
 
 
 async def _run(check: Check) -> Details:
@@ -116,14 +129,17 @@ class CachedCheck:
             raise CheckFailed(f"no answer within {self._timeout:g} s") from error
 
 
-async def _answers(checks: Sequence[Check]) -> dict[str, dict[str, Any]]:
-    """Return the results by name. Once a required check has failed, the others get GRACE_SECONDS to finish."""
+async def _answers(checks: Sequence[Check], grace: float | None = GRACE_SECONDS) -> Answers:
+    """Return the results by name. Once a required check has failed, the others get `grace` seconds to finish.
+
+    None is all their time. Those that have not finished are "unknown".
+    """
     tasks = {asyncio.ensure_future(_answer(check)): check for check in checks}
-    answers: dict[str, dict[str, Any]] = {check.name: {"status": "unknown"} for check in checks}
+    answers: Answers = {check.name: {"status": "unknown"} for check in checks}
     pending, failed = set(tasks), False
     try:
         while pending:
-            moment = GRACE_SECONDS if failed else None
+            moment = grace if failed else None
             done, pending = await asyncio.wait(pending, timeout=moment, return_when=asyncio.FIRST_COMPLETED)
             if not done:
                 break
@@ -134,6 +150,12 @@ async def _answers(checks: Sequence[Check]) -> dict[str, dict[str, Any]]:
         for task in tasks:
             task.cancel()
     return answers
+
+
+def set_retiring() -> None:
+    """Have the metrics of readiness leave this worker out, which stops while the service goes on."""
+    for readiness in list(_kept):
+        readiness.retire()
 
 
 def set_stopping() -> None:
@@ -147,9 +169,16 @@ async def run_checks(checks: Sequence[Check], version: str) -> tuple[bool, dict[
     Status is "ready", "degraded" (ready, but something that is not required failed) or "not_ready". A service that
     is stopping is not ready, whatever its checks return.
     """
-    # Requests of probes have no spans, so their queries' spans would be roots of traces of their own.
+    return _response(checks, await _unobserved(_answers(checks)), version)
+
+
+async def _unobserved(answers: Awaitable[Answers]) -> Answers:
+    """Await answers without spans: probes' requests have none, so queries' would be roots of traces of their own."""
     with suppress_instrumentation():
-        answers = await _answers(checks)
+        return await answers
+
+
+def _response(checks: Sequence[Check], answers: Answers, version: str) -> tuple[bool, dict[str, Any]]:
     status: Literal["ready", "degraded", "not_ready"] = "ready"
     for check in checks:
         answer = answers[check.name]
@@ -161,6 +190,80 @@ async def run_checks(checks: Sequence[Check], version: str) -> tuple[bool, dict[
     if _stopping:
         status, answers["process"] = "not_ready", dict(STOPPING)
     return status != "not_ready", {"status": status, "timestamp": timestamp(), "version": version, "checks": answers}
+
+
+class Readiness:
+    """The checks of a service, for its probes and for the metrics `ready` and `dependency_up`.
+
+    Pass it to `Observability.instrument`: each worker then runs the checks itself when no complete run is younger than
+    `max_age` seconds, so the metrics do not depend on probes. A probe of which every check has finished is such a run.
+    Raise ValueError if two checks have one name.
+    """
+
+    def __init__(self, checks: Sequence[Check], version: str, *, max_age: float = MAX_AGE_SECONDS) -> None:
+        names = [check.name for check in checks]
+        if len(set(names)) < len(names):
+            raise ValueError(f"checks={names}: want names that differ")
+        self._checks, self._version, self._max_age = tuple(checks), version, max_age
+        self._renewed = -math.inf
+        self._metrics: Catalogue | None = None
+        # Those that have been set, by check; "" is the service's.
+        self._exposed: dict[str, Gauge] = {}
+
+    async def probe(self) -> tuple[bool, dict[str, Any]]:
+        """Run the checks as `run_checks` does and return the same; update the metrics."""
+        return _response(self._checks, await self._run(GRACE_SECONDS), self._version)
+
+    async def keep(self, metrics: "Catalogue") -> None:
+        """Keep the metrics up to date until this process retires. `Observability.instrument` runs it in each worker."""
+        self._metrics = metrics
+        _kept.add(self)
+        try:
+            while self._metrics is not None:
+                wait = self._renewed + self._max_age - time.monotonic()
+                if wait <= 0:
+                    await self._renew()
+                    wait = self._max_age
+                await asyncio.sleep(wait)
+        finally:
+            self._metrics = None  # what a check finds while the application closes its connections does not count
+
+    def retire(self) -> None:
+        """Have this worker lower no metric from now on: it gets no new requests, and checks nothing any more."""
+        self._metrics = None
+        for gauge in self._exposed.values():
+            gauge.set(1.0)
+
+    async def _renew(self) -> None:
+        try:
+            # None is in a hurry here: a check that is cut short would leave an old value.
+            await self._run(None)
+        except Exception:  # the next run may succeed
+            log.exception("readiness_not_renewed")
+            if self._metrics is not None:
+                self._set("", self._metrics.ready, up=False)
+
+    async def _run(self, grace: float | None) -> Answers:
+        started = time.monotonic()
+        answers = await _unobserved(_answers(self._checks, grace))
+        if all(answer["status"] != "unknown" for answer in answers.values()):
+            self._renewed = started
+        if self._metrics is not None:
+            self._expose(self._metrics, answers)
+        return answers
+
+    def _expose(self, metrics: "Catalogue", answers: Answers) -> None:
+        fit = True
+        for check in self._checks:
+            status = answers[check.name]["status"]
+            fit = fit and not (check.required and status == "fail")
+            if check.dependency and status != "unknown":
+                self._set(check.name, metrics.dependency_up.labels(check.name), up=status != "fail")
+        self._set("", metrics.ready, up=fit)
+
+    def _set(self, name: str, gauge: "Gauge", *, up: bool) -> None:
+        gauge.set(float(up))
+        self._exposed[name] = gauge
 
 
 def timestamp() -> str:

@@ -14,9 +14,12 @@ from . import tracing
 from .doctor.examination import refuse_unused_settings, warn_unstarted
 from .doctor.lifespan import examine_at_start
 from .functions import Function
-from .metrics import event_loop, process
+from .health import Readiness
+from .logs.writer import DROP_REASONS
+from .metrics import error_series, event_loop, process
 from .metrics.catalogue import catalogue
-from .metrics.registry import prepare
+from .metrics.http import HttpMetrics
+from .metrics.registry import prepare, registry
 from .options import Options, SpanOptions
 from .prometheus import Instrumentator, recorder
 from .requests.placement import observe, traced_elsewhere
@@ -37,7 +40,15 @@ class Counting:
     should_ignore_untemplated: bool
 
 
-def instrument(app: App, options: Options, counting: Counting, spans: SpanOptions, *, under_gunicorn: bool) -> App:
+def instrument(
+    app: App,
+    options: Options,
+    counting: Counting,
+    spans: SpanOptions,
+    *,
+    readiness: Readiness | None,
+    under_gunicorn: bool,
+) -> App:
     """Add the request layer, proxy headers, /metrics and a worker's background tasks to `app`."""
     if not isinstance(app, Starlette):
         raise TypeError(f"instrument({type(app).__qualname__}): want a FastAPI or Starlette application")
@@ -55,13 +66,14 @@ def instrument(app: App, options: Options, counting: Counting, spans: SpanOption
     instrumentator.instrumentations = counting.functions  # the same list: functions may be added later
     instrumented = _instrument_spans(app, options, spans)
     maker: Literal["instrumentation", "layer"] = "instrumentation" if instrumented else "layer"
+    metrics = recorder(instrumentator)
     # Created at the first request: an application that is created before the fork gets the tracer of its worker.
     tracer = partial(
         tracing.request_tracer, options.excluded_urls, maker, options.instrument_libraries, options.trusted_upstreams
     )
     observe(
         app,
-        metrics=recorder(instrumentator),
+        metrics=metrics,
         tracer=tracer if options.traced else None,
         instrumented=instrumented,
         request_id_pattern=options.request_id_pattern,
@@ -73,19 +85,28 @@ def instrument(app: App, options: Options, counting: Counting, spans: SpanOption
     # First in the list: a route of the application that matches all paths would shadow it.
     app.router.routes.insert(0, app.router.routes.pop())
     app.add_middleware(ProxyHeadersMiddleware, trusted=options.forwarded_allow_ips)
-    inner = app.router.lifespan_context
-
-    @contextlib.asynccontextmanager
-    async def lifespan(started: App) -> AsyncIterator[Any]:
-        if not under_gunicorn and not standalone.is_worker():
-            warn_unstarted()
-        async with _tasks(options), inner(started) as state:
-            yield state
-
-    app.router.lifespan_context = lifespan
+    _wrap_lifespan(app, options, metrics, readiness, under_gunicorn=under_gunicorn)
     if standalone.is_worker():  # gunicorn's worker has it examined as soon as it is loaded
         examine_at_start(app)
     return app
+
+
+def _wrap_lifespan(
+    app: Starlette, options: Options, metrics: HttpMetrics, readiness: Readiness | None, *, under_gunicorn: bool
+) -> None:
+    """Put the start, the tasks and the end of a worker around the lifespan of `app`."""
+    inner = app.router.lifespan_context
+
+    @contextlib.asynccontextmanager
+    async def lifespan(started: Starlette) -> AsyncIterator[Any]:
+        if not under_gunicorn and not standalone.is_worker():
+            warn_unstarted()
+        error_series.expose(metrics, app.routes, registry().max_series)
+        # The checks need what the application opens at its start and closes at its end.
+        async with _tasks(options), inner(started) as state, _kept(readiness):
+            yield state
+
+    app.router.lifespan_context = lifespan
 
 
 def _instrument_spans(app: Starlette, options: Options, spans: SpanOptions) -> bool:
@@ -105,9 +126,25 @@ def _instrument_spans(app: Starlette, options: Options, spans: SpanOptions) -> b
 
 
 @contextlib.asynccontextmanager
+async def _kept(readiness: Readiness | None) -> AsyncIterator[None]:
+    """Keep the metrics of readiness meanwhile."""
+    if readiness is None:
+        yield
+        return
+    task = asyncio.create_task(readiness.keep(catalogue()))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+@contextlib.asynccontextmanager
 async def _tasks(options: Options) -> AsyncIterator[None]:
     """Collect this worker's metrics meanwhile; at the end, send the queued spans."""
     metrics = catalogue()
+    for reason in DROP_REASONS:  # from 0, so that the first line is an increase
+        metrics.log_lines_dropped.labels(reason)
     tasks = [
         asyncio.create_task(event_loop.watch(metrics.event_loop_lag, metrics.worker_lag.labels(process.worker_slot()))),
         asyncio.create_task(process.watch(metrics)),

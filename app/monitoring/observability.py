@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from prometheus_fastapi_instrumentator.metrics import Info
     from starlette.applications import Starlette
 
+    from .health import Readiness
     from .metrics.registry import BoundedRegistry
 
 App = TypeVar("App", bound="Starlette")
@@ -170,6 +171,7 @@ class Observability:
         excluded_handlers: Sequence[str] = ("^/metrics$",),
         should_group_status_codes: bool = False,
         should_ignore_untemplated: bool = False,
+        readiness: "Readiness | None" = None,
         **spans: Unpack[SpanOptions],
     ) -> App:
         """Observe `app`: the request layer, proxy headers, /metrics, and the tasks of a worker beside its lifespan.
@@ -177,7 +179,8 @@ class Observability:
         Call it once, at the end of a factory or after a module-level application was made. The http_* metrics leave
         out requests whose handler matches one of the regular expressions `excluded_handlers`; with
         `should_ignore_untemplated`, those that match no route too. With `should_group_status_codes`, `status` is `2xx`
-        and the like. `spans` are hooks and headers for `tracing="instrumentation"`, which needs FastAPI. Raise
+        and the like. `readiness` has the checks of the metrics `ready` and `dependency_up`, which each worker keeps up
+        to date. `spans` are hooks and headers for `tracing="instrumentation"`, which needs FastAPI. Raise
         RuntimeError if the application has already started, TypeError if it is neither FastAPI nor Starlette.
         """
         with one_line_at_start():
@@ -187,7 +190,9 @@ class Observability:
         if not Observability._under_gunicorn:  # whose master has set these rules for all its processes
             configure_redaction(self.options.redaction_packs, self.options.redacted_keys)
         counting = Counting(self._functions, excluded_handlers, should_group_status_codes, should_ignore_untemplated)
-        return instrument(app, self.options, counting, spans, under_gunicorn=Observability._under_gunicorn)
+        return instrument(
+            app, self.options, counting, spans, readiness=readiness, under_gunicorn=Observability._under_gunicorn
+        )
 
     def add(self, *functions: "Callable[[Info], Any] | None") -> "Observability":
         """Call each function with prometheus-fastapi-instrumentator's `metrics.Info` for each counted request.

@@ -33,6 +33,7 @@ BATCH_SECONDS: Final = 0.02
 BATCH_LINES: Final = 10
 # Seconds that a process may take at its end to write the backlog.
 EXIT_DEADLINE: Final = 1.0
+QUEUE_FULL, WRITE_FAILED, AT_EXIT = DROP_REASONS = "queue_full", "write_failed", "exit"
 # Seconds between reports of dropped lines while nothing can be written.
 _REPORT_INTERVAL = 0.5
 
@@ -176,7 +177,7 @@ class Writer:
             backlog.size += len(line)
         else:
             backlog.full = True
-            _drop(backlog, "queue_full", 1)
+            _drop(backlog, QUEUE_FULL, 1)
 
     def flush(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds until everything is written. Return True if it is."""
@@ -201,7 +202,7 @@ class Writer:
         self.flush(timeout)
         with backlog.lock:
             if backlog.lines:
-                backlog.dropped["exit"] += len(backlog.lines)
+                backlog.dropped[AT_EXIT] += len(backlog.lines)
             self._closed = backlog.closed = True
         backlog.calls.put(None)
         self._report(backlog)
@@ -277,7 +278,7 @@ class Writer:
         if written is None:
             for _ in batch:
                 backlog.size -= len(backlog.lines.popleft())
-            _drop(backlog, "write_failed", len(batch))
+            _drop(backlog, WRITE_FAILED, len(batch))
             backlog.torn, backlog.begun = backlog.torn or backlog.begun, False
             return
         if not written:
@@ -313,7 +314,7 @@ def _render_batch(backlog: _Backlog) -> list[bytes]:
         try:
             lines.append(render(values))
         except Exception:  # noqa: BLE001 -- it must not affect other lines or the caller
-            _drop(backlog, "write_failed", 1)
+            _drop(backlog, WRITE_FAILED, 1)
     return lines
 
 

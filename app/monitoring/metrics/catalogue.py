@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from ..multiprocess.aggregate import Account
 from ..multiprocess.entries import REASONS
+from .late_gauge import LateGauge
 from .registry import current_namespace, registry
 
 # 2.0 is the latency objective: an alert on "P99 > 2 s" can fire only if 2.0 is a boundary with others above it.
@@ -18,7 +19,7 @@ LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The package's own metrics: event loop, host, process, workers, exporter, logs, spans."""
+    """The package's own metrics: event loop, host, readiness, process, workers, exporter, logs, spans."""
 
     event_loop_lag: Histogram
     system_cpu: Gauge
@@ -26,10 +27,13 @@ class Catalogue:
     system_memory_limit: Gauge
     system_disk_used: Gauge
     system_disk_size: Gauge
+    ready: Gauge
+    dependency_up: Gauge
     build_info: Gauge
     workers: Gauge
     worker_boots: Counter
     worker_exits: Counter
+    worker_generation: Gauge
     process_memory: Gauge
     process_cpu: Counter
     process_files: Gauge
@@ -37,6 +41,7 @@ class Catalogue:
     gc_collections: Counter
     gc_collected: Counter
     worker_lag: Gauge
+    connections_open: Gauge
     requests_in_flight: Gauge
     requests_queued: Gauge
     requests_shed: Counter
@@ -76,6 +81,12 @@ class _Declaring:
             name, text, labels, namespace=namespace, registry=self.registry, multiprocess_mode="livemostrecent"
         )
 
+    def worst(self, name: str, text: str, *labels: str) -> LateGauge:
+        """Make a gauge of which the smallest value of a living process counts."""
+        return LateGauge(
+            name, text, labels, namespace=self.namespace, registry=self.registry, multiprocess_mode="livemin"
+        )
+
     def histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
         return Histogram(name, text, labels, namespace=self.namespace, registry=self.registry, buckets=buckets)
 
@@ -95,10 +106,13 @@ def build_catalogue(registry: CollectorRegistry) -> Catalogue:
         system_memory_limit=gauge("system_memory_limit_bytes", "Memory there is: the container's, else the host's."),
         system_disk_used=gauge("system_disk_used_bytes", "Disk in use where the service runs."),
         system_disk_size=gauge("system_disk_size_bytes", "Disk there is where the service runs."),
+        ready=declaring.worst("ready", "1 if every worker's required checks passed at its last run, else 0."),
+        dependency_up=declaring.worst("dependency_up", "1 if every worker reached it last, else 0.", "dependency"),
         build_info=gauge("build_info", "1, with what runs in its labels.", "version", "python", "environment"),
         workers=gauge("workers", "Worker processes: live now, and configured.", "state"),
         worker_boots=counter("worker_boots_total", "Workers that were started."),
         worker_exits=counter("worker_exits_total", "Workers that ended, by reason.", "reason"),
+        worker_generation=gauge("worker_generation", "Reloads before the worker was started.", "worker"),
         # Named like the library's process collectors, which export nothing in multiprocess mode, plus a `worker` label.
         process_memory=gauge("process_resident_memory_bytes", "Resident memory.", "worker", namespace=""),
         process_cpu=counter("process_cpu_seconds_total", "User and system CPU time.", "worker", namespace=""),
@@ -107,7 +121,10 @@ def build_catalogue(registry: CollectorRegistry) -> Catalogue:
         gc_collections=counter("python_gc_collections_total", "Garbage collections.", *generation, namespace=""),
         gc_collected=counter("python_gc_objects_collected_total", "Objects collected.", *generation, namespace=""),
         worker_lag=gauge("worker_event_loop_lag_seconds", "The largest lag in the last seconds.", "worker"),
-        requests_in_flight=gauge("requests_in_flight", "Requests that hold a slot of MAX_IN_FLIGHT.", "worker"),
+        connections_open=gauge("connections_open", "Connections of clients.", "worker"),
+        requests_in_flight=gauge(
+            "requests_in_flight", "Requests that hold a slot of MAX_IN_FLIGHT; without it all that run.", "worker"
+        ),
         requests_queued=gauge("requests_queued", "Requests that wait for a slot.", "worker"),
         requests_shed=counter("requests_shed_total", "Requests answered 503 under overload, by reason.", "reason"),
         hook_errors=counter("hook_errors_total", "Errors caught in a gunicorn hook.", "hook"),

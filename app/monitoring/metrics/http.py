@@ -193,6 +193,10 @@ class HttpMetrics:
             self._unrouted[method, status] = counter
         counter.inc()
 
+    def expose(self, method: str, status: int, handler: str) -> None:
+        """Expose the counter of such requests, at 0 if there were none."""
+        self._total.labels(method, self.label(status), handler)
+
     def counts(self, handler: str) -> bool:
         """Return True if requests of `handler` are counted."""
         if handler == NO_ROUTE and self._ignore_untemplated:

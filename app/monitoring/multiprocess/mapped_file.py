@@ -61,8 +61,8 @@ class MappedFile:
         self.cells = memoryview(self.bytes).cast("d")
         """The file as an array of float64: a payload at byte 48 is cell 6."""
 
-    def position(self, key: bytes) -> int:
-        """Return the byte offset of the payload of `key`. Add an entry of zeros for a new key.
+    def position(self, key: bytes, initial: float = 0.0) -> int:
+        """Return the byte offset of the payload of `key`. Add an entry for a new key: `initial`, and zeros behind it.
 
         Raise NoRoomError if there is no room for it, else OSError.
         """
@@ -83,6 +83,8 @@ class MappedFile:
             old[1].close()
         position = self._used + len(entry)
         self.bytes[self._used : position] = entry
+        if initial:
+            self.cells[position // 8] = initial
         self._used = end
         self.bytes[0:4] = _INT.pack(end)
         self._positions[key] = position

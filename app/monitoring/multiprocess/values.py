@@ -8,7 +8,8 @@ reader would leave out is refused, and exemplars are kept.
 
 import os
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
 from typing import IO, Any, NamedTuple
@@ -52,6 +53,8 @@ class Process:
         self.prefix = prefix
         self.refused = 0
         """Number of series that found no room."""
+        self.initial = 0.0
+        """The value of a series when it is added to a file."""
         self._denied: dict[tuple[str, str], int] = {}
         self._types = dict(types or {})
         self._directory: Path | None = None
@@ -101,7 +104,7 @@ class Process:
                 identity = self.identity
                 assert self._directory is not None  # noqa: S101 -- set with the identity
                 file = self._files[kind] = MappedFile(self._directory / f"{kind}_{identity}.db")
-            return file, file.position(series.key) // 8
+            return file, file.position(series.key, self.initial) // 8
         except (NoRoomError, OSError):
             # A series that cannot be stored must not fail the request that counts it.
             self.refused += 1
@@ -250,6 +253,18 @@ def locate(value: SharedValue) -> tuple[Any, int]:
         return value._file, value._cell  # noqa: SLF001
 
 
+@contextmanager
+def starting_at(value: float) -> Iterator[None]:
+    """Add new series with `value` meanwhile, so that no reader finds them at 0 before they are set."""
+    process = _process
+    with process.lock:
+        process.initial = value
+        try:
+            yield
+        finally:
+            process.initial = 0.0
+
+
 def install(prefix: str = "") -> None:
     """Make all metrics created from now on write to the shared directory, if there is one.
 
@@ -262,4 +277,4 @@ def install(prefix: str = "") -> None:
         _process.prefix = prefix
 
 
-__all__ = ["DIRECTORY", "Process", "SharedValue", "install", "locate", "process"]
+__all__ = ["DIRECTORY", "Process", "SharedValue", "install", "locate", "process", "starting_at"]

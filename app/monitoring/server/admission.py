@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # Probes and scrapes come a few at a time. More than these are treated like any other request.
 MAX_EXEMPT_IN_FLIGHT = 32
-QUEUE_FULL, QUEUE_TIMEOUT = "queue_full", "queue_timeout"
+SHED_REASONS = QUEUE_FULL, QUEUE_TIMEOUT = "queue_full", "queue_timeout"
 # Seconds between two lines about requests that were shed.
 REPORT_SECONDS = 10.0
 log = get_logger("admission")
@@ -199,7 +199,7 @@ class _Report:
     """The number of requests shed since the last line about them, which is written at most every REPORT_SECONDS."""
 
     def __init__(self) -> None:
-        self._counted = {reason: catalogue().requests_shed.labels(reason) for reason in (QUEUE_FULL, QUEUE_TIMEOUT)}
+        self._counted = {reason: catalogue().requests_shed.labels(reason) for reason in SHED_REASONS}
         self._unwritten = dict.fromkeys(self._counted, 0)
         self._next = 0.0
 

@@ -94,7 +94,7 @@ class RollingArbiter(Arbiter):  # type: ignore[misc]
         worker.generation, worker.forked, worker.reported = self.generation, time.monotonic(), False
         link: MasterLink = worker.link
         link.service, link.queue, link.stop_delay = self.service, self.queue, self.stop_delay
-        link.admission = self.admission
+        link.generation, link.admission = self.generation, self.admission
         link.limits = self.limits
         self._boots.started()
 

@@ -81,3 +81,6 @@ NO_ROOM: Final = Refusal("max_connections", HTTPStatus.SERVICE_UNAVAILABLE, "Too
 # Connections that are closed to make room for others, and those whose client does not read the end of a response.
 EVICTED: Final = "evicted"
 UNREAD: Final = "response_unread"
+_REFUSALS = (HEADER_BYTES, HEADER_FIELDS, HEADER_TIMEOUT, BODY_TIMEOUT, MALFORMED, HOST, NOT_IMPLEMENTED, NO_ROOM)
+REASONS: Final = (*(refusal.reason for refusal in _REFUSALS), EVICTED, UNREAD)
+"""Reasons for which connections are rejected."""

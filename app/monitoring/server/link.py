@@ -21,6 +21,7 @@ class MasterLink:
         self.service: ServiceState | None = None
         self.queue: Queue | None = None
         self.stop_delay = 0.0
+        self.generation = 0
         self.admission: AdmissionLimits | None = None
         self.limits = Limits()
 

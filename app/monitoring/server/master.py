@@ -56,6 +56,8 @@ EXPORTER_START_TIMEOUT, EXPORTER_STOP_SECONDS = 60.0, 10.0
 # or has crashed.
 EXIT_REASONS = {0: "killed", 1: "stopped", 2: "max_requests"}
 STOPPED, MAX_REQUESTS = 1, 2
+TIMEOUT = "timeout"
+HOOKS = ("pre_fork", "post_fork", "child_exit", "on_exit")
 
 
 def never_raises(hook: Callable[Params, object]) -> Callable[Params, None]:
@@ -171,7 +173,11 @@ def note_live_workers(live: int, configured: int) -> None:
 
 
 def note_build(version: str, environment: str) -> None:
-    """Set the build_info gauge."""
+    """Set the build_info gauge. Expose the master's counters at 0, so that the first exit or error is an increase."""
+    for reason in (*EXIT_REASONS.values(), TIMEOUT):
+        catalogue().worker_exits.labels(reason)
+    for hook in HOOKS:
+        catalogue().hook_errors.labels(hook)
     catalogue().build_info.labels(version, platform.python_version(), environment).set(1)
 
 
@@ -190,7 +196,7 @@ def before_fork(server: Any, worker: Any) -> None:
 def after_exit(server: Any, worker: Any) -> None:
     """Count the exit of a worker by reason. The exporter detects the exit itself and folds the worker's values."""
     note_live_workers(len(server.WORKERS), server.num_workers)
-    reason = "timeout" if worker.aborted else EXIT_REASONS.get(worker.state.exit_reason, "killed")
+    reason = TIMEOUT if worker.aborted else EXIT_REASONS.get(worker.state.exit_reason, "killed")
     catalogue().worker_exits.labels(reason).inc()
     if isinstance(server, RollingArbiter):
         server.worker_exited(worker)

@@ -10,9 +10,10 @@ from typing import Any
 from uvicorn.config import Config
 from uvicorn.server import Server
 
-from ..health import set_stopping
+from ..health import set_retiring, set_stopping
 from ..logging import get_logger
 from ..stop_budget import CLOSING_SHARE
+from . import worker_gauges
 from .admission import Admission
 from .handover import Queue
 from .link import MasterLink
@@ -75,6 +76,7 @@ class WorkerServer(Server):
         self._bound_requests()
         await super().startup(sockets)
         self._sweeper = Sweeper(self.server_state)
+        worker_gauges.expose(self.server_state, self._link.generation)
         self._listeners.pause_for(self.server_state.room, sockets or [])
         if self._link.queue is not None:
             room = self.server_state.room
@@ -111,9 +113,8 @@ class WorkerServer(Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Request a successor after MAX_REQUESTS, and serve until the master has one."""
-        admission = self.server_state.admission
-        if admission is not None and counter % TICKS_A_SECOND == 0:
-            admission.publish()
+        if counter % TICKS_A_SECOND == 0:
+            worker_gauges.publish(self.server_state)
         reached = self.server_state.total_requests >= self._max_requests
         if reached:
             self._link.report_max_requests()
@@ -127,6 +128,7 @@ class WorkerServer(Server):
         deadline = loop.time() + budget
         retires = not await self._service_stops()
         if retires:
+            set_retiring()
             self._link.report_leaving()
             await self._retire(sockets or [], deadline - budget * CLOSING_SHARE)
         if self._link.service_stopping:
@@ -136,8 +138,7 @@ class WorkerServer(Server):
         self.server_state.close_after_responses()
         self.config.timeout_graceful_shutdown = max(0.1, deadline - loop.time())  # type: ignore[assignment]
         await super().shutdown(sockets)
-        if self.server_state.admission is not None:
-            self.server_state.admission.publish()
+        worker_gauges.publish(self.server_state)
         if self._sweeper is not None:
             self._sweeper.stop()
 

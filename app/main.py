@@ -65,7 +65,7 @@ def _build_services(settings: Settings) -> Services:
         cache=cache,
         limiter=Limiter(redis, metrics, rules),
         concierge=concierge,
-        ai_probe=health.ai_probe(concierge),
+        readiness=health.build_readiness(database, redis, concierge),
     )
 
 
@@ -108,7 +108,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
         responses=EVERYWHERE,
     )
-    app.state.services = _build_services(settings)
+    app.state.services = services = _build_services(settings)
     for resource in (health, destinations, reviews, inquiries, assistant):
         app.include_router(resource.router)
     problems.install(app)
@@ -116,4 +116,4 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     document_problems(app)
     # Starlette takes no middleware once the lifespan runs, so all are added here.
     add_layers(app)
-    return observability.instrument(app)
+    return observability.instrument(app, readiness=services.readiness)

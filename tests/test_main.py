@@ -164,7 +164,8 @@ async def test_nothing_runs_on_after_the_end(make_settings: Callable[..., Settin
     before = asyncio.all_tasks()
     async with running(create_app(make_settings(ai_base_url="http://127.0.0.1:1/v1", **AWAY))):
         names = sorted(getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks() - before)
-        assert names == ["CircuitBreaker.watch", "delete_expired_keys", "migrate_when_reachable", "watch", "watch"]
+        watching = ["CircuitBreaker.watch", "Readiness.keep", "delete_expired_keys", "migrate_when_reachable"]
+        assert names == [*watching, "watch", "watch"]
     assert asyncio.all_tasks() - before == set()
 
 

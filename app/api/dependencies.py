@@ -18,7 +18,7 @@ from app.cache.cache import Cache
 from app.cache.connection import RedisGate
 from app.database.pool import Database
 from app.metrics import Metrics
-from app.monitoring.health import CachedCheck
+from app.monitoring.health import Readiness
 from app.settings import Settings
 
 
@@ -33,7 +33,7 @@ class Services:
     cache: Cache
     limiter: Limiter
     concierge: Concierge
-    ai_probe: CachedCheck | None
+    readiness: Readiness
 
 
 async def _services(request: Request) -> Services:  # FastAPI runs functions that are not async in a thread

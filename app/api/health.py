@@ -1,10 +1,13 @@
 """/health: liveness, readiness, and both in one for people.
 
-Liveness looks at nothing but this process: a restart repairs no database. Redis is reported and does not take the
-pod out of service, because every route works without it (docs/decisions/0003-redis-away.md).
+Liveness looks at nothing but this process: a restart repairs no database. Readiness requires the database only. Redis
+is reported and does not take the pod out of service, because every route works without it
+(docs/decisions/0003-redis-away.md), and neither do disk and memory, which all pods of a node share
+(docs/decisions/0011-readiness.md).
 """
 
 import shutil
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, Literal
 
@@ -16,18 +19,21 @@ from redis.exceptions import ResponseError
 from starlette.responses import Response
 
 from app import __version__
-from app.api.dependencies import Services, ServicesDep
+from app.api.dependencies import ServicesDep
 from app.api.openapi import Responses, errors
 from app.assistant.concierge import Concierge
 from app.assistant.upstream import UpstreamError
-from app.database.pool import DatabaseReadOnly, DatabaseUnavailable
+from app.cache.connection import RedisGate
+from app.database.pool import Database, DatabaseReadOnly, DatabaseUnavailable
 from app.managers.metrics import memory
-from app.monitoring.health import CachedCheck, Check, CheckFailed, Details, run_checks, timestamp
+from app.monitoring.health import CachedCheck, Check, CheckFailed, Details, timestamp
+from app.monitoring.health import Readiness as ServiceReadiness
 
 DATABASE_TIMEOUT, REDIS_TIMEOUT, AI_TIMEOUT, LOCAL_TIMEOUT = 2.0, 1.0, 3.0, 1.0
 # Every worker of every pod asks, and a probe comes every few seconds.
 AI_CACHE_SECONDS = 15.0
 FULL_PERCENT = 95.0
+Run = Callable[[], Awaitable[Details]]
 
 router = APIRouter(tags=["health"])
 
@@ -79,13 +85,13 @@ async def live() -> dict[str, str]:
 @router.get("/health/ready", responses=_described(Readiness))
 async def ready(services: ServicesDep) -> Response:
     """Respond 200 while requests can be served, else 503."""
-    return _respond(*await run_checks(_checks(services), __version__))
+    return _respond(*await services.readiness.probe())
 
 
 @router.get("/health", responses=_described(Health))
 async def health(services: ServicesDep) -> Response:
     """Return liveness and readiness together, with the process's age."""
-    fit, body = await run_checks(_checks(services), __version__)
+    fit, body = await services.readiness.probe()
     started = psutil.Process().create_time()
     return _respond(fit, {**body, "alive": True, "worker_started": int(started)})
 
@@ -95,39 +101,49 @@ def _respond(fit: bool, body: dict[str, Any]) -> Response:  # noqa: FBT001
     return Response(orjson.dumps(body), 200 if fit else 503, headers=headers, media_type="application/json")
 
 
-def _checks(services: Services) -> list[Check]:
-    async def database() -> Details:
+def build_readiness(database: Database, redis: RedisGate, concierge: Concierge) -> ServiceReadiness:
+    """Return the readiness of the service. The AI upstream is among its checks if one is configured."""
+    checks = [
+        Check("database", _database_check(database), DATABASE_TIMEOUT),
+        Check("redis", _redis_check(redis), REDIS_TIMEOUT, required=False),
+        Check("disk", _disk, LOCAL_TIMEOUT, required=False, dependency=False),
+        Check("memory", _memory, LOCAL_TIMEOUT, required=False, dependency=False),
+    ]
+    probe = _ai_check(concierge)
+    if probe is not None:
+        checks.append(Check("ai", probe, AI_TIMEOUT, required=False))
+    return ServiceReadiness(checks, __version__)
+
+
+def _database_check(database: Database) -> Run:
+    async def ask() -> Details:
         try:
-            await services.database.ping()
+            await database.ping()
         except DatabaseReadOnly as error:
             raise CheckFailed("the database is read-only") from error
         except DatabaseUnavailable as error:
             raise CheckFailed("the database cannot be reached") from error
-        if not services.database.migrated:
+        if not database.migrated:
             raise CheckFailed("the database is being set up")
         return {}
 
-    async def redis() -> Details:
+    return ask
+
+
+def _redis_check(redis: RedisGate) -> Run:
+    async def ask() -> Details:
         try:
-            await services.redis.ping()
+            await redis.ping()
         except ResponseError as error:
             raise CheckFailed("Redis refuses writes; every route works without it") from error
         except Exception as error:
             raise CheckFailed("Redis cannot be reached; every route works without it") from error
         return {}
 
-    checks = [
-        Check("database", database, DATABASE_TIMEOUT),
-        Check("redis", redis, REDIS_TIMEOUT, required=False),
-        Check("disk", _disk, LOCAL_TIMEOUT),
-        Check("memory", _memory, LOCAL_TIMEOUT),
-    ]
-    if services.ai_probe is not None:
-        checks.append(Check("ai", services.ai_probe, AI_TIMEOUT, required=False))
-    return checks
+    return ask
 
 
-def ai_probe(concierge: Concierge) -> CachedCheck | None:
+def _ai_check(concierge: Concierge) -> CachedCheck | None:
     """Return the check of the AI upstream, None if no upstream is configured."""
     upstream = concierge.upstream
     if upstream is None:

@@ -14,11 +14,13 @@ import pytest
 
 from app import main
 from app.api import health
+from app.monitoring.metrics.registry import registry
 from loadtest.fake_ai import fake_ai
 from tests.conftest import Application
 
 AWAY = {"database_url": "postgresql://nobody@127.0.0.1:1/none", "redis_url": "redis://127.0.0.1:1/0"}
 READY = ["/health/ready", "/health"]
+DEPENDENCIES = ["database", "redis", "ai"]
 
 
 @asynccontextmanager
@@ -113,9 +115,10 @@ async def test_a_database_that_says_nothing_is_answered_when_its_time_is_up(
 async def test_the_ai_service_is_reported_and_never_unready(
     application: Application, status: int, shown: str, overall: str
 ) -> None:
-    async with fake_ai() as ai, application(ai_base_url=ai.url) as client:
+    async with fake_ai() as ai:
         ai.status = status
-        answer = await client.get("/health/ready")
+        async with application(ai_base_url=ai.url) as client:
+            answer = await client.get("/health/ready")
     body = answer.json()
     assert (answer.status_code, body["status"]) == (200, overall)
     assert body["checks"]["ai"]["status"] == shown
@@ -139,23 +142,44 @@ async def test_an_ai_service_that_is_away_is_reported_and_never_unready(applicat
     assert answer.json()["checks"]["ai"]["error"] == "the AI service cannot be reached; the circuit is closed"
 
 
-@pytest.mark.parametrize(("percent", "status", "shown"), [(94, 200, "pass"), (95, 503, "fail"), (100, 503, "fail")])
-async def test_a_full_disk_takes_the_service_out(
-    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, percent: int, status: int, shown: str
+@pytest.mark.parametrize(("percent", "shown", "overall"), [(94, "pass", "ready"), (95, "warn", "degraded")])
+async def test_a_full_disk_is_a_warning_and_takes_no_pod_of_the_node_out(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, percent: int, shown: str, overall: str
 ) -> None:
     monkeypatch.setattr(
         health, "shutil", SimpleNamespace(disk_usage=lambda _: SimpleNamespace(used=percent, total=100))
     )
     answer = await client.get("/health/ready")
-    assert (answer.status_code, answer.json()["checks"]["disk"]["status"]) == (status, shown)
-    if status == 503:
-        assert answer.json()["checks"]["disk"]["error"] == f"the disk is {percent}% full"
+    body = answer.json()
+    assert (answer.status_code, body["status"], body["checks"]["disk"]["status"]) == (200, overall, shown)
+    assert body["checks"]["disk"].get("error") == (f"the disk is {percent}% full" if shown == "warn" else None)
 
 
-async def test_full_memory_takes_the_service_out(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_full_memory_is_a_warning(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "memory", lambda: (96, 100))
     answer = await client.get("/health/ready")
-    assert (answer.status_code, answer.json()["checks"]["memory"]["error"]) == (503, "memory is 96% full")
+    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+    assert answer.json()["checks"]["memory"] | {"response_ms": 0} == {
+        "status": "warn",
+        "response_ms": 0,
+        "error": "memory is 96% full",
+    }
+
+
+async def test_readiness_and_each_dependency_are_metrics_without_any_probe(application: Application) -> None:
+    def shown() -> list[float | None]:
+        up = [registry().get_sample_value("baliblissed_dependency_up", {"dependency": name}) for name in DEPENDENCIES]
+        return [registry().get_sample_value("baliblissed_ready"), *up]
+
+    for reached in (False, True):  # in this order: the second must lift what the first has left
+        async with fake_ai() as ai:
+            ai.status = 200 if reached else 500
+            away = {} if reached else AWAY
+            async with application(**away, ai_base_url=ai.url), asyncio.timeout(30):
+                while shown() != [float(reached)] * 4:  # noqa: ASYNC110 -- what is waited for is in gauges
+                    await asyncio.sleep(0.01)
+    for local in ("disk", "memory"):
+        assert registry().get_sample_value("baliblissed_dependency_up", {"dependency": local}) is None
 
 
 async def test_a_redis_socket_that_does_not_exist_is_a_warning(application: Application, tmp_path: Path) -> None:

@@ -102,6 +102,15 @@ class Service:
         """Return the sum of all series of `sample` with `labels` on the metrics port."""
         return total(self.scrape(), sample, **labels)
 
+    def series(self, sample: str) -> dict[tuple[tuple[str, str], ...], float]:
+        """Return the value of each series of `sample` on the metrics port, by its sorted labels."""
+        return {
+            tuple(sorted(found.labels.items())): found.value
+            for family in text_string_to_metric_families(self.scrape())
+            for found in family.samples
+            if found.name == sample
+        }
+
     def workers(self) -> list[psutil.Process]:
         """Return the worker processes: the master's children that run its own command."""
         own = self.master.cmdline()

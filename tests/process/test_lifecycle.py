@@ -14,6 +14,14 @@ from loadtest.fake_ai import fake_ai
 from tests.plain_http import plain
 from tests.process.service import Service, gone, service, wait_for
 
+# Label and values of counters whose every value is known.
+FROM_ZERO = {
+    "worker_exits": [("reason", reason) for reason in ("killed", "stopped", "max_requests", "timeout")],
+    "hook_errors": [("hook", hook) for hook in ("pre_fork", "post_fork", "child_exit", "on_exit")],
+    "requests_shed": [("reason", reason) for reason in ("queue_full", "queue_timeout")],
+    "log_lines_dropped": [("reason", reason) for reason in ("queue_full", "write_failed", "exit")],
+}
+
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT])
 def test_a_signal_to_the_master_ends_every_process(
@@ -112,13 +120,19 @@ def test_workers_leave_after_max_requests_and_the_reason_is_counted(tmp_path: Pa
         wait_for(lambda: running.total("baliblissed_worker_exits_total", reason="max_requests") >= 2, "the reasons")
 
 
+def generations(running: Service) -> set[float]:
+    return set(running.series("baliblissed_worker_generation").values())
+
+
 def test_sighup_replaces_the_workers_and_keeps_the_totals(tmp_path: Path, addresses: dict[str, str]) -> None:
     with service(tmp_path, **addresses) as running:
         for _ in range(10):
             running.get("/health/live")
         first = running.workers()
+        assert generations(running) == {0.0}
         running.master.send_signal(signal.SIGHUP)
         wait_for(lambda: gone(first) and len(running.workers()) == 2, "new workers")
+        wait_for(lambda: generations(running) == {1.0}, "workers of after the reload only")
         assert running.total("http_requests_total", handler="/health/live") == 10
         assert wait_for(lambda: running.total("baliblissed_worker_exits_total", reason="stopped") == 2, "the reasons")
         assert running.answers("/health/ready")
@@ -130,6 +144,29 @@ def test_sigusr2_is_refused_and_the_service_goes_on(tmp_path: Path, addresses: d
         wait_for(lambda: "SIGUSR2 is not supported" in running.output, "the refusal")
         assert running.answers("/health/ready")
         assert running.total("baliblissed_workers", state="live") == 2
+
+
+def test_a_fresh_service_exposes_each_series_before_its_first_event(tmp_path: Path, addresses: dict[str, str]) -> None:
+    with service(tmp_path, **addresses, MAX_IN_FLIGHT="0") as running:
+        wait_for(lambda: running.series("baliblissed_ready") == {(): 1.0}, "the first checks")
+        up = running.series("baliblissed_dependency_up")
+        assert up == {(("dependency", "database"),): 1.0, (("dependency", "redis"),): 1.0}
+        for name in ("connections_open", "requests_in_flight", "requests_queued", "worker_generation"):
+            assert {dict(labels)["worker"] for labels in running.series(f"baliblissed_{name}")} == {"0", "1"}
+        assert (("worker", "exporter"),) in running.series("process_start_time_seconds")
+        assert running.series("baliblissed_exporter_restarts_total") == {(): 0.0}
+        for name, reasons in FROM_ZERO.items():
+            found = running.series(f"baliblissed_{name}_total")
+            assert found == {(label,): 0.0 for label in reasons}, name
+        errors = {
+            (labels["method"], labels["status"], labels["handler"]): value
+            for labels, value in ((dict(key), value) for key, value in running.series("http_requests_total").items())
+            if labels["status"][0] == "5"
+        }
+        assert set(errors.values()) == {0.0}
+        for status in ("500", "503"):
+            assert ("POST", status, "/api/v1/destinations/{slug}/reviews") in errors
+            assert ("GET", status, "none") in errors
 
 
 def test_a_killed_exporter_is_started_again_on_the_same_port(tmp_path: Path, addresses: dict[str, str]) -> None:

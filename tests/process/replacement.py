@@ -16,9 +16,15 @@ import asyncio, gc, os
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from app.monitoring import Observability
-from app.monitoring.health import run_checks
+from app.monitoring.health import Check, CheckFailed, Readiness, run_checks
 
 app = FastAPI()
+fit = not os.path.exists(os.path.join(os.path.dirname(__file__), "unfit"))
+
+async def tables():
+    if not fit:
+        raise CheckFailed("this worker was started without its tables")
+    return {}
 
 @app.get("/health/ready")
 async def ready():
@@ -34,7 +40,7 @@ async def pid(seconds: float = 0):
     await asyncio.sleep(seconds)
     return os.getpid()
 
-Observability.current().instrument(app)
+Observability.current().instrument(app, readiness=Readiness([Check("tables", tables, 1.0)], "1"))
 """
 CONFIGURATION = """
 import os, sys

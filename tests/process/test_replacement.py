@@ -126,6 +126,26 @@ def test_a_head_of_which_a_part_has_come_is_read_to_its_end(running: Service, co
     assert connection.ask() != old
 
 
+def test_a_worker_that_retires_does_not_keep_the_service_unready(tmp_path: Path, configuration: Path) -> None:
+    unfit = tmp_path / "unfit"
+    unfit.touch()
+    with service(tmp_path, None, configuration) as running, contextlib.closing(Connection(running)) as connection:
+        wait_for(lambda: readiness(running) == [0.0, 0.0], "the checks of the first workers")
+        unfit.unlink()
+        old = connection.ask()
+        connection.send(PID[:20])  # its worker waits for the rest
+        running.master.send_signal(signal.SIGHUP)
+        wait_for(lambda: readiness(running) == [1.0, 1.0], "the checks of the new workers")
+        assert old in [worker.pid for worker in running.workers()]
+        connection.send(PID[20:])
+        assert connection.answer() == old
+
+
+def readiness(running: Service) -> list[float]:
+    """Return the values of the metrics of readiness."""
+    return [value for name in ("ready", "dependency_up") for value in running.series(f"shop_{name}").values()]
+
+
 def test_requests_that_follow_each_other_at_once_move_on_after_the_first(
     running: Service, connection: Connection
 ) -> None:

@@ -16,7 +16,11 @@ from app.settings import ROOT
 
 BIN = Path(sys.executable).parent
 COMPOSE, HADOLINT = BIN / "docker-compose", BIN / "hadolint"
-SECRETS = {"POSTGRES_PASSWORD": "a-password", "GRAFANA_ADMIN_PASSWORD": "another-one"}
+SECRETS = {
+    "POSTGRES_PASSWORD": "a-password",
+    "REDIS_PASSWORD": "one-more",
+    "GRAFANA_ADMIN_PASSWORD": "another-one",
+}
 STANDIN = Path("tests/deploy/compose.standin.yaml")
 Run = subprocess.CompletedProcess[str]
 Service = dict[str, Any]

@@ -35,7 +35,7 @@ MOUNTS = ("--read-only", "--tmpfs", "/run/metrics", "--tmpfs", "/tmp")  # noqa: 
 HARDENED = ("--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 ADDRESSES = {
     "DATABASE_URL": f"postgresql://baliblissed:{SECRETS['POSTGRES_PASSWORD']}@postgres:5432/baliblissed",
-    "REDIS_URL": "redis://redis:6379/0",
+    "REDIS_URL": f"redis://:{SECRETS['REDIS_PASSWORD']}@redis:6379/0",
 }
 Command = Callable[..., str]
 

@@ -31,18 +31,40 @@ def test_the_parts_are_the_service_its_databases_and_what_watches_it(services: S
     assert services.keys() == SERVING | WATCHING
 
 
-def test_only_the_api_and_grafana_are_published_and_on_the_loopback_address(services: Services) -> None:
-    published = {
-        (name, port["host_ip"], port["target"])
+LOOPBACK = {("prometheus", 9090), ("alertmanager", 9093)}
+
+
+def published(services: Services) -> set[tuple[str, str, int]]:
+    """Return services with the address and the port that each is published on."""
+    return {
+        (name, port["host_ip"], int(port["published"]))
         for name, service in services.items()
         for port in service.get("ports", [])
     }
-    assert published == {("backend", "127.0.0.1", Settings().port), ("grafana", "127.0.0.1", 3000)}
 
 
-def test_the_published_address_is_a_choice() -> None:
-    backend = compose_config("docker-compose.yaml", PUBLISH_ADDRESS="0.0.0.0")["services"]["backend"]  # noqa: S104
-    assert [port["host_ip"] for port in backend["ports"]] == ["0.0.0.0"]  # noqa: S104
+def test_what_is_published_is_on_the_loopback_address(services: Services) -> None:
+    chosen = {("backend", Settings().port), ("grafana", 3000)}
+    assert published(services) == {(name, "127.0.0.1", port) for name, port in chosen | LOOPBACK}
+
+
+def test_the_address_of_the_api_and_grafana_is_a_choice_and_no_others() -> None:
+    elsewhere = published(compose_config("docker-compose.yaml", PUBLISH_ADDRESS="0.0.0.0")["services"])  # noqa: S104
+    assert {name for name, address, _ in elsewhere if address == "0.0.0.0"} == {"backend", "grafana"}  # noqa: S104
+    assert {(name, port) for name, address, port in elsewhere if address == "127.0.0.1"} == LOOPBACK
+
+
+def test_links_of_notifications_lead_to_the_published_ports(services: Services) -> None:
+    for name, port in (("prometheus", 9090), ("alertmanager", 9093)):
+        assert f"--web.external-url=http://localhost:{port}" in services[name]["command"]
+
+
+def test_prometheus_keeps_the_error_budgets_window_within_a_size(services: Services) -> None:
+    command = services["prometheus"]["command"]
+    (time,) = [word.partition("time=")[2] for word in command if word.startswith("--storage.tsdb.retention.time=")]
+    assert int(time.removesuffix("d")) >= 32, "the error budget is of 30 days"
+    (size,) = [word.partition("size=")[2] for word in command if word.startswith("--storage.tsdb.retention.size=")]
+    assert re.fullmatch(r"\d+GB", size)
 
 
 def test_the_backend_waits_for_postgres_and_redis_and_for_nothing_that_watches(services: Services) -> None:
@@ -104,9 +126,15 @@ def duration(text: str) -> int:
     return 60 * int(found[1] or 0) + int(found[2] or 0)
 
 
-def test_all_are_in_one_network(compose: dict[str, Any], services: Services) -> None:
-    assert [network["name"] for network in compose["networks"].values()] == ["baliblissed-network"]
-    assert {tuple(service["networks"]) for service in services.values()} == {("baliblissed-network",)}
+def test_the_databases_are_reached_by_the_backend_only(compose: dict[str, Any], services: Services) -> None:
+    within = {
+        network: {name for name, service in services.items() if network in service["networks"]}
+        for network in compose["networks"]
+    }
+    assert within == {"data": SERVING, "monitoring": services.keys() - {"postgres", "redis"}}
+    assert compose["networks"]["data"]["internal"] is True, "a way out"
+    # An engine publishes nothing of an internal network.
+    assert {name for name, _, _ in published(services)} <= within["monitoring"]
 
 
 @pytest.mark.parametrize("missing", sorted(SECRETS))

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(REASON is not None, reason=REASON or "")
 SCRIPT = ROOT / "tests/deploy/images/build.sh"
 BUILD_SECONDS, START_SECONDS, GRACE_SECONDS = 1200.0, 180.0, 40
 IMAGE = "baliblissed/backend:1.0.0"
-NETWORK = "baliblissed-test"
+NETWORK, DATA = "baliblissed-test", "baliblissed-test-data"
 MOUNTS = ("--read-only", "--tmpfs", "/run/metrics", "--tmpfs", "/tmp")  # noqa: S108 -- in the container
 HARDENED = ("--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 ADDRESSES = {
@@ -111,8 +111,10 @@ def backend(docker: Command, databases: None) -> Iterator[str]:
     """Yield a container of the image with only the documented mounts."""
     variables = [part for name, value in ADDRESSES.items() for part in ("--env", f"{name}={value}")]
     ports = ("--publish", "127.0.0.1::8000", "--publish", "127.0.0.1::9090")
-    container = docker("run", "--detach", "--network", NETWORK, *MOUNTS, *HARDENED, *ports, *variables, IMAGE)
+    container = docker("create", "--network", NETWORK, *MOUNTS, *HARDENED, *ports, *variables, IMAGE)
     try:
+        docker("network", "connect", DATA, container)
+        docker("start", container)
         wait_for("ready", lambda: get(docker, container, 8000, "/health/ready")[0] == 200)
         yield container
     finally:

@@ -16,7 +16,7 @@ from app.settings import ROOT, Settings, load_settings
 from tests.deploy.conftest import COMPOSE, SECRETS, STANDIN, Answering, Service, compose_config, gunicorn, run
 
 Services = dict[str, Service]
-WATCHING = {"otel-collector", "jaeger", "prometheus", "alertmanager", "grafana"}
+WATCHING = {"otel-collector", "jaeger", "prometheus", "alertmanager", "alert-receiver", "grafana"}
 SERVING = {"backend", "postgres", "redis"}
 OTLP_RECEIVER = "--web.enable-otlp-receiver"
 # In Jaeger's memory, of a request with eight spans (4.9 KB as OTLP): measured on Jaeger 2.13 with 40,000 of them.
@@ -33,7 +33,7 @@ def test_the_parts_are_the_service_its_databases_and_what_watches_it(services: S
     assert services.keys() == SERVING | WATCHING
 
 
-LOOPBACK = {("prometheus", 9090), ("alertmanager", 9093)}
+LOOPBACK = {("prometheus", 9090), ("alertmanager", 9093), ("alert-receiver", 9095)}
 
 
 def published(services: Services) -> set[tuple[str, str, int]]:
@@ -295,7 +295,7 @@ def test_jaeger_listens_where_the_collector_grafana_and_its_health_check_ask(ser
     assert (
         source["url"] == f"http://jaeger:{config['extensions']['jaeger_query']['http']['endpoint'].partition(':')[2]}"
     )
-    health = config["extensions"]["healthcheckv2"]["http"]["endpoint"].replace("0.0.0.0", "127.0.0.1")
+    health = config["extensions"]["healthcheckv2"]["http"]["endpoint"].replace("0.0.0.0", "127.0.0.1")  # noqa: S104
     assert services["jaeger"]["healthcheck"]["test"][-1] == f"http://{health}/status"
 
 
@@ -347,7 +347,7 @@ def test_what_is_kept_is_written_to_a_volume(services: Services) -> None:
 
 def test_the_stand_ins_keep_commands_limits_and_health_checks(services: Services) -> None:
     standins = compose_config("docker-compose.yaml", STANDIN)["services"]
-    assert standins.keys() == SERVING | {"prometheus", "alertmanager"}
+    assert standins.keys() == SERVING | {"prometheus", "alertmanager", "alert-receiver"}
     for name, service in standins.items():
         for part in ("volumes", "tmpfs", "read_only", "cap_drop", "mem_limit"):
             assert service.get(part) == services[name].get(part), (name, part)

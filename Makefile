@@ -11,7 +11,7 @@ UV_ENV = UV_SYSTEM_CERTS=1 UV_NO_PROGRESS=1 $$(index=$$($(BIN)/pip config get gl
 COMPILE = env $(UV_ENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-wheel wheel soak chaos fuzz bench loadtest test-image test-k8s image-requirements k8s-requirements check dashboards format lock programs collector clean FORCE
+.PHONY: help run test test-wheel wheel soak chaos fuzz bench loadtest test-image test-k8s image-requirements k8s-requirements check dashboards format lock programs collector logstore clean FORCE
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ programs:
 
 collector: ## find or build the OpenTelemetry Collector of tests/telemetry (three minutes, once; OTELCOL=... names one)
 	@tests/telemetry/collector.sh $(PROGRAMS)
+
+logstore: ## find or build VictoriaLogs for its test (a minute, once; VICTORIALOGS=... names one)
+	@tests/telemetry/logstore.sh $(PROGRAMS) build
 
 # Missing prerequisites are reported before the environment is set up.
 test-image: image-requirements $(READY) ## build the image and run it and compose on a real container engine (root, apt, docker.io, debootstrap)

@@ -68,7 +68,7 @@ def test_the_metrics_port_is_scraped_and_not_the_applications() -> None:
     jobs = {job["job_name"]: job for job in prometheus()["scrape_configs"]}
     assert targets([jobs["baliblissed"]]) == [f"backend:{Settings.model_fields['metrics_port'].default}"]
     assert "metrics_path" not in jobs["baliblissed"]
-    assert jobs.keys() == {"baliblissed", "prometheus", "alertmanager", "otel-collector"}
+    assert jobs.keys() == {"baliblissed", "prometheus", "alertmanager", "otel-collector", "victorialogs"}
 
 
 def test_the_kubernetes_document_scrapes_the_job_that_the_rules_watch(tmp_path: Path) -> None:

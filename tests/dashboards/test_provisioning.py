@@ -30,6 +30,7 @@ def test_the_datasources_have_the_uids_that_dashboards_and_exemplars_refer_to() 
         "prometheus": ("prometheus", "http://prometheus:9090"),
         "jaeger": ("jaeger", "http://jaeger:16686"),
         "alertmanager": ("alertmanager", "http://alertmanager:9093"),
+        "victorialogs": ("victoriametrics-logs-datasource", "http://victorialogs:9428"),
     }
     assert [uid for uid, source in sources.items() if source.get("isDefault")] == ["prometheus"]
     assert not any(source["editable"] for source in sources.values())

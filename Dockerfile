@@ -22,9 +22,11 @@ RUN python3 -m venv /build/installer \
 WORKDIR /app
 COPY gunicorn_conf.py .
 COPY app app
+# COPY keeps the modes of the checkout, and one made with umask 077 gives files that the service's user cannot read.
 # The root is read-only at run time, so the byte code is made here. Its validity does not hang on the files' times, which
 # builders and registries may change: it is not checked at all.
-RUN /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib /app
+RUN chmod -R a+rX /app \
+    && /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib /app
 
 FROM ${BASE_IMAGE}
 # The commit, where the builder says it: --build-arg REVISION=$(git rev-parse HEAD)

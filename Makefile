@@ -11,7 +11,7 @@ UV_ENV = UV_SYSTEM_CERTS=1 UV_NO_PROGRESS=1 $$(index=$$($(BIN)/pip config get gl
 COMPILE = env $(UV_ENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-wheel wheel soak chaos fuzz bench loadtest test-image test-k8s image-requirements k8s-requirements check dashboards format lock programs collector logstore clean FORCE
+.PHONY: help run up test test-wheel wheel soak chaos fuzz bench loadtest test-image test-k8s image-requirements k8s-requirements check dashboards format lock programs collector logstore clean FORCE
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,10 @@ run: $(READY) ## start the service on several workers with its own PostgreSQL an
 	@# gunicorn reads this one itself, before its configuration file can refuse it
 	@case "$$WEB_CONCURRENCY" in *[!0-9]*) $(BIN)/python -m app.settings || exit 1;; esac; \
 	exec $(BIN)/gunicorn -c gunicorn_conf.py
+
+up: ## start the service and everything that watches it in containers (ARGS=... go to docker compose up)
+	@monitoring/file_modes.sh
+	@docker compose up --build --detach --wait $(ARGS)
 
 PROGRAMS := build/programs
 test soak loadtest: export PATH := $(CURDIR)/$(PROGRAMS)/usr/bin:$(PATH):$(CURDIR)/$(PROGRAMS)/go/bin

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from redis import AuthenticationError, Redis
 from redis import ConnectionError as RedisConnectionError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from app.embedded_servers import find_redis
 from loadtest.programs import free_port
@@ -41,7 +43,7 @@ def server(redis: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     environment = {"PATH": f"{directory}{os.pathsep}{os.environ['PATH']}", "REDISCLI_AUTH": PASSWORD}
     process = subprocess.Popen(argv(redis), cwd=directory, env=environment, stdout=subprocess.DEVNULL)
     try:
-        with Redis(port=port, password=PASSWORD) as client:
+        with Redis(port=port, password=PASSWORD, retry=Retry(NoBackoff(), 0)) as client:
             wait_for(lambda: _answers(client), "redis")
         yield process, port
     finally:
@@ -59,7 +61,10 @@ def _answers(client: Redis) -> bool:
 def test_redis_answers_with_the_password_only(server: tuple[subprocess.Popen[bytes], int]) -> None:
     _, port = server
     for wrong in (None, "p@ss"):
-        with Redis(port=port, password=wrong) as client, pytest.raises(AuthenticationError):
+        with (
+            Redis(port=port, password=wrong, retry=Retry(NoBackoff(), 0)) as client,
+            pytest.raises(AuthenticationError),
+        ):
             client.ping()
 
 

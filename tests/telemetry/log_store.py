@@ -68,7 +68,7 @@ def log_store(directory: Path) -> Iterator[LogStore]:
     flags |= {"-storageDataPath": str(directory / "data"), "-httpListenAddr": f"127.0.0.1:{ports[0]}"}
     flags["-syslog.listenAddr.udp"] = f"127.0.0.1:{ports[1]}"
     with (directory / "victorialogs.log").open("wb") as output:
-        command = [program(), *(f"{name}={value}" for name, value in flags.items())]
+        command = [str(program()), *(f"{name}={value}" for name, value in flags.items())]
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     try:
         store = LogStore(*ports, services["backend"]["logging"]["options"]["tag"])

@@ -44,7 +44,7 @@ data=$root/build/deploy/engine
 # Sockets have short paths, so they do not live below the checkout.
 runtime=${TMPDIR:-/tmp}/bali-engine-$(printf %s "$root" | cksum | cut -d ' ' -f 1)
 BASE=baliblissed-test/base:1 STANDINS=baliblissed-test/standins:1
-BACKEND=$(sed -n 's/^ *image: \(baliblissed\/backend:.*\)$/\1/p' docker-compose.yaml)
+BACKEND=$(sed -n 's/^ *image: \(baliblissed\/backend:.*\)$/\1/p' docker-compose.yaml | sort -u)
 # The engine's old builder: it needs no plug-in, and the image must not depend on the new one either.
 export DOCKER_BUILDKIT=0
 

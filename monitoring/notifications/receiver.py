@@ -58,12 +58,13 @@ class Alert(NamedTuple):
             str(given.get("generatorURL", "")),
         )
 
-    def line(self) -> str:
-        """Return the log line."""
+    def line(self, path: str) -> str:
+        """Return the log line of an alert that came to `path`."""
+        beat = path == HEARTBEAT
         event = {
             "timestamp": self.received.isoformat(timespec="milliseconds"),
-            "level": "info" if self.status == "resolved" else "warning",
-            "event": f"alert_{self.status}",
+            "level": "info" if beat or self.status == "resolved" else "warning",
+            "event": "heartbeat" if beat else f"alert_{self.status}",
             "logger": "alert_receiver",
             "alert": self.labels["alertname"],
             "labels": self.labels,
@@ -161,7 +162,7 @@ class Handler(BaseHTTPRequestHandler):
         except (ValueError, RecursionError) as error:
             self._answer(HTTPStatus.BAD_REQUEST, f"no notification of Alertmanager: {error}\n")
             return
-        sys.stdout.write("".join(f"{alert.line()}\n" for alert in alerts))
+        sys.stdout.write("".join(f"{alert.line(self.path)}\n" for alert in alerts))
         sys.stdout.flush()
         self._answer(HTTPStatus.NO_CONTENT, "")
 

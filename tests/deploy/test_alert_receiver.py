@@ -1,4 +1,4 @@
-"""The receiver of notifications, run as docker-compose.yaml gives it, with a real Alertmanager's messages."""
+"""The receiver of notifications, run as docker-compose.yaml gives it, with messages in Alertmanager's format."""
 
 import json
 import os
@@ -97,6 +97,16 @@ def test_a_notification_is_a_line_of_the_log_and_a_row_of_the_page(running: Runn
     assert '<a href="https://runbooks.example/HighErrorRate">runbook</a>' in page.text
     assert "javascript:" not in page.text
     assert page.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+def test_a_heartbeat_is_a_line_of_its_own_kind_and_no_row(running: Running) -> None:
+    beat = message(alertname="Watchdog")
+    assert plain.post(f"{running.url}/heartbeat", json=beat).status_code == httpx.codes.NO_CONTENT
+    (line,) = [line for line in running.lines() if line["alert"] == "Watchdog"]
+    assert (line["event"], line["level"]) == ("heartbeat", "info")
+    page = plain.get(running.url).text
+    assert "Last heartbeat: " in page
+    assert "Watchdog" not in page
 
 
 def test_the_health_check_asks_the_receiver(running: Running, services: dict[str, Service]) -> None:

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(REASON is not None, reason=REASON or "")
 SCRIPT = ROOT / "tests/deploy/images/build.sh"
 BUILD_SECONDS, START_SECONDS, GRACE_SECONDS = 1200.0, 180.0, 40
 IMAGE = "baliblissed/backend:1.0.0"
-NETWORK, DATA = "baliblissed-test", "baliblissed-test-data"
+OUTSIDE, DATA = "baliblissed-test-outside", "baliblissed-test-data"
 MOUNTS = ("--read-only", "--tmpfs", "/run/metrics", "--tmpfs", "/tmp")  # noqa: S108 -- in the container
 HARDENED = ("--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 ADDRESSES = {
@@ -111,7 +111,8 @@ def backend(docker: Command, databases: None) -> Iterator[str]:
     """Yield a container of the image with only the documented mounts."""
     variables = [part for name, value in ADDRESSES.items() for part in ("--env", f"{name}={value}")]
     ports = ("--publish", "127.0.0.1::8000", "--publish", "127.0.0.1::9090")
-    container = docker("create", "--network", NETWORK, *MOUNTS, *HARDENED, *ports, *variables, IMAGE)
+    docker("network", "create", OUTSIDE)  # what is in an internal network alone has no published ports
+    container = docker("create", "--network", OUTSIDE, *MOUNTS, *HARDENED, *ports, *variables, IMAGE)
     try:
         docker("network", "connect", DATA, container)
         docker("start", container)
@@ -119,6 +120,7 @@ def backend(docker: Command, databases: None) -> Iterator[str]:
         yield container
     finally:
         docker("rm", "--force", container)
+        docker("network", "rm", OUTSIDE)
 
 
 def test_the_service_comes_up_as_its_own_user_on_a_read_only_root(docker: Command, backend: str) -> None:
@@ -227,6 +229,21 @@ def test_prometheus_scrapes_the_backend_and_has_the_rules(compose: Command, stac
     wait_for("a scrape", lambda: 'up{instance="backend:9090", job="baliblissed"} => 1 ' in ask("up"))
     assert 'state="live"' in ask("baliblissed_workers")
     wait_for("the rules", lambda: "Watchdog" in ask('ALERTS{alertname="Watchdog"}'))
+
+
+def test_the_engine_sends_the_log_away_and_shows_it_all_the_same(
+    docker: Command, compose: Command, stack: list[str]
+) -> None:
+    configuration = inspect(docker, compose("ps", "--quiet", "backend"))["HostConfig"]["LogConfig"]
+    assert configuration["Type"] == "syslog"
+    assert '"event":"Listening at' in compose("logs", "--no-log-prefix", "backend")
+
+
+def test_the_databases_are_out_of_reach_of_what_watches(compose: Command, stack: list[str]) -> None:
+    ask = "import socket; socket.create_connection(('{}', {}), 3)"
+    compose("exec", "-T", "backend", "python", "-c", ask.format("redis", 6379))
+    with pytest.raises(AssertionError):
+        compose("exec", "-T", "alert-receiver", "python", "-c", ask.format("redis", 6379))
 
 
 def test_the_metrics_are_not_to_be_had_on_the_published_port(

@@ -78,7 +78,7 @@ def alertmanager(shipped: Path, receiver: str, speed: float) -> dict[str, Any]:
     with _read(shipped) as document:
         _quicker_route(document["route"], speed)
         for one in document["receivers"]:
-            for hook in one["webhook_configs"]:
+            for hook in one.get("webhook_configs", []):  # a receiver of nothing has none
                 if not hook["url"].startswith(RECEIVER):
                     raise ConfigurationError(
                         f"{shipped}: {hook['url']} is not at {RECEIVER}: it would leave this machine"

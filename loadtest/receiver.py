@@ -13,6 +13,9 @@ from starlette.routing import Route
 
 from loadtest.serving import serving
 
+# The paths of the webhooks in monitoring/alertmanager.yml.
+PAGES, TICKETS, HEARTBEAT = "pages", "tickets", "heartbeat"
+
 
 @dataclass(frozen=True)
 class Notification:
@@ -23,6 +26,10 @@ class Notification:
     status: str
     labels: dict[str, str]
     annotations: dict[str, str]
+    message: int = 0
+    """The number of the message among those received, from 0."""
+    group: str = ""
+    """Alertmanager's key of the group that the message is about; a paging service has one incident for each."""
 
     @property
     def alert(self) -> str:
@@ -36,12 +43,15 @@ class Receiver:
 
     url: str = ""
     notifications: list[Notification] = field(default_factory=list)
+    messages: int = 0
 
     async def receive(self, request: Request) -> Response:
         """Write down one message."""
         now, message = time.time(), await request.json()
+        path, number, group = request.url.path.strip("/"), self.messages, message.get("groupKey", "")
+        self.messages += 1
         self.notifications += [
-            Notification(now, request.url.path.strip("/"), alert["status"], alert["labels"], alert["annotations"])
+            Notification(now, path, alert["status"], alert["labels"], alert["annotations"], number, group)
             for alert in message["alerts"]
         ]
         return Response(status_code=204)
@@ -61,7 +71,7 @@ class Receiver:
 async def receiver() -> AsyncIterator[Receiver]:
     """Listen on a free port of the loopback."""
     listening = Receiver()
-    routes = [Route(path, listening.receive, methods=["POST"]) for path in ("/alerts", "/heartbeat")]
+    routes = [Route(f"/{path}", listening.receive, methods=["POST"]) for path in (PAGES, TICKETS, HEARTBEAT)]
     async with serving(Starlette(routes=routes)) as address:
         listening.url = address
         yield listening

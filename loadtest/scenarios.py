@@ -17,6 +17,7 @@ from loadtest.comparison import Figures, figures
 from loadtest.configuration import milliseconds
 from loadtest.ledger import NO_ANSWER, SERVER_ERROR, Ledger
 from loadtest.programs import last, until
+from loadtest.receiver import HEARTBEAT, PAGES
 from loadtest.stack import MONITORING, Options, Stack, stack
 from loadtest.users import Users, users
 
@@ -82,7 +83,8 @@ class Durations:
             return milliseconds(text) / 1000 / speed
 
         each = [seconds(one.get("window", "0s")) + seconds(one.get("for", "0s")) for one in alerts.values()]
-        notice = max(seconds(route[name]) for route in routes for name in ("group_wait", "group_interval"))
+        (pages,) = [route for route in routes if route["receiver"] == PAGES]
+        notice = max(seconds(pages[name]) for name in ("group_wait", "group_interval"))
         return cls(seconds(alerts[ALERT]["window"]), seconds(alerts[ALERT]["for"]), max(each), notice)
 
 
@@ -236,9 +238,9 @@ async def _check_prometheus(result: Result, running: Stack, total: float) -> Non
 def _check_notifications(result: Result, running: Stack, scenario: str) -> None:
     beat = running.receiver.first(WATCHDOG, "firing")
     result.check(
-        "the Watchdog's heartbeat arrives", beat and beat.receiver == "heartbeat", beat.receiver if beat else ""
+        "the Watchdog's heartbeat arrives", beat and beat.receiver == HEARTBEAT, beat.receiver if beat else ""
     )
-    told = [one for one in running.receiver.notifications if one.receiver == "alerts"]
+    told = [one for one in running.receiver.notifications if one.receiver != HEARTBEAT]
     if scenario == "healthy":
         result.check("no alert is notified", not told, sorted({one.alert for one in told}))
         return

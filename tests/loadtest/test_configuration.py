@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from loadtest import configuration
 from loadtest.configuration import ConfigurationError, milliseconds, quicker, quicker_expression
+from loadtest.receiver import HEARTBEAT, PAGES, TICKETS
 from tests.alerts.programs import run
 from tests.alerts.rules import MONITORING, RULES, load
 
@@ -103,16 +104,16 @@ def test_amtool_accepts_what_is_generated_and_every_webhook_stays_here(tmp_path:
     document = configuration.alertmanager(MONITORING / "alertmanager.yml", "http://127.0.0.1:4", SPEED)
     done = run("amtool", "check-config", configuration.write(document, tmp_path / "alertmanager.yml"))
     assert done.returncode == 0, done.stdout
-    urls = [hook["url"] for one in document["receivers"] for hook in one["webhook_configs"]]
-    assert urls == ["http://127.0.0.1:4/alerts", "http://127.0.0.1:4/heartbeat"]
-    assert document["route"]["group_wait"] == "2500ms"
-    assert [child["group_wait"] for child in document["route"]["routes"]] == ["0s", "833ms"]
+    urls = [hook["url"] for one in document["receivers"] for hook in one.get("webhook_configs", [])]
+    assert urls == [f"http://127.0.0.1:4/{path}" for path in (PAGES, TICKETS, HEARTBEAT)]
+    assert document["route"]["group_wait"] == "25000ms"
+    assert [child.get("group_wait") for child in document["route"]["routes"]] == ["0s", None, "2500ms"]
 
 
 def test_a_webhook_that_would_leave_the_machine_is_refused(tmp_path: Path) -> None:
     shipped = (MONITORING / "alertmanager.yml").read_text()
     own = tmp_path / "alertmanager.yml"
-    own.write_text(shipped.replace("http://alert-receiver:9095/alerts", "https://pager.example.com/alerts"))
+    own.write_text(shipped.replace("http://alert-receiver:9095/pages", "https://pager.example.com/pages"))
     with pytest.raises(ConfigurationError, match="would leave this machine"):
         configuration.alertmanager(own, "http://127.0.0.1:4", SPEED)
 

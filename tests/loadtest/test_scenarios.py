@@ -42,7 +42,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scenarios, "LEAD_SECONDS", 0.0)
 
 
-def notified(alert: str, status: str = "firing", receiver: str = "alerts", **labels: str) -> Notification:
+def notified(alert: str, status: str = "firing", receiver: str = "pages", **labels: str) -> Notification:
     """Return one alert in one message."""
     named = {"alertname": alert, "severity": "critical", **labels}
     return Notification(1.0, receiver, status, named, {"runbook_url": f"https://example.com/{alert}.md"})

@@ -59,11 +59,11 @@ async def test_the_receiver_writes_down_each_alert_of_a_message() -> None:
 
     async with receiver() as listening, httpx.AsyncClient() as client:
         message = {"alerts": [alert("A", "firing"), alert("B", "resolved")]}
-        assert (await client.post(f"{listening.url}/alerts", json=message)).status_code == 204
+        assert (await client.post(f"{listening.url}/pages", json=message)).status_code == 204
         assert (await client.post(f"{listening.url}/elsewhere", json=message)).status_code == 404
     assert [(one.alert, one.status, one.receiver) for one in listening.notifications] == [
-        ("A", "firing", "alerts"),
-        ("B", "resolved", "alerts"),
+        ("A", "firing", "pages"),
+        ("B", "resolved", "pages"),
     ]
     assert listening.first("B", "firing") is None
     found = listening.first("A", "firing")

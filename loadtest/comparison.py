@@ -6,13 +6,14 @@ without interpolation.
 """
 
 import math
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadtest.ledger import Ledger, Request
+from loadtest.ledger import NO_ANSWER, SERVER_ERROR, Ledger, Request
 
 API = "/api/"
 # The server's clock stops when its write has returned; the client may have read by then.
@@ -123,12 +124,19 @@ def wrong_percentiles(found: Mapping[str, Mapping[str, float]], transport: float
     ]
 
 
-def slower_share(served: Figures, bound: float, excluded: Sequence[str] = ()) -> float:
-    """Return the share of requests slower than `bound`, a boundary, without routes that begin with `excluded`."""
-    bounds = _summed(
-        bounds for route, bounds in served.buckets.items() if not route[1].startswith(tuple(excluded) or "\0")
-    )
+def slower_share(served: Figures, bound: float, excluded: str = "") -> float:
+    """Return the share of requests slower than `bound`, a boundary, without handlers that match `excluded` as a whole.
+
+    NaN if there are none. Raise KeyError if `bound` is no boundary.
+    """
+    bounds = _summed(bounds for route, bounds in served.buckets.items() if not re.fullmatch(excluded, route[1]))
     return 1 - bounds[bound] / bounds[math.inf] if bounds else math.nan
+
+
+def failed_share(ledger: Ledger) -> float:
+    """Return the share of the requests that got a 5xx answer or none, 1 if there were no requests."""
+    failed = sum(one.status >= SERVER_ERROR or one.status == NO_ANSWER for one in ledger.requests)
+    return failed / len(ledger.requests) if ledger.requests else 1.0
 
 
 def _by_route(requests: Iterable[Request]) -> dict[Route, list[float]]:

@@ -5,7 +5,7 @@ within a campaign. Expressions, thresholds, labels and routes stay what they are
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ _WORD = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`[^`]*`|[A-Za-z_][\w
 _DURATION = re.compile(r"(?:\d+(?:ms|[smhdwy]))+")
 _PART = re.compile(r"(\d+)(ms|[smhdwy])")
 RECEIVER = "http://alert-receiver:9095"
+JOB = "loadtest"
 
 
 class ConfigurationError(Exception):
@@ -57,8 +58,13 @@ def rules(shipped: Path, speed: float) -> dict[str, Any]:
     return document
 
 
-def prometheus(shipped: Path, rule_file: Path, addresses: Mapping[str, str], speed: float) -> dict[str, Any]:
-    """Return prometheus.yml with `addresses` ({"backend:9090": "127.0.0.1:41234"}); drop jobs without a target here."""
+def prometheus(
+    shipped: Path, rule_file: Path, addresses: Mapping[str, str], speed: float, clients: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return prometheus.yml with `addresses` ({"backend:9090": "127.0.0.1:41234"}); drop jobs without a target here.
+
+    Those of `clients`, the load test's own, are in a further job.
+    """
     intervals = {"scrape_interval", "evaluation_interval"}
     with _read(shipped) as document:
         _divide(document["global"], intervals, speed)
@@ -70,6 +76,8 @@ def prometheus(shipped: Path, rule_file: Path, addresses: Mapping[str, str], spe
             _divide(job, intervals, speed)
             _readdress(job["static_configs"], addresses)
         document["scrape_configs"] = [job for job in document["scrape_configs"] if job["static_configs"]]
+        if clients:
+            document["scrape_configs"].append({"job_name": JOB, "static_configs": [{"targets": list(clients)}]})
     return document
 
 

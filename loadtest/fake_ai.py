@@ -23,6 +23,8 @@ class FakeAI:
     url: str = ""
     text: str = "Go to the sea."
     status: int = 200
+    probe_status: int | None = None
+    """The status of the list of models, which health checks ask for; None is that of the answers, if that is a 5xx."""
     delay: float = 0.0
     released: asyncio.Event | None = None
     """If set, no answer is given before this event."""
@@ -51,6 +53,8 @@ class FakeAI:
         return JSONResponse(answer)
 
     async def models(self, _request: Request) -> Response:
+        if self.probe_status is not None:
+            return JSONResponse({"data": []}, self.probe_status)
         return JSONResponse({"data": []}, 200 if self.status < HTTPStatus.INTERNAL_SERVER_ERROR else self.status)
 
 

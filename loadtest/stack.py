@@ -18,14 +18,18 @@ from app.embedded import EmbeddedServers
 from app.settings import ROOT, Settings
 from loadtest import configuration
 from loadtest.alerts import Prometheus, PrometheusError
+from loadtest.campaign_metrics import CampaignMetrics, campaign_metrics
 from loadtest.fake_ai import FakeAI, fake_ai
 from loadtest.programs import Program, ProgramError, find, free_port, until
 from loadtest.receiver import Receiver, receiver
+from loadtest.users import Export
 
 START_TIMEOUT_SECONDS = 60.0
 MONITORING = ROOT / "monitoring"
 RULES, PROMETHEUS_LOG = "rules.yml", "prometheus.log"
 UNLIMITED = "1000000/minute"
+AI = "ai"
+FAULTS = (AI,)
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,17 @@ class Stack:
     receiver: Receiver
     prometheus: Prometheus
     programs: list[Program]
+    metrics: CampaignMetrics
+    export: Export
+    """Where Prometheus expects the metrics of the users."""
+
+    def fails(self, fault: str) -> None:
+        """Note that this fault is made from now on."""
+        self.metrics.faults[fault] = 1
+
+    def recovers(self, fault: str) -> None:
+        """Note that this fault has ended."""
+        self.metrics.faults[fault] = 0
 
     async def scrape(self) -> str:
         """Return the exposition of the metrics port."""
@@ -87,18 +102,17 @@ async def stack(directory: Path, options: Options) -> AsyncIterator[Stack]:
         await _answers(f"{url}/health/ready", "the service", directory, service)
         manager, manager_port = _start_alertmanager(start, directory, options, listening.url)
         targets = {"backend:9090": f"127.0.0.1:{metrics_port}", "alertmanager:9093": f"127.0.0.1:{manager_port}"}
-        watcher, watcher_url = _start_prometheus(start, directory, options, targets)
+        export = Export(free_port(), directory.parent.name, directory.name)
+        metrics = await running.enter_async_context(
+            campaign_metrics(export.run, export.scenario, options.speed, *FAULTS)
+        )
+        clients = [f"127.0.0.1:{export.port}", metrics.url.removeprefix("http://")]
+        watcher, watcher_url = _start_prometheus(start, directory, options, targets, clients)
         prometheus = Prometheus(watcher_url)
         running.push_async_callback(prometheus.close)
-        started = Stack(
-            directory,
-            url,
-            f"http://127.0.0.1:{metrics_port}/metrics",
-            ai,
-            listening,
-            prometheus,
-            [service, manager, watcher],
-        )
+        metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
+        programs = [service, manager, watcher]
+        started = Stack(directory, url, metrics_url, ai, listening, prometheus, programs, metrics, export)
         await _answers(f"http://127.0.0.1:{manager_port}/-/ready", "Alertmanager", directory, manager)
         await _answers(f"{watcher_url}/-/ready", "Prometheus", directory, watcher)
         await _load_rules(started, options)
@@ -136,18 +150,22 @@ def _start_alertmanager(start: Start, directory: Path, options: Options, receive
     return start(argv, "alertmanager.log"), port
 
 
-def _start_prometheus(start: Start, directory: Path, options: Options, targets: dict[str, str]) -> tuple[Program, str]:
+def _start_prometheus(
+    start: Start, directory: Path, options: Options, targets: dict[str, str], clients: list[str]
+) -> tuple[Program, str]:
     port = free_port()
     document = configuration.prometheus(
         MONITORING / "prometheus.yml",
         directory / RULES,
         targets | {"localhost:9090": f"127.0.0.1:{port}"},
         options.speed,
+        clients,
     )
     argv = [
         find("prometheus"),
         f"--config.file={configuration.write(document, directory / 'prometheus.yml')}",
-        f"--storage.tsdb.path={directory / 'data' / 'prometheus'}",
+        # Kept with the results, for the dashboard of load tests.
+        f"--storage.tsdb.path={directory / 'prometheus'}",
         f"--web.listen-address=127.0.0.1:{port}",
         # A duration of the rules that can only be set by a flag.
         f"--rules.alert.resend-delay={configuration.quicker('1m', options.speed)}",

@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from app.settings import ROOT
@@ -17,10 +18,31 @@ ARRIVALS_PER_SECOND = 10
 FIRST_REQUEST_SECONDS = 30.0
 
 
+@dataclass(frozen=True)
+class Export:
+    """The loopback port on which Locust exposes its metrics, and their labels."""
+
+    port: int
+    run: str
+    scenario: str
+
+    def arguments(self) -> list[str]:
+        """Return the arguments of Locust."""
+        return ["--metrics-port", str(self.port), "--run-id", self.run, "--scenario", self.scenario]
+
+
 class Users:
     """The users of one scenario. `ledger` is complete once they have left."""
 
-    def __init__(self, directory: Path, url: str, users: int, longest: float, locustfile: Path = VISITORS) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        url: str,
+        users: int,
+        longest: float,
+        locustfile: Path = VISITORS,
+        export: Export | None = None,
+    ) -> None:
         self._path = directory / "ledger"
         argv: list[str | Path] = [
             *(sys.executable, "-m", "locust", "--locustfile", f"{RECORDING},{locustfile}"),
@@ -31,6 +53,7 @@ class Users:
             # Failures are judged by the campaign: in a scenario of errors they are what is wanted.
             *("--exit-code-on-error", "0"),
             *("--html", directory / "locust.html", "--ledger", self._path),
+            *(export.arguments() if export else ()),
         ]
         self.program = Program(argv, directory / "locust.log")
         self.ledger = Ledger()
@@ -52,10 +75,15 @@ class Users:
 
 @asynccontextmanager
 async def users(
-    directory: Path, url: str, count: int, longest: float, locustfile: Path = VISITORS
+    directory: Path,
+    url: str,
+    count: int,
+    longest: float,
+    locustfile: Path = VISITORS,
+    export: Export | None = None,
 ) -> AsyncIterator[Users]:
     """Run users of `locustfile` that send requests until the block ends."""
-    arrived = Users(directory, url, count, longest, locustfile)
+    arrived = Users(directory, url, count, longest, locustfile, export)
     try:
         if not await until(arrived.files, FIRST_REQUEST_SECONDS, [arrived.program]):
             raise ProgramError(f"Locust sent nothing within {FIRST_REQUEST_SECONDS:g} s: see {arrived.program.log}")

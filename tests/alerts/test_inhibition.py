@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from loadtest.inhibition import matches
 from tests.alerts.alertmanager import Told, play, shipped
 from tests.alerts.outages import (
     EQUAL,
@@ -76,14 +77,6 @@ class Broken:
 
 
 BROKEN = [Broken(index, label) for index, rule in enumerate(RULES) for label in ("", *rule["equal"])]
-
-
-def matches(matchers: list[str], labels: Mapping[str, str]) -> bool:
-    """Return True if the labels match all of `matchers`, which are = and =~."""
-    found = [re.fullmatch(r'(\w+)(=~?)"(.*)"', one) for one in matchers]
-    return all(
-        one and re.fullmatch(one[3] if one[2] == "=~" else re.escape(one[3]), labels.get(one[1], "")) for one in found
-    )
 
 
 def program() -> str:

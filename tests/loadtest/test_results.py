@@ -11,9 +11,10 @@ import pytest
 from loadtest import __main__ as command
 from loadtest import results
 from loadtest.alerts import PrometheusError, Timeline
+from loadtest.criteria import Criteria, Fault
 from loadtest.ledger import Ledger, Request, read
 from loadtest.programs import ProgramError
-from loadtest.scenarios import Durations, Result
+from loadtest.scenarios import Plan, Result
 from loadtest.stack import Options
 
 CAMPAIGN = {"run_id": "20260101T000000Z", "speed": 12}
@@ -111,9 +112,17 @@ def test_an_alert_that_was_only_pending_has_not_fired_nor_been_resolved() -> Non
     assert timeline.at("HighErrorRate", "resolved") is None
 
 
-def test_durations_come_from_the_shipped_files() -> None:
-    assert Durations.read(1) == Durations(window=300, wait=120, longest=600, notice=60)
-    assert Durations.read(12) == Durations(window=25, wait=10, longest=50, notice=5)
+@pytest.mark.parametrize("speed", [1, 12])
+def test_durations_are_those_of_the_criteria_divided_by_the_speed(speed: float) -> None:
+    fault = Fault("DependencyDown", inhibits=True, may_fire=frozenset())
+    alerts = {
+        "HighErrorRate": {"window": "5m", "for": "2m"},
+        "DependencyDown": {"for": "1m", "keep_firing_for": "7m"},
+    }
+    criteria = Criteria(0.001, (), longest=600, notice=60, alerts=alerts, faults={"ai": fault})
+    found = Plan.read(criteria, speed)
+    assert (found.window, found.wait, found.longest) == (300 / speed, 120 / speed, 600 / speed)
+    assert (found.notice, found.end, found.fault) == (60 / speed, 420 / speed, fault)
 
 
 def test_a_ledger_is_the_sum_of_what_all_load_generators_wrote(tmp_path: Path) -> None:

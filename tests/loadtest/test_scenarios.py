@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,21 +14,36 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from app.monitoring.metrics.catalogue import LATENCY_BUCKETS
-from loadtest import alerts, scenarios, stack
+from loadtest import alerts, criteria, scenarios, stack
 from loadtest.alerts import Prometheus, Timeline
+from loadtest.campaign_metrics import CampaignMetrics
 from loadtest.comparison import Figures
+from loadtest.criteria import Fault
 from loadtest.fake_ai import FakeAI
 from loadtest.ledger import Ledger, Request
 from loadtest.programs import until
-from loadtest.receiver import Notification, Receiver
-from loadtest.scenarios import ALERT, WATCHDOG, Durations, Result
+from loadtest.receiver import HEARTBEAT, PAGES, TICKETS, Notification, Receiver
+from loadtest.scenarios import ALERT, WATCHDOG, Plan, Result
 from loadtest.serving import serving
-from loadtest.stack import Options, Stack
-from loadtest.users import Users
+from loadtest.stack import MONITORING, Options, Stack
+from loadtest.users import Export, Users
 from tests.dashboards.prometheus import JOB, prometheus
 
 PLACES, CHAT = ("GET", "/api/v1/destinations"), ("POST", "/api/v1/assistant/chat")
-AT_ONCE = Durations(window=0, wait=0, longest=0, notice=0)
+NUMBERS = count()
+CAUSE = "DependencyDown"
+EFFECTS = frozenset({ALERT, "CircuitBreakerOpen", "RecentOutage"})
+# By rules that have no alert on the dependency, and by those that do.
+WITHOUT_CAUSE = Fault(ALERT, inhibits=False, may_fire=EFFECTS)
+WITH_CAUSE = Fault(CAUSE, inhibits=True, may_fire=EFFECTS | {CAUSE})
+CRITERIA = criteria.read(MONITORING, Options.rules)
+
+
+def at_once(fault: Fault = WITHOUT_CAUSE) -> Plan:
+    """Return a plan that waits for nothing."""
+    return Plan(window=0, wait=0, longest=0, notice=0, end=0, fault=fault)
+
+
 BOUNDS = [*map(float, LATENCY_BUCKETS), math.inf]
 EXPOSITION = """# TYPE http_requests_total counter
 http_requests_total{handler="/api/v1/destinations",method="GET",status="200"} 7.0
@@ -42,19 +58,21 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scenarios, "LEAD_SECONDS", 0.0)
 
 
-def notified(alert: str, status: str = "firing", receiver: str = "pages", **labels: str) -> Notification:
-    """Return one alert in one message."""
+def notified(alert: str, status: str = "firing", receiver: str = PAGES, **labels: str) -> Notification:
+    """Return one alert in one message of its own."""
     named = {"alertname": alert, "severity": "critical", **labels}
-    return Notification(1.0, receiver, status, named, {"runbook_url": f"https://example.com/{alert}.md"})
+    annotations = {"runbook_url": f"https://example.com/{alert}.md"}
+    return Notification(1.0, receiver, status, named, annotations, next(NUMBERS))
 
 
-HEARTBEAT = notified(WATCHDOG, receiver="heartbeat")
+BEAT = notified(WATCHDOG, receiver=HEARTBEAT)
 
 
 def running(*notifications: Notification, prometheus_url: str = "http://127.0.0.1:1") -> Stack:
     """Return the part of a stack that a scenario reads; no process runs."""
     told = Receiver(notifications=list(notifications))
-    return Stack(Path(), "", "", FakeAI(), told, Prometheus(prometheus_url), [])
+    metrics, export = CampaignMetrics("1", "errors", 1.0), Export(1, "1", "errors")
+    return Stack(Path(), "", "", FakeAI(), told, Prometheus(prometheus_url), [], metrics, export)
 
 
 def timeline(firing: Iterable[str], **moments: dict[str, float]) -> Timeline:
@@ -91,8 +109,8 @@ def looked_at(
 ) -> list[str]:
     """Return the failed checks of the healthy scenario's figures."""
     result = Result("healthy")
-    scenarios._check_figures(result, served(service), visitors(clients, late=late))
-    assert len(result.checks) == 6
+    scenarios._check_figures(result, served(service), visitors(clients, late=late), CRITERIA)
+    assert len(result.checks) == 8
     return failed(result)
 
 
@@ -101,12 +119,14 @@ def looked_at(
 )
 async def test_a_healthy_service_fires_the_watchdog_and_nothing_else(fired: list[str], *, passed: bool) -> None:
     result = Result("healthy")
-    await scenarios.healthy(running(), timeline(fired), AT_ONCE, result)
+    await scenarios.healthy(running(), timeline(fired), at_once(), result)
     assert result.passed is passed
 
 
 IN_ORDER = {"pending": 1.0, "firing": 2.0, "resolved": 3.0}
 TOLD = (notified(ALERT), notified(ALERT, "resolved"))
+CAUSE_TOLD = (notified(CAUSE), notified(CAUSE, "resolved"))
+BREAKER = notified("CircuitBreakerOpen", receiver=TICKETS)
 
 
 @pytest.mark.parametrize(
@@ -122,9 +142,39 @@ async def test_errors_fire_their_alert_in_order_and_no_other(
     others: list[str], moments: dict[str, float], failing: list[str]
 ) -> None:
     result, told = Result("errors"), running(*TOLD)
-    await scenarios.errors(told, timeline([WATCHDOG, *others], **{ALERT: moments}), AT_ONCE, result)
+    await scenarios.errors(told, timeline([WATCHDOG, *others], **{ALERT: moments}), at_once(), result)
     assert failed(result) == failing
-    assert told.ai.status == 200, "the upstream is well again"
+    assert (told.ai.status, told.ai.probe_status) == (200, None), "the upstream is well again"
+    assert told.metrics.faults == {"ai": 0}
+
+
+@pytest.mark.parametrize(
+    ("fault", "told", "failing"),
+    [
+        (WITH_CAUSE, CAUSE_TOLD, []),
+        (WITH_CAUSE, (*CAUSE_TOLD, notified(ALERT)), ["one page is sent"]),
+        (WITH_CAUSE, (*CAUSE_TOLD, notified(CAUSE)), ["one page is sent"]),
+        (WITH_CAUSE, (*CAUSE_TOLD, BREAKER), ["effects of the fault are no tickets"]),
+        (WITHOUT_CAUSE, (*TOLD, BREAKER), []),
+        (WITHOUT_CAUSE, (*TOLD, notified("HighLatencyP99", receiver=TICKETS)), ["effects of the fault are no tickets"]),
+    ],
+)
+async def test_an_outage_of_the_upstream_pages_once_and_its_effects_are_inhibited(
+    fault: Fault, told: tuple[Notification, ...], failing: list[str]
+) -> None:
+    result = Result("errors")
+    seen = timeline([WATCHDOG], **dict.fromkeys((ALERT, fault.page), IN_ORDER))
+    await scenarios.errors(running(*told), seen, at_once(fault), result)
+    assert failed(result) == failing
+
+
+async def test_the_health_check_sees_the_outage_before_requests_do() -> None:
+    told = running(*CAUSE_TOLD)
+    result = Result("errors")
+    await scenarios.errors(told, timeline([WATCHDOG]), at_once(WITH_CAUSE), result)
+    assert failed(result) == [f"{CAUSE} is pending"]
+    assert (told.ai.status, told.ai.probe_status) == (200, 500)
+    assert told.metrics.faults == {"ai": 1}
 
 
 @pytest.mark.parametrize(
@@ -141,7 +191,7 @@ async def test_an_alert_that_stops_half_way_fails_the_step_that_is_missing(
     moments: dict[str, float], told: tuple[Notification, ...], failing: str
 ) -> None:
     result = Result("errors")
-    await scenarios.errors(running(*told), timeline([WATCHDOG], **{ALERT: moments}), AT_ONCE, result)
+    await scenarios.errors(running(*told), timeline([WATCHDOG], **{ALERT: moments}), at_once(), result)
     assert failed(result)[0] == f"{ALERT} {failing}"
 
 
@@ -182,7 +232,7 @@ def test_users_who_begin_late_hide_slow_answers_and_fail_the_scenario() -> None:
 
 def test_a_lost_request_and_a_wrong_time_are_found() -> None:
     assert looked_at(QUICK, {**QUICK, PLACES: [0.02] * 99}) == ["each request is counted once"]
-    assert looked_at(QUICK, {**QUICK, PLACES: [0.9] * 100}) == [
+    assert looked_at(QUICK, {**QUICK, PLACES: [0.4] * 100}) == [
         "each bucket agrees with the clients' times",
         "percentiles agree",
     ]
@@ -193,24 +243,33 @@ def test_an_ai_answer_before_its_upstream_s_is_found() -> None:
     assert looked_at(impossible, impossible) == ["no answer of the AI is faster than its upstream"]
 
 
-def test_slow_routes_miss_the_objective_and_the_assistant_does_not() -> None:
-    slow = {PLACES: [0.02] * 98 + [3.0] * 2, CHAT: [0.4] * 10}
-    assert looked_at(slow, slow) == ["P99 is within the objective"]
+def test_slow_routes_miss_the_objectives_and_the_assistant_does_not() -> None:
+    over_the_limit = {PLACES: [0.02] * 98 + [3.0] * 2, CHAT: [0.4] * 10}
+    missed = [f"{name} is within its objective" for name in ("latency", "HighLatencyP99")]
+    assert looked_at(over_the_limit, over_the_limit) == missed
+    slow = {PLACES: [0.02] * 98 + [0.9] * 2, CHAT: [0.4] * 10}
+    assert looked_at(slow, slow) == missed[:1]
     waiting = {PLACES: [0.02] * 100, CHAT: [3.0] * 10}
     assert looked_at(waiting, waiting) == []
+
+
+def test_failed_requests_miss_the_objective_on_availability() -> None:
+    result, times = Result("healthy"), {PLACES: [0.02] * 100}
+    scenarios._check_figures(result, served(times, 503), visitors(times, 503), CRITERIA)
+    assert failed(result) == ["availability is within its objective"]
 
 
 @pytest.mark.parametrize(
     ("scenario", "told", "failing"),
     [
-        ("healthy", [HEARTBEAT], []),
+        ("healthy", [BEAT], []),
         ("healthy", [], ["the Watchdog's heartbeat arrives"]),
         ("healthy", [notified(WATCHDOG)], ["the Watchdog's heartbeat arrives", "no alert is notified"]),
-        ("healthy", [HEARTBEAT, notified(ALERT)], ["no alert is notified"]),
-        ("errors", [HEARTBEAT, notified(ALERT)], []),
+        ("healthy", [BEAT, notified(ALERT)], ["no alert is notified"]),
+        ("errors", [BEAT, notified(ALERT)], []),
         (
             "errors",
-            [HEARTBEAT, notified(ALERT, severity="warning")],
+            [BEAT, notified(ALERT, severity="warning")],
             ["the notification says how urgent it is and where to read on"],
         ),
     ],
@@ -219,7 +278,7 @@ def test_notifications_are_those_that_the_scenario_is_for(
     scenario: str, told: list[Notification], failing: list[str]
 ) -> None:
     result = Result(scenario)
-    scenarios._check_notifications(result, running(*told), scenario)
+    scenarios._check_notifications(result, running(*told), scenario, ALERT)
     assert failed(result) == failing
 
 

@@ -8,15 +8,17 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from app.settings import ROOT
 from loadtest import comparison
 from loadtest.comparison import figures
 from loadtest.fake_ai import fake_ai
-from loadtest.programs import Program, ProgramError, last, until
+from loadtest.ledger import Ledger
+from loadtest.programs import Program, ProgramError, free_port, last, until
 from loadtest.receiver import receiver
 from loadtest.scenarios import PLAN
-from loadtest.users import users
+from loadtest.users import Export, users
 from tests.process.service import service
 
 
@@ -27,8 +29,11 @@ async def test_the_service_counts_each_request_of_the_users_once(
         fake.text = PLAN
         addresses = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "AI_BASE_URL": fake.url}
         with service(tmp_path, **addresses) as running:
-            async with users(tmp_path, running.url, 20, 60) as visitors:
+            export = Export(free_port(), "a-run", "a-scenario")
+            async with users(tmp_path, running.url, 20, 60, export=export) as visitors:
                 await last(4, [visitors.program])
+                async with httpx.AsyncClient() as client:
+                    exposed = (await client.get(f"http://127.0.0.1:{export.port}/metrics")).text
             seen = visitors.ledger
 
             def complete() -> bool:
@@ -40,11 +45,27 @@ async def test_the_service_counts_each_request_of_the_users_once(
     assert seen.tasks >= 30
     assert {status for status in seen.statuses() if status not in {200, 201}} == set()
     assert comparison.wrong_counts(served, seen) == []
+    _check_exposed(exposed, seen)
     assert set(served.requests) >= {
         ("GET", "/api/v1/destinations", 200),
         ("POST", "/api/v1/assistant/chat", 200),
     }
     assert (tmp_path / "locust.html").is_file()
+
+
+def _check_exposed(exposed: str, ledger: Ledger) -> None:
+    """Check the metrics of the users, scraped some time before they left."""
+    samples = [one for family in text_string_to_metric_families(exposed) for one in family.samples]
+    assert {(one.labels["run"], one.labels["scenario"]) for one in samples} == {("a-run", "a-scenario")}
+    counted = {
+        (one.labels["method"], one.labels["handler"], int(one.labels["status"])): one.value
+        for one in samples
+        if one.name == "loadtest_requests_total"
+    }
+    assert 10 <= sum(counted.values()) <= len(ledger.requests)
+    assert all(count <= ledger.counts()[key] for key, count in counted.items())
+    (offered,) = [one.value for one in samples if one.name == "loadtest_offered_requests_per_second"]
+    assert offered == 10 * 1.0 + 8 * 0.5 + 2 * 0.25, "20 users by the weights and rates of locustfile.py"
 
 
 async def test_a_load_generator_that_ends_early_is_an_error_with_its_log(tmp_path: Path) -> None:

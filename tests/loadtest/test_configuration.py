@@ -94,6 +94,16 @@ def test_promtool_accepts_what_is_generated(tmp_path: Path) -> None:
     }
 
 
+def test_the_load_test_s_own_targets_are_a_job_of_their_own(tmp_path: Path) -> None:
+    document = configuration.prometheus(
+        MONITORING / "prometheus.yml", tmp_path / "rules.yml", ADDRESSES, SPEED, ["127.0.0.1:4", "127.0.0.1:5"]
+    )
+    assert document["scrape_configs"][-1] == {
+        "job_name": "loadtest",
+        "static_configs": [{"targets": ["127.0.0.1:4", "127.0.0.1:5"]}],
+    }
+
+
 @pytest.mark.parametrize(("speed", "timeout"), [(1, "10s"), (1.25, "10s"), (2, "7500ms"), (12, "1250ms")])
 def test_a_scrape_has_its_real_time_out_or_the_whole_interval(speed: float, timeout: str, tmp_path: Path) -> None:
     document = configuration.prometheus(MONITORING / "prometheus.yml", tmp_path / "rules.yml", ADDRESSES, speed)

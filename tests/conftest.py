@@ -1,7 +1,9 @@
 """Real servers for every test: one PostgreSQL and one Redis for the session, a fresh database for each test."""
 
+import compileall
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -28,6 +30,7 @@ __all__ = ["anyio_backend", "exporter", "maker", "running", "spans"]
 # Tests make metrics without an application too, and look for them by the service's names.
 os.environ["METRICS_NAMESPACE"] = NAMESPACE
 ADMIN_KEY = "a key for the tests only"
+ROOT = Path(__file__).parents[1]
 # Set by coverage for the programs that a measured process starts.
 COVERAGE_OF_PROGRAMS = "COVERAGE_PROCESS_CONFIG"
 # The tests whose programs are measured too: together they run what no test runs in its own process. Measuring takes
@@ -72,6 +75,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the slow directories first: a slow file that is dealt out last keeps one process busy and the others idle."""
     here = Path(__file__).parent
     items.sort(key=lambda item: item.path.relative_to(here).parts[0] not in SLOW)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the service before the tests start it, which PYTHONDONTWRITEBYTECODE leaves to each of its processes."""
+    if not hasattr(config, "workerinput"):
+        for name in ("app", "loadtest"):
+            compileall.compile_dir(ROOT / name, quiet=2)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Keep the tests' bytecode for the other processes and the next run. Modules that tests write are not kept."""
+    kept = sys.dont_write_bytecode
+    sys.dont_write_bytecode = False
+    try:
+        return (yield)
+    finally:
+        sys.dont_write_bytecode = kept
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

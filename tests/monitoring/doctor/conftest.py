@@ -1,6 +1,7 @@
-"""A project that uses the package, and the doctor command run on it in a subprocess."""
+"""A project that uses the package, and the doctor command run on it in a subprocess or in the process of the test."""
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.monitoring import observability
+from app.monitoring.doctor import command
 from tests.monitoring.multiprocess import simulated
 from tests.monitoring.multiprocess.simulated import Scene
 
@@ -29,6 +31,15 @@ class Outcome:
     lines: list[str]
     errors: str
     configuration: str | None = None
+
+    @classmethod
+    def of(cls, status: int, output: str, errors: str) -> "Outcome":
+        """Split the configuration off the output."""
+        lines = output.splitlines()
+        head, separator, configuration = lines[0].partition("configuration: ") if lines else ("", "", "")
+        if separator and not head:
+            return cls(status, lines[1:], errors, configuration)
+        return cls(status, lines, errors)
 
     def only(self, code: str) -> str:
         """Return the only output line, whose finding must have this code."""
@@ -49,6 +60,15 @@ class Project:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(textwrap.dedent(text))
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """Environment variables of the command. Tracing is disabled."""
+        return {
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "TMPDIR": str(self.path / "scratch"),
+            "OTEL_SDK_DISABLED": "true",
+        }
+
     def run(
         self,
         *arguments: str,
@@ -60,26 +80,17 @@ class Project:
         finished = subprocess.run(
             [sys.executable, "-W", "error", "-m", package, *arguments],
             cwd=self.path,
-            env={
-                **os.environ,  # already without the settings of the shell
-                "PYTHONPATH": str(root),
-                "PYTHONDONTWRITEBYTECODE": "1",
-                "TMPDIR": str(self.path / "scratch"),
-                "OTEL_SDK_DISABLED": "true",
-                **(environ or {}),
-            },
+            # The settings of the shell have already been removed.
+            env={**os.environ, "PYTHONPATH": str(root), **self.variables, **(environ or {})},
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
-        lines = finished.stdout.splitlines()
-        head, separator, configuration = lines[0].partition("configuration: ") if lines else ("", "", "")
-        if separator and not head:
-            return Outcome(finished.returncode, lines[1:], finished.stderr, configuration)
-        return Outcome(finished.returncode, lines, finished.stderr)
+        return Outcome.of(finished.returncode, finished.stdout, finished.stderr)
 
 
+Examine = Callable[..., Outcome]
 Doctor = Callable[..., Outcome]
 
 
@@ -91,14 +102,38 @@ def project(tmp_path: Path) -> Project:
 
 
 @pytest.fixture
-def doctor(project: Project) -> Doctor:
-    """Return `doctor(source, **environ)`, which runs the command on `app` of a module with that source."""
+def examine(project: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Examine:
+    """Return `examine(reference, configuration, **environ)`: the command in this process, without its interpreter.
 
-    def examine(source: str = PLAIN, **environ: str) -> Outcome:
+    The application is imported in a process of its own, as always.
+    """
+
+    def call(reference: str = "shop:app", configuration: str | None = None, **environ: str) -> Outcome:
+        handler = signal.getsignal(signal.SIGTERM)
+        capfd.readouterr()
+        with monkeypatch.context() as patch:
+            patch.chdir(project.path)
+            patch.setattr(sys, "path", [str(project.path), str(ROOT), *sys.path])
+            for name, value in {**project.variables, **environ}.items():
+                patch.setenv(name, value)
+            try:
+                status = command.run(reference, configuration)
+            finally:
+                signal.signal(signal.SIGTERM, handler)
+        return Outcome.of(status, *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def doctor(project: Project, examine: Examine) -> Doctor:
+    """Return `doctor(source, **environ)`, which examines `app` of a module with that source."""
+
+    def call(source: str = PLAIN, **environ: str) -> Outcome:
         project.write("shop.py", source)
-        return project.run("doctor", "shop:app", environ=environ)
+        return examine(**environ)
 
-    return examine
+    return call
 
 
 @pytest.fixture

@@ -8,11 +8,22 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.monitoring.doctor.conftest import DIRECTORY, PLAIN, ROOT, Doctor, Project
+from tests.monitoring.doctor.conftest import DIRECTORY, PLAIN, ROOT, Doctor, Outcome, Project
 from tests.process.service import wait_for
 from tests.processes import started
 
 DEFECT = PLAIN + "from prometheus_client import Counter\nCounter('logins', 'L', ('user_id',))\n"
+
+
+@pytest.fixture
+def doctor(project: Project) -> Doctor:
+    """Return `doctor(source, **environ)`, which runs the command in a process of its own."""
+
+    def call(source: str = PLAIN, **environ: str) -> Outcome:
+        project.write("shop.py", source)
+        return project.run("doctor", "shop:app", environ=environ)
+
+    return call
 
 
 def test_an_application_without_findings_passes(doctor: Doctor) -> None:

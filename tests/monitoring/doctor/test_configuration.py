@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.monitoring.doctor.conftest import INSTRUMENTED, PLAIN, Project
+from tests.monitoring.doctor.conftest import INSTRUMENTED, PLAIN, Examine, Project
 
 DEFAULT = "gunicorn_conf.py"
 CONFIGURATION = """
@@ -21,16 +21,18 @@ def codes(lines: list[str]) -> list[str]:
     return [line.split(": ")[0].split()[1] for line in lines]
 
 
-def test_without_a_file_the_environment_is_examined(project: Project) -> None:
+def test_without_a_file_the_environment_is_examined(project: Project, examine: Examine) -> None:
     project.write("shop.py", PLAIN)
-    outcome = project.run("doctor", "shop:app")
+    outcome = examine()
     assert (outcome.configuration, outcome.lines) == ("environment", ["0 findings"])
 
 
-def test_an_application_of_the_configuration_that_is_not_instrumented_is_found(project: Project) -> None:
+def test_an_application_of_the_configuration_that_is_not_instrumented_is_found(
+    project: Project, examine: Examine
+) -> None:
     configured(project)
     project.write("shop.py", PLAIN)
-    assert "Observability.current().instrument(app)" in project.run("doctor", "shop:app").only("not-instrumented")
+    assert "Observability.current().instrument(app)" in examine().only("not-instrumented")
 
 
 OTHER = f"""{PLAIN}
@@ -54,11 +56,11 @@ other = Observability.current().instrument(FastAPI())
     ids=["other", "other-inside", "inside", "mounted", "function"],
 )
 def test_the_application_that_is_served_has_to_be_the_instrumented_one(
-    project: Project, served: str, found: list[str]
+    project: Project, examine: Examine, served: str, found: list[str]
 ) -> None:
     configured(project)
     project.write("shop.py", OTHER + served)
-    lines = project.run("doctor", "shop:app").lines
+    lines = examine().lines
     assert (codes(lines) if lines != ["0 findings"] else []) == found
 
 
@@ -74,19 +76,21 @@ def test_the_application_that_is_served_has_to_be_the_instrumented_one(
     ],
 )
 def test_arguments_in_gunicorns_configuration_are_examined(
-    project: Project, options: str, settings: str, found: list[str]
+    project: Project, examine: Examine, options: str, settings: str, found: list[str]
 ) -> None:
     configured(project, options, settings)
-    outcome = project.run("doctor", "shop:app")
+    outcome = examine()
     assert outcome.configuration == DEFAULT, outcome.errors
     assert codes([line for line in outcome.lines if line != "0 findings"]) == found
 
 
-def test_the_configuration_comes_before_the_environment_and_the_command_line_before_the_file(project: Project) -> None:
+def test_the_configuration_comes_before_the_environment_and_the_command_line_before_the_file(
+    project: Project, examine: Examine
+) -> None:
     configured(project, ", host='0.0.0.0'")
-    assert project.run("doctor", "shop:app", environ={"HOST": "127.0.0.1"}).only("untrusted-proxies")
+    assert examine(HOST="127.0.0.1").only("untrusted-proxies")
     arguments = {"GUNICORN_CMD_ARGS": "--forwarded-allow-ips=10.0.0.7"}
-    assert project.run("doctor", "shop:app", environ=arguments).lines == ["0 findings"]
+    assert examine(**arguments).lines == ["0 findings"]
 
 
 def test_another_file_can_be_named(project: Project) -> None:
@@ -97,38 +101,40 @@ def test_another_file_can_be_named(project: Project) -> None:
     assert outcome.configuration == "conf/open.py"
 
 
-def test_hooks_do_not_run_and_the_directory_of_the_service_stays_as_it_is(project: Project) -> None:
+def test_hooks_do_not_run_and_the_directory_of_the_service_stays_as_it_is(project: Project, examine: Examine) -> None:
     own = project.path / "own"
     configured(project, f", metrics_directory={str(own)!r}", ", on_starting=lambda server: open('started', 'w')")
     project.write(
         "shop.py", INSTRUMENTED + "from prometheus_client import Counter\nCounter('orders', 'Orders.').inc()\n"
     )
     for variables in ({}, {"PROMETHEUS_MULTIPROC_DIR": str(own)}):
-        outcome = project.run("doctor", "shop:app", environ=variables)
+        outcome = examine(**variables)
         assert outcome.lines == ["0 findings"], outcome.errors
     assert not own.exists()
     assert not (project.path / "started").exists()
 
 
-def test_a_metric_that_is_made_before_the_configuration_is_found(project: Project) -> None:
+def test_a_metric_that_is_made_before_the_configuration_is_found(project: Project, examine: Examine) -> None:
     configured(project)
     early = "from prometheus_client import Counter\nCounter('orders', 'Orders.')\n"
     project.write(DEFAULT, early + CONFIGURATION.format(options="", settings=""))
-    project.run("doctor", "shop:app").only("single-process-metric")
+    examine().only("single-process-metric")
 
 
-def test_a_file_without_the_package_is_named_and_the_environment_is_examined(project: Project) -> None:
+def test_a_file_without_the_package_is_named_and_the_environment_is_examined(
+    project: Project, examine: Examine
+) -> None:
     project.write("shop.py", PLAIN)
     project.write("gunicorn.conf.py", "workers = 2\n")
-    outcome = project.run("doctor", "shop:app", environ={"HOST": "0.0.0.0"})  # noqa: S104
+    outcome = examine(HOST="0.0.0.0")  # noqa: S104
     outcome.only("untrusted-proxies")
     assert outcome.configuration == "environment (gunicorn.conf.py does not call Observability.gunicorn())"
 
 
-def test_without_gunicorn_the_environment_is_examined(project: Project) -> None:
+def test_without_gunicorn_the_environment_is_examined(project: Project, examine: Examine) -> None:
     configured(project, ", host='0.0.0.0'")
     project.write("gunicorn/__init__.py", "raise ImportError('gunicorn')\n")
-    outcome = project.run("doctor", "shop:app")
+    outcome = examine()
     assert (outcome.configuration, outcome.lines) == ("environment (gunicorn is not installed)", ["0 findings"])
 
 
@@ -143,19 +149,19 @@ def test_without_gunicorn_the_environment_is_examined(project: Project) -> None:
     ],
 )
 def test_a_configuration_that_gunicorn_refuses_is_one_line_more_and_status_2(
-    project: Project, text: str, reason: str
+    project: Project, examine: Examine, text: str, reason: str
 ) -> None:
     project.write("shop.py", PLAIN)
     project.write(DEFAULT, text)
-    outcome = project.run("doctor", "shop:app")
+    outcome = examine()
     assert (outcome.status, outcome.lines) == (2, [])
     last = outcome.errors.splitlines()[-1]
     assert last.startswith(DEFAULT)
     assert reason in last
 
 
-def test_a_file_that_does_not_exist_is_status_2(project: Project) -> None:
+def test_a_file_that_does_not_exist_is_status_2(project: Project, examine: Examine) -> None:
     project.write("shop.py", PLAIN)
-    outcome = project.run("doctor", "shop:app", "--config", "nowhere.py")
+    outcome = examine(configuration="nowhere.py")
     assert outcome.status == 2
     assert "nowhere.py" in outcome.errors

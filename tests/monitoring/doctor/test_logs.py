@@ -8,7 +8,7 @@ import pytest
 
 from loadtest.programs import free_port
 from tests.monitoring.doctor import test_start, test_start_without_gunicorn
-from tests.monitoring.doctor.conftest import PLAIN, Doctor, Project
+from tests.monitoring.doctor.conftest import PLAIN, Doctor, Examine, Project
 from tests.process.service import wait_for
 
 HANDLER = "'h': {'class': 'logging.StreamHandler'}"
@@ -112,13 +112,13 @@ def test_what_keeps_redaction_is_not_found(doctor: Doctor, source: str) -> None:
     assert outcome.lines == ["0 findings"], outcome.errors
 
 
-def test_a_factory_is_examined_after_its_call(project: Project) -> None:
+def test_a_factory_is_examined_after_its_call(project: Project, examine: Examine) -> None:
     project.write(
         "shop.py",
         "import logging\nfrom fastapi import FastAPI\n\ndef create():\n"
         "    logging.basicConfig(force=True)\n    return FastAPI()\n",
     )
-    outcome = project.run("doctor", "shop:create()")
+    outcome = examine("shop:create()")
     assert [line.split(":")[0] for line in outcome.lines] == ["warning root-handler", "warning logger-handler"]
 
 

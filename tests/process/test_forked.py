@@ -138,16 +138,20 @@ def worker_service(directory: Path, addresses: dict[str, str]) -> Iterator[Servi
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Service]:
-    """A service of one worker."""
+    """A service of one worker, for a test that stops it or replaces its worker."""
     with worker_service(tmp_path, {}) as started:
         yield started
 
 
-@pytest.fixture
-def connected(tmp_path: Path, addresses: dict[str, str]) -> Iterator[Service]:
-    """A service of one worker, with connections to PostgreSQL and Redis."""
-    with worker_service(tmp_path, addresses) as started:
+@pytest.fixture(scope="module")
+def connected(tmp_path_factory: pytest.TempPathFactory, servers: dict[str, str]) -> Iterator[Service]:
+    """A service of one worker, with connections to PostgreSQL and Redis, that outlives the children of all tests."""
+    with worker_service(tmp_path_factory.mktemp("connected"), servers) as started:
+        (worker,) = started.workers()
         yield started
+        assert started.workers() == [worker]
+        assert started.stop() == 0
+        assert started.left("shop_worker_exits_total") == started.left("shop_worker_exits_total", reason="stopped") == 1
 
 
 @contextlib.contextmanager
@@ -176,16 +180,15 @@ def pairs_of(process: psutil.Process) -> int:
 
 
 @pytest.mark.parametrize("how", WAYS)
-def test_each_stop_signal_ends_the_child_and_leaves_the_worker_alone(running: Service, how: str) -> None:
-    (worker,) = running.workers()
+def test_each_stop_signal_ends_the_child_and_leaves_the_worker_alone(connected: Service, how: str) -> None:
+    (worker,) = connected.workers()
     for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
-        with child_of(running, how) as child:
+        with child_of(connected, how) as child:
             child.send_signal(number)
             wait_for(lambda: gone([child]), f"the end of the child by {number!r}")
-        assert [int(running.get("/pid").text) for _ in range(3)] == [worker.pid] * 3
-        assert running.workers() == [worker]
-    assert running.stop() == 0
-    assert running.left("shop_worker_exits_total", reason="stopped") == 1
+        assert [int(connected.get("/pid").text) for _ in range(3)] == [worker.pid] * 3
+        assert connected.workers() == [worker]
+    assert connected.total("shop_worker_exits_total") == 0
 
 
 @pytest.mark.parametrize("how", WAYS)
@@ -202,11 +205,11 @@ def test_a_child_has_no_connection_of_its_worker(connected: Service, how: str) -
             assert len(sockets_of(worker) & sockets_of(child)) <= pairs_of(worker) - 2
 
 
-def test_a_client_sees_the_close_while_a_child_lives(running: Service) -> None:
-    with socket.create_connection(("127.0.0.1", running.port), timeout=30) as client:
+def test_a_client_sees_the_close_while_a_child_lives(connected: Service) -> None:
+    with socket.create_connection(("127.0.0.1", connected.port), timeout=30) as client:
         client.sendall(PID)
         assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
-        with child_of(running):
+        with child_of(connected):
             client.sendall(PID.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
             while client.recv(4096):
                 pass

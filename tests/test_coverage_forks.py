@@ -20,7 +20,7 @@ over = threading.Event()
 threads = [threading.Thread(target=spin) for _ in range(3)]
 for thread in threads:
     thread.start()
-for _ in range(30):
+for _ in range(10):  # one of the first three hangs where the lock is not renewed
     pid = os.fork()
     if pid == 0:
         os._exit(0)
@@ -39,4 +39,4 @@ def test_children_forked_while_threads_run_measured_code_end(tmp_path: Path) -> 
     environment = {**variables, "COVERAGE_FILE": str(tmp_path / "data"), "PYTHONPATH": str(ROOT)}
     with started([*command, str(program)], cwd=ROOT, env=environment) as process:
         assert process.wait(PATIENCE) == 0
-    assert len(list(tmp_path.glob("data.*"))) > 30
+    assert len(list(tmp_path.glob("data.*"))) > 10

@@ -86,7 +86,7 @@ def pipe() -> Iterator[Pipe]:
 
 def test_lines_of_eight_processes_on_one_pipe_do_not_mix(start: Start) -> None:
     read_end, write_end = os.pipe()
-    each = 2_500
+    each = 1_000
     writers = [start(programs.MANY_LINES, number, each, stdout=write_end) for number in range(8)]
     os.close(write_end)
     output = read_to_the_end(read_end)

@@ -8,14 +8,15 @@ import httpx
 
 from tests.process.service import Service, service, total, wait_for
 
-REQUESTS, CONNECTIONS = 2_000, 50
+REQUESTS, CONNECTIONS = 1_000, 50
 
 
 async def send(url: str, count: int, connections: int) -> list[int]:
     """Send `count` GETs of `url` over `connections` keep-alive connections; return their statuses."""
 
     async def one_connection() -> list[int]:
-        async with httpx.AsyncClient(timeout=30) as client:
+        # Without TLS: each client would read the machine's certificates.
+        async with httpx.AsyncClient(timeout=30, verify=False, trust_env=False) as client:  # noqa: S501
             return [(await client.get(url)).status_code for _ in range(count // connections)]
 
     answers = await asyncio.gather(*(one_connection() for _ in range(connections)))

@@ -1,7 +1,7 @@
 """Recorded series and alerts of the objectives: how fast each error budget burns, and what is left of it.
 
-The method is that of the SRE workbook, "Alerting on SLOs": an alert fires while a long window has burnt a notable part of
-the budget and a short one shows that it still burns.
+The method is that of the SRE workbook, "Alerting on SLOs": an alert fires while a long window has burnt a notable part
+of the budget and a short one shows that it still burns.
 """
 
 from .model import Alert, Record
@@ -11,7 +11,11 @@ from .recorded import KNOWN, OURS
 BASE = "5m"
 ERRORS, EVENTS = "job_slo:sli_errors:rate5m", "job_slo:sli_events:rate5m"
 OBJECTIVE = "job_slo:objective:ratio"
-ERRORS_IN_AN_HOUR = "job_slo:sli_errors:increase1h"
+KINDS = ("fast", "slow")
+# A share of errors that is all of them: sums of floats may fall short of 1.
+ALL = "0.99"
+# Between the moments at which the 5m rates are added up to errors in a window.
+STEPS = {"fast": "1m", "slow": BASE}
 
 
 def base(objectives: Objectives) -> list[Record]:
@@ -24,8 +28,6 @@ def base(objectives: Objectives) -> list[Record]:
             Record(EVENTS, _query(slo.events, BASE), labels),
             Record(ERRORS, f"{_query(slo.errors, BASE)}\nor 0 * ({_query(slo.events, BASE)})", labels),
         ]
-        if slo.minimum_errors:
-            records.append(Record(ERRORS_IN_AN_HOUR, f"3600 * ({_query(slo.errors, '1h')})", labels))
     return records
 
 
@@ -40,6 +42,8 @@ def ratios(objectives: Objectives, *, long: bool) -> list[Record]:
         Record(f"job_slo:burn_rate:ratio{window}", f"{ratio(window)} / {budget}")
         for window in sorted(chosen, key=seconds)
     ]
+    rates, kind = (objectives.slow, "slow") if long else (objectives.fast, "fast")
+    records.append(_increase(rates.pairs[0].long, STEPS[kind]))
     if long:
         left = f"1 - {ratio(objectives.budget_window)} / {budget}"
         records.append(Record(f"job_slo:error_budget:remaining{objectives.budget_window}", left))
@@ -51,48 +55,52 @@ def ratio(window: str) -> str:
     return f"job_slo:sli_errors:ratio_rate{window}"
 
 
+def increase(window: str) -> str:
+    """Return the name of the series of the number of errors in `window`."""
+    return f"job_slo:sli_errors:increase{window}"
+
+
 def alerts(objectives: Objectives) -> list[Alert]:
     """Return a fast and a slow alert of each objective, without those that are disabled."""
-    found = []
-    for slo in objectives.slos:
-        if "fast" in slo.severities:
-            found.append(_alert(slo, "fast", objectives.fast))
-        if "slow" in slo.severities:
-            found.append(_alert(slo, "slow", objectives.slow))
-    return found
+    return [_alert(objectives, slo, kind) for slo in objectives.slos for kind in KINDS if kind in slo.severities]
 
 
-def _alert(slo: Objective, kind: str, rates: BurnRates) -> Alert:
-    shown = rates.pairs[0].long
+def _alert(objectives: Objectives, slo: Objective, kind: str) -> Alert:
+    rates = objectives.fast if kind == "fast" else objectives.slow
+    shown = " or ".join(pair.short for pair in rates.pairs)
     return Alert(
         name=f"{slo.alert}BudgetBurns{'Fast' if kind == 'fast' else 'Slowly'}",
         severity=slo.severities[kind],
-        expr=_expression(slo, kind, rates),
+        expr=_expression(objectives, slo, rates),
         wait=rates.wait,
         labels={"slo": slo.name},
         summary=f"The error budget of {slo.name} burns {'fast' if kind == 'fast' else 'slowly, but too fast'}",
         description=(
-            "{{ $value | humanizePercentage }} of the events of {{ $labels.slo }} have failed ({{ $labels.job }}, the shortest "
-            f"window that shows it; over {shown} see the dashboard). The objective allows {slo.budget * 100:.10g}%. "
-            f"{slo.description}"
+            f"In the last {shown} {{{{ $value | humanizePercentage }}}} of the events of {slo.name} have failed "
+            f"({{{{ $labels.job }}}}); the objective allows {slo.budget * 100:.10g}%. {slo.description}"
         ),
     )
 
 
-def _expression(slo: Objective, kind: str, rates: BurnRates) -> str:
-    pairs = "\n  or\n".join(_burns(slo, pair) for pair in rates.pairs)
+def _expression(objectives: Objectives, slo: Objective, rates: BurnRates) -> str:
+    pairs = "\nor\n".join(_burns(slo, pair) for pair in rates.pairs)
     if not slo.minimum_errors:
         return pairs
-    errors = f'{ERRORS_IN_AN_HOUR}{{slo="{slo.name}"}}'
-    if kind == "slow":  # few errors an hour are enough for a ticket, if there are as many in a day
-        errors = f"sum_over_time({errors}[1d:1h])"
-    return f"(\n{pairs}\n)\nand {errors} >= {slo.minimum_errors:.10g}"
+    window = rates.pairs[0].long
+    chosen, least = f'{{slo="{slo.name}"}}', f"{slo.minimum_errors:.10g}"
+    guards = [
+        f"{increase(window)}{chosen} >= {least}",
+        f"{increase(window)}{chosen} >= {objectives.failures_of_all:.10g} and {ratio(window)}{chosen} > {ALL}",
+    ]
+    if rates is objectives.fast:  # the sum of the window is some minutes late
+        guards.insert(0, f"{seconds(BASE):.10g} * {ERRORS}{chosen} >= {least}")
+    return f"(\n{_indented(pairs)}\n)\nand (\n  " + "\n  or ".join(guards) + "\n)"
 
 
 def _burns(slo: Objective, pair: Pair) -> str:
     limit = f"{pair.factor * slo.budget:.10g}"
     short, long = (f'{ratio(window)}{{slo="{slo.name}"}} > {limit}' for window in (pair.short, pair.long))
-    return f"  {short}\n  and {long}"
+    return f"{short}\nand {long}"
 
 
 def _windows(rates: BurnRates) -> set[str]:
@@ -100,11 +108,26 @@ def _windows(rates: BurnRates) -> set[str]:
 
 
 def _ratio(window: str) -> str:
-    """Return the share of errors. Sums of recorded rates weigh each moment by its events, and outlive the pods."""
+    """Return the share of errors. Sums of recorded rates weigh each moment by its events, and outlive the pods.
+
+    There is none where there were no events.
+    """
     if window == BASE:
-        return f"{ERRORS} / {EVENTS}"
-    return f"sum_over_time({ERRORS}[{window}])\n/ sum_over_time({EVENTS}[{window}])"
+        return f"{ERRORS} / ({EVENTS} > 0)"
+    return f"sum_over_time({ERRORS}[{window}])\n/ (sum_over_time({EVENTS}[{window}]) > 0)"
+
+
+def _increase(window: str, step: str) -> Record:
+    return Record(
+        increase(window),
+        f"{seconds(step):.10g} * sum_over_time({ERRORS}[{window}:{step}])",
+        comment="The subquery has a step of its own: the sum does not depend on the interval of the rules.",
+    )
 
 
 def _query(query: str, window: str) -> str:
     return f"({query.replace(WINDOW, window)}) {OURS}"
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())

@@ -27,7 +27,7 @@ def groups(objectives: Objectives) -> list[Group]:
     found = [
         Group(
             f"{service}-recorded",
-            [*recorded.targets(), *recorded.requests(objectives), *recorded.versions(objectives)],
+            [*recorded.targets(objectives), *recorded.requests(objectives), *recorded.versions(objectives)],
         ),
         Group(
             f"{service}-objectives",

@@ -50,7 +50,7 @@ class Objective:
     severities: Mapping[str, str]
     """Of the alerts `fast` and `slow`; one that is disabled has none."""
     minimum_errors: float
-    """Errors in an hour below which no alert fires; 0 for none."""
+    """Errors in the shorter of the long windows below which no alert fires; 0 for none."""
 
     @property
     def budget(self) -> float:
@@ -117,6 +117,8 @@ class Objectives:
     slos: tuple[Objective, ...]
     fast: BurnRates
     slow: BurnRates
+    failures_of_all: float
+    """Failures that are enough for an alert where every event has failed."""
     window: str
     """Of the recorded rates; part of their names."""
     budget_window: str
@@ -180,6 +182,7 @@ def parse(content: Mapping[str, Any]) -> Objectives:
         slos=tuple(_objective(one) for one in _wanted(content, "slos", "slos")),
         fast=_burn_rates(_wanted(rates, "fast", "burn_rates.fast"), "burn_rates.fast"),
         slow=_burn_rates(_wanted(rates, "slow", "burn_rates.slow"), "burn_rates.slow"),
+        failures_of_all=float(_wanted(content, "failures_of_all", "failures_of_all")),
         window=duration(content.get("window"), "window"),
         budget_window=duration(content.get("budget_window"), "budget_window"),
         jobs=_wanted(content, "jobs", "jobs"),

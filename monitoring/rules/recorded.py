@@ -9,6 +9,7 @@ from .objectives import Objectives
 # The service's jobs. A job stays known, at 1, when none of its targets answers any more.
 KNOWN = "job:baliblissed_service:known"
 OURS = f"and on (job) {KNOWN}"
+DAY_BEFORE = "job:http_requests:rate1h_day_before"
 DURATION = "http_request_duration_seconds"
 BUCKETS = f"{DURATION}_bucket"
 SLOW = (
@@ -17,7 +18,7 @@ SLOW = (
 )
 
 
-def targets() -> list[Record]:
+def targets(objectives: Objectives) -> list[Record]:
     """Return the series of jobs and targets, which others rest on."""
     return [
         Record(
@@ -28,7 +29,13 @@ def targets() -> list[Record]:
         Record("job_instance:up:service", f"max by (job, instance) (up) {OURS}"),
         Record("job:up:avg", "avg by (job) (job_instance:up:service)"),
         Record("job:instances:count", "count by (job) (job_instance:up:service)"),
-        Record("job:ready:avg", "avg by (job) (baliblissed_ready)"),
+        Record(
+            "job_instance:ready:min",
+            "min by (job, instance) (baliblissed_ready)\nor 0 * max by (job, instance) (baliblissed_workers)",
+            comment="Without a worker nothing says that an instance is ready, or that it is not.",
+        ),
+        Record("job:ready:avg", "avg by (job) (job_instance:ready:min)"),
+        Record("job:ready:enough", f"job:ready:avg >= bool {objectives.numbers('NotReady').number('share')}"),
         Record("job_dependency:dependency_up:avg", "avg by (job, dependency) (baliblissed_dependency_up)"),
     ]
 
@@ -47,7 +54,16 @@ def requests(objectives: Objectives) -> list[Record]:
             Record(f"{level}:http_requests:{rate}", _sum(level, requests, window))
             for level in ("job", "job_instance", "job_handler", "job_status")
         ),
-        Record("job:http_requests:rate1h", _sum("job", requests, "1h")),
+        Record("job:http_requests:rate1h", f"avg_over_time(job:http_requests:{rate}[1h])"),
+        Record(
+            DAY_BEFORE,
+            "job:http_requests:rate1h offset 1d < job:http_requests:rate1h offset 23h\n"
+            "or job:http_requests:rate1h offset 23h",
+            comment=(
+                "The smaller of the hours before and after this time of the day before, so that a job that ran until "
+                "then every night is no traffic that vanishes."
+            ),
+        ),
         *(  # 0 for what has requests and no error
             Record(
                 f"{level}:http_errors:{rate}",

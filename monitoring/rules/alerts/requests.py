@@ -2,11 +2,18 @@
 
 from ..model import Alert
 from ..objectives import Objectives
+from ..recorded import DAY_BEFORE
 
 
 def alerts(objectives: Objectives) -> list[Alert]:
     """Return the alerts on requests."""
-    return [_errors(objectives), _latency(objectives)]
+    return [
+        _errors(objectives),
+        _latency(objectives),
+        _vanished(objectives),
+        _instance_errors(objectives),
+        _shed(objectives),
+    ]
 
 
 def _errors(objectives: Objectives) -> Alert:
@@ -23,6 +30,10 @@ def _errors(objectives: Objectives) -> Alert:
         description=(
             "{{ $value | humanizePercentage }} of the requests of {{ $labels.job }} in the last 5 minutes were "
             "answered with a 5xx status."
+        ),
+        comment=(
+            "It resolves when clients are turned away before they reach the service: NotReady, DependencyDown and "
+            "TrafficVanished go on."
         ),
     )
 
@@ -44,4 +55,64 @@ def _latency(objectives: Objectives) -> Alert:
             "than 2 s; the objective allows 1%. Counted from the histogram's 2.0 boundary, without interpolation; the "
             "AI assistant is left out, because it waits for its upstream."
         ),
+    )
+
+
+def _vanished(objectives: Objectives) -> Alert:
+    own = objectives.numbers("TrafficVanished")
+    return Alert(
+        name="TrafficVanished",
+        severity=own.severity,
+        expr=(
+            f"(job:http_requests:rate5m or 0 * {DAY_BEFORE})\n"
+            f"/ ({DAY_BEFORE} > {own.number('minimum_requests_per_second')}) < {own.number('share')}"
+        ),
+        wait=own.wait,
+        summary="Requests no longer arrive",
+        description=(
+            "{{ $labels.job }} gets {{ $value | humanizePercentage }} of the requests that it got at the same time of "
+            "the day before. Probes do not count."
+        ),
+        comment="A job of which nothing is scraped any more counts as one without requests.",
+    )
+
+
+def _instance_errors(objectives: Objectives) -> Alert:
+    own = objectives.numbers("InstanceErrorRate")
+    return Alert(
+        name="InstanceErrorRate",
+        severity=own.severity,
+        expr=(
+            f"job_instance:http_errors:ratio_rate5m > {own.number('error_ratio')}\n"
+            f"and job_instance:http_requests:rate5m > {own.number('minimum_requests_per_second')}\n"
+            f"and job_instance:http_errors:ratio_rate5m\n"
+            f"  > on (job) group_left () ({own.number('factor')} * job:http_errors:ratio_rate5m)"
+        ),
+        wait=own.wait,
+        summary="One instance fails more requests than the others",
+        description=(
+            "{{ $value | humanizePercentage }} of the requests of {{ $labels.instance }} ({{ $labels.job }}) in the "
+            "last 5 minutes were answered with a 5xx status, a larger share than of the other instances."
+        ),
+        comment="The share of the whole job is thinned out by its other instances, so it does not show a bad one.",
+    )
+
+
+def _shed(objectives: Objectives) -> Alert:
+    own = objectives.numbers("RequestsShed")
+    window = objectives.window
+    return Alert(
+        name="RequestsShed",
+        severity=own.severity,
+        expr=(
+            f"sum by (job) (rate(baliblissed_requests_shed_total[{window}])) / job:http_requests:rate{window}\n"
+            f"> {own.number('share')}"
+        ),
+        wait=own.wait,
+        summary="Requests are shed under overload",
+        description=(
+            "{{ $value | humanizePercentage }} of the requests of {{ $labels.job }} were answered 503 for want of a "
+            "slot: the queue was full, or they had waited in it for too long."
+        ),
+        comment="Shed requests are among those of the handler `none`, so the share is one of all requests.",
     )

@@ -70,8 +70,8 @@ def _vanished(objectives: Objectives) -> Alert:
         wait=own.wait,
         summary="Requests no longer arrive",
         description=(
-            "{{ $labels.job }} gets {{ $value | humanizePercentage }} of the requests that it got at the same time of "
-            "the day before. Probes do not count."
+            "The requests of {{ $labels.job }} are {{ $value | humanizePercentage }} of those at the same time of the "
+            "day before. Probes do not count."
         ),
         comment="A job of which nothing is scraped any more counts as one without requests.",
     )

@@ -92,6 +92,13 @@ def _discard(task: "asyncio.Task[Any]") -> None:
         task.exception()  # retrieved, so that the loop does not report it as never retrieved
 
 
+async def _settle() -> None:
+    """Wait up to GRACE_SECONDS until cancelled checks have given back their connections, which are closed next."""
+    await asyncio.sleep(0)  # each of them is abandoned
+    if _abandoned:
+        await asyncio.wait(set(_abandoned), timeout=GRACE_SECONDS)
+
+
 class CachedCheck:
     """A check's `run` whose result is cached for `seconds` and renewed in the background.
 
@@ -227,6 +234,7 @@ class Readiness:
                 await asyncio.sleep(wait)
         finally:
             self._metrics = None  # what a check finds while the application closes its connections does not count
+            await _settle()
 
     def retire(self) -> None:
         """Have this worker lower no metric from now on: it gets no new requests, and checks nothing any more."""

@@ -205,3 +205,21 @@ async def test_an_instrumented_application_keeps_them_between_its_start_and_its_
         await asyncio.wait_for(asked.wait(), 30)
         await until(lambda: registry().get_sample_value(name, {"dependency": "tide-tables"}) == 1)
     assert (events[0], events[-1], set(events[1:-1])) == ("open", "close", {"asked"})
+
+
+async def test_a_check_that_runs_at_the_end_has_ended_before_the_application_closes() -> None:
+    begun = asyncio.Event()
+    events: list[str] = []
+
+    async def run() -> Details:
+        try:
+            begun.set()
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)  # a connection is closed
+            events.append("ended")
+        return {}
+
+    async with kept(Readiness([Check("database", run, 10.0)], "1"), metrics()):
+        await begun.wait()
+    assert events == ["ended"]

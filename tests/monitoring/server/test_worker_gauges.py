@@ -8,7 +8,7 @@ import pytest
 from app.monitoring.metrics import process
 from app.monitoring.metrics.registry import registry
 from app.monitoring.options import Options
-from app.monitoring.server import worker_gauges
+from app.monitoring.server import limits, worker_gauges
 from app.monitoring.server.admission import Admission, AdmissionLimits
 from app.monitoring.server.server_state import ServerState
 
@@ -45,9 +45,9 @@ async def test_all_requests_that_run_are_in_flight_without_a_bound() -> None:
 
 async def test_requests_that_hold_a_slot_are_in_flight_with_a_bound() -> None:
     state = ServerState()
-    limits = AdmissionLimits.of(Options(max_in_flight=3))
-    assert limits is not None
-    state.admission = Admission(limits, state.tasks, 1.0)
+    bound = AdmissionLimits.of(Options(max_in_flight=3))
+    assert bound is not None
+    state.admission = Admission(bound, state.tasks, 1.0)
     worker_gauges.expose(state, generation=0)
     assert figures() == (0, 0, 0)
     state.admission.in_flight = 2
@@ -59,6 +59,7 @@ async def test_each_reason_of_the_server_is_there_before_its_first_event() -> No
     worker_gauges.expose(ServerState(), generation=0)
     for reason in ("queue_full", "queue_timeout"):
         assert shown("requests_shed_total", reason=reason) is not None
-    rejected = "header_bytes header_fields header_timeout body_timeout malformed host not_implemented max_connections"
-    for reason in (*rejected.split(), "evicted", "response_unread"):
+    refusals = {value.reason for value in vars(limits).values() if isinstance(value, limits.Refusal)}
+    assert len(refusals) == 8
+    for reason in (*refusals, "evicted", "response_unread"):
         assert shown("connections_rejected_total", reason=reason) is not None

@@ -87,6 +87,10 @@ def render(names: Names, without: Sequence[str] = (), objectives: Objectives | N
     if names == Names() and not without:
         tests = {path.stem: path.read_text(encoding="utf-8") for path in (DIRECTORY / "tests").glob("*.yml")}
         files[PAGE] = table(alerts(found), tests)
+    for path in sorted((DIRECTORY / "tests" / "incidents").glob("*.yml")):
+        text = path.read_text(encoding="utf-8")
+        if not left_out & set(re.findall(r"\b[A-Z]\w+", text)):
+            files[f"tests/incidents/{path.name}"] = names.apply(text)
     return files
 
 

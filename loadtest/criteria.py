@@ -76,7 +76,8 @@ def read(monitoring: Path, rules: Path) -> Criteria:
 
 def _criteria(monitoring: Path, rules: Path) -> Criteria:
     content = yaml.safe_load((monitoring / "slo.yaml").read_text())
-    own, alerts = content["loadtest"], {name: numbers or {} for name, numbers in content["alerts"].items()}
+    own = content["loadtest"]
+    alerts = {name: _with_window(numbers or {}, content["window"]) for name, numbers in content["alerts"].items()}
     objectives = {one["name"]: one for one in content["slos"] if one["name"] in own["objectives"]}
     if unknown := set(own["objectives"]) - objectives.keys():
         raise ValueError(f"loadtest.objectives: no slo is called {', '.join(sorted(unknown))}")
@@ -104,6 +105,11 @@ def _criteria(monitoring: Path, rules: Path) -> Criteria:
             for name, candidates in own["faults"].items()
         },
     )
+
+
+def _with_window(numbers: Mapping[str, Any], window: str) -> Mapping[str, Any]:
+    """Return the numbers of an alert; one that rests on recorded rates has their window."""
+    return {"window": window, **numbers} if "minimum_requests_per_second" in numbers else numbers
 
 
 def _latency(objective: Mapping[str, Any]) -> Latency:

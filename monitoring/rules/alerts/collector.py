@@ -61,7 +61,7 @@ def _failing(objectives: Objectives) -> Alert:
         summary="The collector cannot deliver",
         description=(
             "The exporter {{ $labels.exporter }} of {{ $labels.instance }} ({{ $labels.job }}) fails to deliver, or "
-            'its queue is nearly full (value {{ $value | printf "%.2f" }}): what is in the queue is lost when it is full.'
+            'its queue is nearly full ({{ $value | printf "%.2f" }}): what is in the queue is lost when it is full.'
         ),
         comment="Failures count once all retries have failed, after five minutes: the queue shows it sooner.",
     )

@@ -2,7 +2,9 @@
 
 import pytest
 
+from app.monitoring.metrics.catalogue import build_catalogue
 from app.monitoring.metrics.late_gauge import LateGauge
+from app.monitoring.metrics.registry import BoundedRegistry
 from app.monitoring.multiprocess import values
 from tests.monitoring.multiprocess.simulated import Scene, series
 
@@ -63,3 +65,14 @@ def test_series_that_are_made_afterwards_begin_at_zero(scene: Scene) -> None:
         declared("place").labels("Ubud").set(1)
         values.SharedValue("counter", "visits", "visits_total", (), (), "Visits.")
     assert scene.samples()[series("visits_total")] == 0
+
+
+def test_readiness_is_that_of_the_worst_worker(scene: Scene) -> None:
+    for value in (1, 0, 1):
+        with scene.worker().at_work():
+            metrics = build_catalogue(BoundedRegistry(namespace="shop"))
+            metrics.ready.set(value)
+            metrics.dependency_up.labels("database").set(value)
+    names = (metrics.ready._name, metrics.dependency_up._name)
+    found = scene.samples()
+    assert (found[series(names[0])], found[series(names[1], dependency="database")]) == (0, 0)

@@ -37,6 +37,24 @@ def running(tmp_path: Path, configuration: Path) -> Iterator[Service]:
         yield started
 
 
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service of two workers that several tests replace, one after the other. All workers serve after each test."""
+    directory = tmp_path_factory.mktemp("lasting")
+    with service(directory, None, configured(directory)) as started:
+        wait_for_workers(started)
+        yield started
+        exits = started.total("shop_worker_exits_total")
+        assert exits == started.total("shop_worker_exits_total", reason="stopped"), started.output
+        assert started.stop() == 0
+
+
+@pytest.fixture
+def lasting_connection(lasting: Service) -> Iterator[Connection]:
+    with contextlib.closing(Connection(lasting)) as opened:
+        yield opened
+
+
 @pytest.fixture
 def connection(running: Service) -> Iterator[Connection]:
     with contextlib.closing(Connection(running)) as opened:
@@ -77,16 +95,16 @@ def test_recycling_under_traffic_fails_no_request_and_closes_no_connection(tmp_p
         assert running.stop() == 0
 
 
-def test_an_idle_connection_goes_to_a_worker_that_serves(running: Service, connection: Connection) -> None:
-    old = connection.ask()
-    reload(running)
-    new = connection.ask()
+def test_an_idle_connection_goes_to_a_worker_that_serves(lasting: Service, lasting_connection: Connection) -> None:
+    old = lasting_connection.ask()
+    reload(lasting)
+    new = lasting_connection.ask()
     assert new != old
-    assert new in {worker.pid for worker in running.workers()}
+    assert new in {worker.pid for worker in lasting.workers()}
 
 
-def test_the_garbage_collector_does_not_visit_the_application(running: Service) -> None:
-    assert running.get("/collected").json() == {"application": False, "threshold": 10_000}
+def test_the_garbage_collector_does_not_visit_the_application(lasting: Service) -> None:
+    assert lasting.get("/collected").json() == {"application": False, "threshold": 10_000}
 
 
 @pytest.mark.parametrize("how", ["reload", "SIGTERM"])
@@ -105,25 +123,25 @@ def test_a_connection_outlives_the_only_worker(tmp_path: Path, configuration: Pa
 
 
 def test_a_request_in_progress_is_answered_by_its_worker_and_the_connection_goes_on(
-    running: Service, connection: Connection
+    lasting: Service, lasting_connection: Connection
 ) -> None:
-    old = connection.ask()
-    connection.send(b"GET /pid?seconds=3 HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    reload(running)
-    assert connection.answer() == old
-    assert connection.ask() != old
+    old = lasting_connection.ask()
+    lasting_connection.send(b"GET /pid?seconds=3 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    reload(lasting)
+    assert lasting_connection.answer() == old
+    assert lasting_connection.ask() != old
 
 
-def test_a_head_of_which_a_part_has_come_is_read_to_its_end(running: Service, connection: Connection) -> None:
-    old = connection.ask()
-    connection.send(PID[:20])
-    first = running.workers()
-    running.master.send_signal(signal.SIGHUP)
+def test_a_head_of_which_a_part_has_come_is_read_to_its_end(lasting: Service, lasting_connection: Connection) -> None:
+    old = lasting_connection.ask()
+    lasting_connection.send(PID[:20])
+    first = lasting.workers()
+    lasting.master.send_signal(signal.SIGHUP)
     wait_for(lambda: len([worker for worker in first if not gone([worker])]) == 1, "the end of the other worker")
-    connection.send(PID[20:])
-    assert connection.answer() == old
+    lasting_connection.send(PID[20:])
+    assert lasting_connection.answer() == old
     wait_for(lambda: gone(first), "its end")
-    assert connection.ask() != old
+    assert lasting_connection.ask() != old
 
 
 def test_a_worker_that_retires_does_not_keep_the_service_unready(tmp_path: Path, configuration: Path) -> None:
@@ -147,38 +165,38 @@ def readiness(running: Service) -> list[float]:
 
 
 def test_requests_that_follow_each_other_at_once_move_on_after_the_first(
-    running: Service, connection: Connection
+    lasting: Service, lasting_connection: Connection
 ) -> None:
     slow = b"GET /pid?seconds=1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    connection.send(slow)
-    before = running.workers()
-    running.master.send_signal(signal.SIGHUP)
+    lasting_connection.send(slow)
+    before = lasting.workers()
+    lasting.master.send_signal(signal.SIGHUP)
     while not gone(before):
-        connection.answer()
-        connection.send(slow)
-    assert connection.answer() not in {worker.pid for worker in before}
+        lasting_connection.answer()
+        lasting_connection.send(slow)
+    assert lasting_connection.answer() not in {worker.pid for worker in before}
 
 
 def test_two_requests_in_one_segment_are_both_answered_across_a_retirement(
-    running: Service, connection: Connection
+    lasting: Service, lasting_connection: Connection
 ) -> None:
-    connection.send(b"GET /pid?seconds=2 HTTP/1.1\r\nHost: localhost\r\n\r\n" + PID)
-    reload(running)
-    first, second = connection.answer(), connection.answer()
+    lasting_connection.send(b"GET /pid?seconds=2 HTTP/1.1\r\nHost: localhost\r\n\r\n" + PID)
+    reload(lasting)
+    first, second = lasting_connection.answer(), lasting_connection.answer()
     assert first == second
-    assert connection.ask() != first
+    assert lasting_connection.ask() != first
 
 
-def test_workers_that_are_told_by_others_serve_until_they_have_successors(running: Service) -> None:
-    before = running.workers()
-    opened = [Connection(running) for _ in range(100)]
+def test_workers_that_are_told_by_others_serve_until_they_have_successors(lasting: Service) -> None:
+    before, exits = lasting.workers(), lasting.total("shop_worker_exits_total", reason="stopped")
+    opened = [Connection(lasting) for _ in range(100)]
     try:
         for worker in before:
             worker.terminate()
         assert all(connection.ask() for connection in opened)
-        wait_for(lambda: gone(before) and len(running.workers()) == 2, "successors")
-        assert {connection.ask() for connection in opened} <= {worker.pid for worker in running.workers()}
-        assert running.total("shop_worker_exits_total", reason="stopped") == 2
+        wait_for(lambda: gone(before) and len(lasting.workers()) == 2, "successors")
+        assert {connection.ask() for connection in opened} <= {worker.pid for worker in lasting.workers()}
+        assert lasting.total("shop_worker_exits_total", reason="stopped") == exits + 2
     finally:
         for connection in opened:
             connection.close()

@@ -25,6 +25,7 @@ from app.monitoring.multiprocess import directory as shared
 from loadtest.programs import free_port
 from tests import processes
 from tests.monitoring.multiprocess.simulated import Scene
+from tests.plain_http import plain
 from tests.process.service import ROOT, total, wait_for
 
 COMMAND = [sys.executable, "-m", "app.monitoring.exporter"]
@@ -88,9 +89,8 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Running"]:
 
 def environment(directory: Path | None) -> dict[str, str]:
     """Return the environment of a process that counts in `directory`."""
-    plain = {**os.environ, "PYTHONPATH": str(ROOT)}
-    plain.pop("PROMETHEUS_MULTIPROC_DIR", None)
-    return plain if directory is None else {**plain, "PROMETHEUS_MULTIPROC_DIR": str(directory)}
+    unset = {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
+    return {**unset, "PYTHONPATH": str(ROOT), **({"PROMETHEUS_MULTIPROC_DIR": str(directory)} if directory else {})}
 
 
 def count(directory: Path, hits: int) -> None:
@@ -120,13 +120,13 @@ class Running:
     def answers(self) -> bool:
         assert self.process.poll() is None, self.output
         try:
-            return httpx.get(f"{self.url}/health").text == "ok\n"
+            return plain.get(f"{self.url}/health").text == "ok\n"
         except httpx.TransportError:
             return False
 
     def scrape(self, accept: str = "", encoding: str = "") -> httpx.Response:
         headers = {"Accept": accept, "Accept-Encoding": encoding}
-        return httpx.get(f"{self.url}/metrics", headers=headers, timeout=30)
+        return plain.get(f"{self.url}/metrics", headers=headers, timeout=30)
 
     def total(self, sample: str, **labels: str) -> float:
         return total(self.scrape().text, sample, **labels)
@@ -208,9 +208,9 @@ def test_head_has_the_headers_of_get_and_no_body(serving: Running) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/metric", "/metrics/", "/health/live"])
 def test_other_paths_are_not_found(serving: Running, path: str) -> None:
-    answer = httpx.get(serving.url + path)
+    answer = plain.get(serving.url + path)
     assert (answer.status_code, answer.text) == (404, "see /metrics\n")
-    assert httpx.get(f"{serving.url}/metrics?name=x").status_code == 200
+    assert plain.get(f"{serving.url}/metrics?name=x").status_code == 200
 
 
 def test_a_connection_serves_several_scrapes_and_names_no_python(serving: Running) -> None:
@@ -308,7 +308,7 @@ def test_a_socket_that_is_handed_over_is_served(directory: Path) -> None:
         command = [*COMMAND, "--fd", str(listener.fileno())]
         with processes.started(command, env=environment(directory), pass_fds=[listener.fileno()]):
             port = listener.getsockname()[1]
-            assert httpx.get(f"http://127.0.0.1:{port}/health", timeout=30).text == "ok\n"
+            assert plain.get(f"http://127.0.0.1:{port}/health", timeout=30).text == "ok\n"
 
 
 def test_help_names_every_option() -> None:
@@ -397,4 +397,4 @@ def test_a_scrape_that_fails_is_answered_with_500_and_logged(directory: Path) ->
         shutil.rmtree(directory)
         assert started.scrape().status_code == 500
         assert '"scrape_failed"' in started.output
-        assert httpx.get(f"{started.url}/health").text == "ok\n"
+        assert plain.get(f"{started.url}/health").text == "ok\n"

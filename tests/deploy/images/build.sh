@@ -116,6 +116,7 @@ down() {
 base() {
   local tree
   tree=$(mktemp -d)
+  chmod 755 "$tree" # the image's root directory, which other users have to enter
   # shellcheck disable=SC2064 # the directory of now
   trap "rm -rf '$tree'" EXIT
   # The same Debian release as the image that is named in the Dockerfile, with its Python from packages.

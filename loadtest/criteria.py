@@ -13,6 +13,7 @@ from loadtest.inhibition import effects
 from loadtest.receiver import PAGES
 
 _BOUND = re.compile(r'le="([\d.]+)"')
+_RANGE = re.compile(r"(?:\[|:\w*?[a-z])(\d+(?:ms|[smhdwy]))\b")
 _EXCLUDED = re.compile(r'handler!~"([^"]*)"')
 
 
@@ -47,24 +48,24 @@ class Criteria:
     """Of the alerts' windows, each with its `for`."""
     notice: float
     """Until a page is notified, or its end."""
-    alerts: Mapping[str, Mapping[str, Any]]
+    rules: Mapping[str, Mapping[str, Any]]
     faults: Mapping[str, Fault]
 
     def window(self, alert: str) -> float:
-        """Return the window of an alert; 0 for one that has none."""
-        return _seconds(self.alerts.get(alert, {}).get("window", "0s"))
+        """Return the longest window of an alert; 0 for one that has none."""
+        return _window(self.rules.get(alert, {}))
 
     def wait(self, alert: str) -> float:
         """Return the `for` of an alert."""
-        return _seconds(self.alerts.get(alert, {}).get("for", "0s"))
+        return _seconds(self.rules.get(alert, {}).get("for", "0s"))
 
     def kept(self, alert: str) -> float:
         """Return the `keep_firing_for` of an alert."""
-        return _seconds(self.alerts.get(alert, {}).get("keep_firing_for", "0s"))
+        return _seconds(self.rules.get(alert, {}).get("keep_firing_for", "0s"))
 
 
 def read(monitoring: Path, rules: Path) -> Criteria:
-    """Read slo.yaml and alertmanager.yml in the directory `monitoring`, and the names of the alerts in `rules`.
+    """Read slo.yaml and alertmanager.yml in the directory `monitoring`, and the alerts of the file `rules`.
 
     Raise ConfigurationError if one of them lacks what is needed.
     """
@@ -76,19 +77,18 @@ def read(monitoring: Path, rules: Path) -> Criteria:
 
 def _criteria(monitoring: Path, rules: Path) -> Criteria:
     content = yaml.safe_load((monitoring / "slo.yaml").read_text())
-    own = content["loadtest"]
-    alerts = {name: _with_window(numbers or {}, content["window"]) for name, numbers in content["alerts"].items()}
+    own, alerts = content["loadtest"], _alerts(rules)
     objectives = {one["name"]: one for one in content["slos"] if one["name"] in own["objectives"]}
     if unknown := set(own["objectives"]) - objectives.keys():
         raise ValueError(f"loadtest.objectives: no slo is called {', '.join(sorted(unknown))}")
-    hard = alerts[own["hard_limit"]]
+    hard = content["alerts"][own["hard_limit"]]
     latencies = [_latency(one) for one in objectives.values() if _BOUND.search(_errors(one))]
     latencies.append(
         Latency(own["hard_limit"], _rest(hard["quantile"]), hard["threshold_seconds"], hard["excluded_handlers"])
     )
-    severities = _severities(rules)
+    severities = {name: rule["labels"]["severity"] for name, rule in alerts.items()}
     most = _seconds(own["longest_alert"])
-    each = [_seconds(one.get("window", "0s")) + _seconds(one.get("for", "0s")) for one in alerts.values()]
+    each = [_window(rule) + _seconds(rule.get("for", "0s")) for rule in alerts.values()]
     route = next(
         one
         for one in yaml.safe_load((monitoring / "alertmanager.yml").read_text())["route"]["routes"]
@@ -99,17 +99,12 @@ def _criteria(monitoring: Path, rules: Path) -> Criteria:
         latencies=tuple(latencies),
         longest=max(length for length in each if length <= most),
         notice=max(_seconds(route[name]) for name in ("group_wait", "group_interval")),
-        alerts=alerts,
+        rules=alerts,
         faults={
             name: _fault(name, candidates, severities, monitoring / "alertmanager.yml")
             for name, candidates in own["faults"].items()
         },
     )
-
-
-def _with_window(numbers: Mapping[str, Any], window: str) -> Mapping[str, Any]:
-    """Return the numbers of an alert; one that rests on recorded rates has their window."""
-    return {"window": window, **numbers} if "minimum_requests_per_second" in numbers else numbers
 
 
 def _latency(objective: Mapping[str, Any]) -> Latency:
@@ -130,9 +125,14 @@ def _fault(name: str, candidates: list[str], severities: Mapping[str, str], aler
     return Fault(page, page == candidates[0], frozenset(others | helpers | {page}))
 
 
-def _severities(rules: Path) -> dict[str, str]:
+def _alerts(rules: Path) -> dict[str, dict[str, Any]]:
     groups = yaml.safe_load(rules.read_text())["groups"]
-    return {rule["alert"]: rule["labels"]["severity"] for group in groups for rule in group["rules"] if "alert" in rule}
+    return {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
+
+
+def _window(rule: Mapping[str, Any]) -> float:
+    """Return the longest range of an expression; a recorded series has it in its name: job:http_errors:ratio_rate5m."""
+    return max((_seconds(found) for found in _RANGE.findall(str(rule.get("expr", "")))), default=0.0)
 
 
 def _rest(share: float) -> float:

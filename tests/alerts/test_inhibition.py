@@ -221,6 +221,11 @@ def test_severities_are_those_of_the_rules() -> None:
     }
 
 
+def test_each_alert_of_an_outage_is_one_of_the_rules() -> None:
+    unknown = SEVERITIES.keys() - alerts().keys()
+    assert not unknown or "DependencyDown" not in alerts(), unknown
+
+
 def test_pairs_cover_every_label_that_a_rule_compares() -> None:
     assert {label for rule in RULES for label in rule["equal"]} == {
         *USUAL,

@@ -69,9 +69,25 @@ def test_another_objective_is_another_criterion(tmp_path: Path) -> None:
     assert (hard.name, hard.seconds) == ("HighLatencyP99", 2.5)
 
 
-def test_an_alert_that_no_run_is_long_enough_for_does_not_make_it_longer(tmp_path: Path) -> None:
-    slow = changed("alerts.HighErrorRate.window", "6h")
-    assert read(tmp_path, slow, NAMES).longest == criteria.read(MONITORING, tmp_path / "rules.yml").longest
+@pytest.mark.parametrize(
+    ("expression", "wait", "longest"),
+    [
+        ("rate(a[5m]) > 1", "2m", 420),
+        ("job:http_errors:ratio_rate5m > 0.05 and job:http_requests:rate5m > 0.2", "2m", 420),
+        ("max_over_time(a[1m]) == 2", "10m", 660),
+        ("job_slo:sli_errors:ratio_rate30m > 1 and job_slo:sli_errors:ratio_rate6h > 1", "2m", 600),
+        ("job_dependency:dependency_up:avg < 0.5", "1m", 600),
+    ],
+)
+def test_a_run_is_as_long_as_its_alerts_need_but_for_those_that_need_too_long(
+    tmp_path: Path, expression: str, wait: str, longest: float
+) -> None:
+    rules: list[dict[str, Any]] = [
+        {"alert": "HighErrorRate", "labels": {"severity": "critical"}, "expr": expression, "for": wait},
+        {"alert": "Other", "labels": {"severity": "warning"}, "expr": "a", "for": "10m" if longest == 600 else "1m"},
+    ]
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"rules": rules}]}))
+    assert criteria.read(MONITORING, tmp_path / "rules.yml").longest == longest
 
 
 def test_the_page_of_a_fault_is_the_first_of_its_alerts_that_the_rules_have(tmp_path: Path) -> None:

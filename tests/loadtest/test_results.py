@@ -115,11 +115,11 @@ def test_an_alert_that_was_only_pending_has_not_fired_nor_been_resolved() -> Non
 @pytest.mark.parametrize("speed", [1, 12])
 def test_durations_are_those_of_the_criteria_divided_by_the_speed(speed: float) -> None:
     fault = Fault("DependencyDown", inhibits=True, may_fire=frozenset())
-    alerts = {
-        "HighErrorRate": {"window": "5m", "for": "2m"},
-        "DependencyDown": {"for": "1m", "keep_firing_for": "7m"},
+    rules = {
+        "HighErrorRate": {"expr": "job:http_errors:ratio_rate5m > 0.05", "for": "2m"},
+        "DependencyDown": {"expr": "job_dependency:dependency_up:avg < 0.5", "for": "1m", "keep_firing_for": "7m"},
     }
-    criteria = Criteria(0.001, (), longest=600, notice=60, alerts=alerts, faults={"ai": fault})
+    criteria = Criteria(0.001, (), longest=600, notice=60, rules=rules, faults={"ai": fault})
     found = Plan.read(criteria, speed)
     assert (found.window, found.wait, found.longest) == (300 / speed, 120 / speed, 600 / speed)
     assert (found.notice, found.end, found.fault) == (60 / speed, 420 / speed, fault)

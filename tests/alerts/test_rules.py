@@ -39,7 +39,7 @@ BOUNDARIES = [*(str(float(boundary)) for boundary in LATENCY_BUCKETS), "+Inf"]  
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "summary": ("_count", "_sum")}
 AI_BOUNDARIES = [*(str(float(boundary)) for boundary in AI_BUCKETS), "+Inf"]
 # Metrics of programs beside the service: Prometheus, Alertmanager, the collector, kube-state-metrics.
-FOREIGN = re.compile(r"prometheus_|alertmanager_|otelcol_|kube_|up$")
+FOREIGN = re.compile(r"prometheus_|alertmanager_|otelcol_|kube_|up$|ALERTS$")
 LABELS_OF_A_SCRAPE = {"job", "instance"}
 
 

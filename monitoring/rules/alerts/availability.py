@@ -13,6 +13,7 @@ def alerts(objectives: Objectives) -> list[Alert]:
         _optional_dependency(objectives),
         _targets(objectives),
         _instance(objectives),
+        _recent(objectives),
     ]
 
 
@@ -23,6 +24,7 @@ def _ready(objectives: Objectives) -> Alert:
         severity=own.severity,
         expr=f"job:ready:avg < {own.number('share')}",
         wait=own.wait,
+        keep=own.keep,
         summary="Most instances are not ready",
         description=(
             "Only {{ $value | humanizePercentage }} of the instances of {{ $labels.job }} pass their required health "
@@ -123,6 +125,25 @@ def _instance(objectives: Objectives) -> Alert:
             "{{ $value | humanize }}). No other alert sees it."
         ),
         comment="Where most do not answer TargetDown says so once, and not once for each.",
+    )
+
+
+def _recent(objectives: Objectives) -> Alert:
+    own = objectives.numbers("RecentOutage")
+    paged = f'alertname=~"{own.text("pages")}",alertstate="firing",service="{objectives.service}",job!=""'
+    return Alert(
+        name="RecentOutage",
+        severity=own.severity,
+        expr=f"max by (job) (max_over_time(ALERTS{{{paged}}}[{own.duration('window')}]))",
+        summary="An outage has paged a short time ago",
+        description=(
+            "An alert of {{ $labels.job }} that pages has fired within the last 35 minutes (value {{ $value | humanize "
+            "}}). Nobody is notified of this alert: it inhibits those that still see the outage in their windows."
+        ),
+        comment=(
+            "Alertmanager inhibits the fast burn rates by it. Their window of half an hour holds an outage for half an "
+            "hour after its end."
+        ),
     )
 
 

@@ -17,7 +17,8 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, NamedTuple
 
-ALERTS, HEARTBEAT = "/alerts", "/heartbeat"
+PAGES, TICKETS, HEARTBEAT = "/pages", "/tickets", "/heartbeat"
+"""Paths of the receivers of alertmanager.yml."""
 KEPT: Final = 200
 MAX_BODY_BYTES: Final = 1 << 20
 LATE_SECONDS: Final = 300
@@ -128,7 +129,7 @@ class Received:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """POST /alerts and /heartbeat take notifications, GET / shows them, GET /health answers 200."""
+    """POST /pages, /tickets and /heartbeat take notifications, GET / shows them, GET /health answers 200."""
 
     server: "Server"
     protocol_version = "HTTP/1.1"
@@ -147,7 +148,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.close_connection = True  # a body that is refused is not read
         length = self.headers.get("Content-Length", "")
-        if self.path not in (ALERTS, HEARTBEAT):
+        if self.path not in (PAGES, TICKETS, HEARTBEAT):
             self._answer(HTTPStatus.NOT_FOUND, "not found\n")
         elif self.headers.get_content_type() != "application/json":  # which no web page of another origin can send
             self._answer(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "want application/json\n")

@@ -85,7 +85,7 @@ def _answers(url: str) -> bool:
 
 def test_a_notification_is_a_line_of_the_log_and_a_row_of_the_page(running: Running) -> None:
     for status in ("firing", "resolved"):
-        assert plain.post(f"{running.url}/alerts", json=message(status)).status_code == httpx.codes.NO_CONTENT
+        assert plain.post(f"{running.url}/pages", json=message(status)).status_code == httpx.codes.NO_CONTENT
     lines = [line for line in running.lines() if line["alert"] == "HighErrorRate"]
     assert [line["event"] for line in lines] == ["alert_firing", "alert_resolved"]
     assert lines[0]["labels"] == LABELS
@@ -130,7 +130,7 @@ def test_the_health_check_asks_the_receiver(running: Running, services: dict[str
 def test_what_is_no_notification_is_refused_and_not_shown(running: Running, given: dict[str, Any], status: int) -> None:
     before = running.lines()
     headers = {"Content-Type": "application/json"} | given.get("headers", {})
-    assert plain.post(f"{running.url}/alerts", content=given["content"], headers=headers).status_code == status
+    assert plain.post(f"{running.url}/pages", content=given["content"], headers=headers).status_code == status
     assert running.lines() == before
     assert plain.get(f"{running.url}/elsewhere").status_code == httpx.codes.NOT_FOUND
 
@@ -139,7 +139,9 @@ def test_alertmanager_sends_to_the_ports_and_paths_of_the_receiver(services: dic
     configuration = yaml.safe_load((ROOT / "monitoring/alertmanager.yml").read_text())
     hooks = {hook["url"] for one in configuration["receivers"] for hook in one["webhook_configs"]}
     port = services["alert-receiver"]["environment"]["PORT"]
-    assert hooks == {f"http://alert-receiver:{port}{path}" for path in (receiver.ALERTS, receiver.HEARTBEAT)}
+    assert hooks == {
+        f"http://alert-receiver:{port}{path}" for path in (receiver.PAGES, receiver.TICKETS, receiver.HEARTBEAT)
+    }
 
 
 def test_the_page_says_when_heartbeats_stop() -> None:
@@ -155,7 +157,7 @@ def test_the_page_says_when_heartbeats_stop() -> None:
 def test_the_latest_notifications_are_kept_and_no_more() -> None:
     received = receiver.Received(NOW)
     for number in range(receiver.KEPT + 10):
-        received.take(receiver.ALERTS, message(alertname=f"Alert{number}"), NOW)
+        received.take(receiver.TICKETS, message(alertname=f"Alert{number}"), NOW)
     page = received.page(NOW)
     assert page.count("<tr class=") == receiver.KEPT
     assert "Alert9<" not in page

@@ -83,7 +83,10 @@ def _alert(objectives: Objectives, slo: Objective, kind: str) -> Alert:
 
 
 def _expression(objectives: Objectives, slo: Objective, rates: BurnRates) -> str:
-    pairs = "\nor\n".join(_burns(slo, pair) for pair in rates.pairs)
+    # Errors that have ended stay in a window of 30 minutes for another half hour. DependencyDown, which inhibits the
+    # page, has resolved by then, and the page would come after the incident.
+    still = rates.pairs[0].short if rates is objectives.fast else ""
+    pairs = "\nor\n".join(_burns(slo, pair, still) for pair in rates.pairs)
     if not slo.minimum_errors:
         return pairs
     window = rates.pairs[0].long
@@ -97,10 +100,11 @@ def _expression(objectives: Objectives, slo: Objective, rates: BurnRates) -> str
     return f"(\n{_indented(pairs)}\n)\nand (\n  " + "\n  or ".join(guards) + "\n)"
 
 
-def _burns(slo: Objective, pair: Pair) -> str:
+def _burns(slo: Objective, pair: Pair, still: str) -> str:
+    """Return the condition of a pair. It has to burn in the window `still` as well, unless that is empty."""
     limit = f"{pair.factor * slo.budget:.10g}"
-    short, long = (f'{ratio(window)}{{slo="{slo.name}"}} > {limit}' for window in (pair.short, pair.long))
-    return f"{short}\nand {long}"
+    windows = [pair.short, pair.long, *([still] if still not in ("", pair.short) else [])]
+    return "\nand ".join(f'{ratio(window)}{{slo="{slo.name}"}} > {limit}' for window in windows)
 
 
 def _windows(rates: BurnRates) -> set[str]:

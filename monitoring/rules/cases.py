@@ -8,6 +8,8 @@ import yaml
 
 from .model import Alert
 
+# Ten times as fast where the package has been built with libyaml.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 DIRECTORY = Path(__file__).resolve().parent / "tests"
 CASES = (
     "fires",
@@ -37,10 +39,10 @@ counts the tests of a case; the notes below say why a case does not apply.
 """
 
 
-def tested(text: str) -> dict[str, int]:
+def counted(text: str) -> dict[str, int]:
     """Return the number of tests of each case in a test file. Raise ValueError if a test names no case."""
     found: dict[str, int] = {}
-    for test in yaml.safe_load(text)["tests"]:
+    for test in yaml.load(text, Loader=LOADER)["tests"]:  # noqa: S506 -- a safe loader
         case = str(test.get("name", "")).partition(":")[0]
         if case not in CASES:
             raise ValueError(f"{test.get('name')!r}: want a name that begins with one of {', '.join(CASES)}")
@@ -60,7 +62,7 @@ def table(alerts: Sequence[Alert], files: Mapping[str, str]) -> str:
     lines.append(f"|{'---|' * (len(CASES) + 2)}")
     reasons = []
     for alert in sorted(alerts, key=lambda one: one.name):
-        counts, excused = tested(files[alert.name]), not_applicable(files[alert.name])
+        counts, excused = counted(files[alert.name]), not_applicable(files[alert.name])
         cells = [str(counts[case]) if case in counts else "note" if case in excused else "" for case in CASES]
         page = f"[{alert.name}](runbooks/{alert.name}.md)"
         lines.append(f"| {page} | {alert.severity} | {' | '.join(cells)} |")

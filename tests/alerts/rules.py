@@ -9,6 +9,8 @@ import yaml
 
 from app.settings import ROOT
 
+# Ten times as fast where the package has been built with libyaml.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MONITORING = ROOT / "monitoring"
 RULES = MONITORING / "rules" / "baliblissed.yml"
 RULE_TESTS = MONITORING / "rules" / "tests"
@@ -24,6 +26,7 @@ PROMQL = frozenset(
         "by",
         "changes",
         "count",
+        "count_over_time",
         "group",
         "group_left",
         "histogram_quantile",
@@ -48,7 +51,7 @@ PROMQL = frozenset(
 
 def load(path: Path) -> Any:
     """Return the content of a YAML file."""
-    return yaml.safe_load(path.read_text())
+    return yaml.load(path.read_text(), Loader=LOADER)  # noqa: S506 -- a safe loader
 
 
 @cache

@@ -12,6 +12,8 @@ from prometheus_client import CollectorRegistry
 
 from app.observability import NAMESPACE
 from app.settings import ROOT
+from monitoring.grafana.generator import board
+from monitoring.grafana.generator.panels import Query, lines
 from tests.agency import metrics_in
 from tests.dashboards.boards import BOARDS, DIRECTORY, Board, panels, targets, variables
 from tests.dashboards.lint import complaints
@@ -56,6 +58,15 @@ def test_a_changed_a_missing_and_a_stray_file_are_drift_until_the_generator_runs
     assert generator("--check", *arguments).returncode == 0
     for name in WANTED:
         assert (tmp_path / f"{name}.json").read_text() == (DIRECTORY / f"{name}.json").read_text()
+
+
+def test_a_new_panel_does_not_move_the_ids_of_the_others() -> None:
+    first, second = (lines(title, "For this test only.", "s", Query("vector(1)", "x")) for title in ("First", "Second"))
+    alone = board.build("x", "X", "For this test only.", {"Row": [second]}).build()
+    together = board.build("x", "X", "For this test only.", {"Before": [], "Row": [first, second]}).build()
+    ids = [{panel.title: panel.id_val for panel in one.panels or []} for one in (alone, together)]
+    assert ids[0].items() <= ids[1].items()
+    assert all(0 < number < 2**31 for number in ids[1].values())
 
 
 @pytest.mark.parametrize("name", BOARDS)
@@ -174,7 +185,9 @@ def test_the_breaker_reads_as_words() -> None:
 
 
 def test_the_dashboards_of_another_service_have_its_metrics_and_its_job(tmp_path: Path) -> None:
-    done = generator("--namespace", "shop", "--job", "shop-api", "--output", str(tmp_path / "boards"))
+    pages = "https://shop.example/runbooks"
+    named = ("--namespace", "shop", "--job", "shop-api", "--runbooks", pages)
+    done = generator(*named, "--output", str(tmp_path / "boards"))
     assert done.returncode == 0, done.stderr
     written = {path.stem: path.read_text() for path in (tmp_path / "boards").glob("*.json")}
     assert written.keys() == {"fastapi-overview", "infrastructure"}
@@ -186,6 +199,9 @@ def test_the_dashboards_of_another_service_have_its_metrics_and_its_job(tmp_path
         job = next(one for one in board["templating"]["list"] if one["name"] == "job")
         assert job["current"]["value"] == "shop-api"
         assert "shop_workers" in text
+        linked = [link["url"] for panel in panels(board) for link in panel.get("links", [])]
+        assert linked
+        assert all(url.startswith(f"{pages}/") for url in linked), linked
         assert [metric for metric in agency_metrics() if metric in text] == []
     kustomization = (tmp_path / "boards" / "kustomization.yaml").read_text()
     assert "baliblissed" not in kustomization.lower()

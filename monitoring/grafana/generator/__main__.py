@@ -1,4 +1,4 @@
-"""Write the dashboards and their kustomization, or say with --check where a file is not what the generator makes."""
+"""Write the dashboards' JSON, or say with --check where a file is not what the generator makes."""
 
 import argparse
 import json
@@ -9,7 +9,8 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from . import ai_service, cache_performance, config_maps, fastapi_overview, infrastructure
+from . import ai_service, cache_performance, fastapi_overview, infrastructure
+from .limits import OBJECTIVES
 
 DIRECTORY = Path(__file__).resolve().parents[1] / "dashboards"
 DASHBOARDS = {
@@ -23,24 +24,29 @@ DASHBOARDS = {
 NAMESPACE, TITLE = "baliblissed", "BaliBlissed"
 # Their panels show metrics that the agency declares for itself.
 OF_THE_AGENCY = ("ai-service.json", "cache-performance.json")
+# In place of their address, which has the service's name in another meaning.
+RUNBOOKS = "<runbooks>"
 NAME = "[a-zA-Z_][a-zA-Z0-9_]*"
 
 
-def render(namespace: str = NAMESPACE, job: str | None = None) -> dict[str, str]:
-    """Return each file's name and text for the metrics `<namespace>_...`; with `job` that one is chosen at first."""
+def render(namespace: str = NAMESPACE, job: str | None = None, runbooks: str | None = None) -> dict[str, str]:
+    """Return each file's name and text for the metrics `<namespace>_...`; with `job` that one is chosen at first.
+
+    `runbooks` is the address of the alerts' pages, without a slash at the end; by default that of slo.yaml.
+    """
     encoder = JSONEncoder(indent=2, sort_keys=True, ensure_ascii=False)
     own = namespace == NAMESPACE
     boards = DASHBOARDS if own else {name: build for name, build in DASHBOARDS.items() if name not in OF_THE_AGENCY}
     if not own:
         boards["fastapi-overview.json"] = partial(fastapi_overview.build, of_the_agency=False)
     files = {name: encoder.encode(build().build()) + "\n" for name, build in boards.items()}
+    files = {name: text.replace(OBJECTIVES.runbooks, RUNBOOKS) for name, text in files.items()}
     if not own:
-        files = {name: _named(text, namespace, _title(namespace)) for name, text in files.items()}
+        title = namespace.replace("_", " ").title()
+        files = {name: _named(text, namespace, title) for name, text in files.items()}
+    address = runbooks or OBJECTIVES.runbooks
+    files = {name: text.replace(RUNBOOKS, address) for name, text in files.items()}
     return {name: _with_job(text, job) for name, text in files.items()} if job else files
-
-
-def _title(namespace: str) -> str:
-    return TITLE if namespace == NAMESPACE else namespace.replace("_", " ").title()
 
 
 def _named(text: str, namespace: str, title: str) -> str:
@@ -64,8 +70,7 @@ def _namespace(text: str) -> str:
 
 def drift(directory: Path, wanted: dict[str, str]) -> list[str]:
     """Return one line for each file of `directory` that is not as `wanted`. Grafana loads extra files as well."""
-    paths = [*directory.glob("*.json"), *directory.glob(config_maps.FILE)]
-    found = {path.name: path.read_text(encoding="utf-8") for path in paths}
+    found = {path.name: path.read_text(encoding="utf-8") for path in directory.glob("*.json")}
     lines = [f"{name}: missing" for name in wanted.keys() - found.keys()]
     lines += [f"{name}: no dashboard of the generator" for name in found.keys() - wanted.keys()]
     lines += [f"{name}: differs" for name in found.keys() & wanted.keys() if found[name] != wanted[name]]
@@ -78,12 +83,12 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a file is out of date")
     parser.add_argument("--namespace", type=_namespace, default=NAMESPACE, help="first word of the metrics' names")
     parser.add_argument("--job", help="the job of Prometheus that is chosen at first; by default all of them")
+    parser.add_argument("--runbooks", help="address of the runbooks, without a slash at the end")
     parser.add_argument(
         "--output", "--directory", dest="directory", type=Path, default=DIRECTORY, help="where the JSON files are"
     )
     arguments = parser.parse_args()
-    wanted = render(arguments.namespace, arguments.job)
-    wanted[config_maps.FILE] = config_maps.kustomization(wanted, arguments.namespace, _title(arguments.namespace))
+    wanted = render(arguments.namespace, arguments.job, arguments.runbooks)
     if arguments.check:
         lines = drift(arguments.directory, wanted)
         if lines:

@@ -89,12 +89,14 @@ def _outcomes() -> list[Panel]:
             "Share of each operation's requests that got no answer.",
             SHARE,
             Query(_failures("operation"), "{{operation}}"),
+            alerts=("AIErrorRate",),
         ),
         states(
             "Circuit breaker",
             "0 closed, 1 half open (one request probes), 2 open (requests are refused at once for 15 s).",
             BREAKER_STATES,
             _breakers(),
+            alerts=("CircuitBreakerOpen",),
             width=24,
         ),
     ]

@@ -74,6 +74,7 @@ def _caches() -> list[Panel]:
             "Share of look-ups that each cache answered.",
             SHARE,
             Query(_hit_ratio("cache"), "{{cache}}"),
+            alerts=("CacheHitRateLow",),
             width=24,
         ).max(1),
         lines(

@@ -33,6 +33,7 @@ def panels() -> list[Panel]:
             "MetricFilesUnreadable watches this.",
             Query(increase("baliblissed_exporter_unreadable_files_total"), "files"),
             Query(increase("baliblissed_exporter_entries_left_out_total", "reason"), "entries: {{reason}}"),
+            alerts=("MetricFilesUnreadable",),
         ),
     ]
 
@@ -55,6 +56,7 @@ def directory_panels() -> list[Panel]:
             BYTES,
             Query(each(HELD), "held {{instance}}"),
             Query(each(FREE), "free {{instance}}"),
+            alerts=("MetricsDirectoryNearlyFull",),
         ),
         lines(
             "Largest metrics",
@@ -68,6 +70,7 @@ def directory_panels() -> list[Panel]:
             "Series refused",
             "Observations that fell into a metric's overflow series. MetricSeriesRefused watches this.",
             Query(increase("baliblissed_metrics_series_refused_total", "metric, reason"), "{{metric}} {{reason}}"),
+            alerts=("MetricSeriesRefused",),
             width=8,
         ),
         events(

@@ -3,20 +3,8 @@
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from . import board
-from .panels import (
-    BYTES,
-    ERROR_RATIO_LIMIT,
-    LATENCY_BOUND,
-    LATENCY_LIMIT,
-    REQUESTS_PER_SECOND,
-    SECONDS,
-    SHARE,
-    SLOW_SHARE_LIMIT,
-    Panel,
-    Query,
-    lines,
-    number,
-)
+from .limits import ERROR_RATIO_LIMIT, LATENCY_BOUND, LATENCY_LIMIT, SLOW_SHARE_LIMIT
+from .panels import BYTES, REQUESTS_PER_SECOND, SECONDS, SHARE, Panel, Query, lines, number
 from .queries import mean, quantile, rate, rate_or_zero, share, slower_than
 
 REQUESTS = "http_requests_total"
@@ -132,6 +120,7 @@ def _errors() -> list[Panel]:
             SHARE,
             Query(_error_ratio(), "5xx"),
             limit=ERROR_RATIO_LIMIT,
+            alerts=("HighErrorRate",),
         ),
         lines(
             "Error ratio by handler",
@@ -161,6 +150,7 @@ def _latency() -> list[Panel]:
             SHARE,
             Query(slower_than(LATENCY_BOUND, DURATION, where=CHOSEN), "over 2 s"),
             limit=SLOW_SHARE_LIMIT,
+            alerts=("HighLatencyP99",),
         ),
         lines(
             "P95 by handler",

@@ -107,6 +107,7 @@ def _workers() -> list[Panel]:
             COUNT,
             Query(LIVE, "live"),
             Query(CONFIGURED, "configured"),
+            alerts=("NotEnoughWorkers",),
             width=8,
         ),
         events(
@@ -114,6 +115,7 @@ def _workers() -> list[Panel]:
             "Workers that ended, by reason. stopped and max_requests are planned; timeout and killed are not, and "
             "WorkerCrashLoop watches them.",
             Query(increase("baliblissed_worker_exits_total", "reason"), "{{reason}}"),
+            alerts=("WorkerCrashLoop",),
             width=8,
         ),
         events(
@@ -161,6 +163,7 @@ def _each_of_the_processes() -> list[Panel]:
             "disappears in the quantiles of all.",
             SECONDS,
             Query(_each_process("baliblissed_worker_event_loop_lag_seconds"), BY_PROCESS),
+            alerts=("EventLoopLag",),
             width=8,
         ),
         lines(
@@ -182,6 +185,7 @@ def _each_of_the_processes() -> list[Panel]:
             "How long each worker and the exporter have run. A saw-tooth is a worker that is replaced again and again.",
             SECONDS,
             Query(f"time() - {_each_process('process_start_time_seconds')}", BY_PROCESS),
+            alerts=("ContainerRestarting",),
             width=8,
         ),
     ]

@@ -1,27 +1,21 @@
 """Panels as this project draws them: one datasource variable, a unit and a description on each, thresholds as lines."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
-import yaml
 from grafana_foundation_sdk.builders import common as common_builders
 from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.builders import prometheus, stat, statetimeline, timeseries
 from grafana_foundation_sdk.models import common, dashboard, units
+
+from .limits import OBJECTIVES
 
 Panel = timeseries.Panel | stat.Panel | statetimeline.Panel
 P = TypeVar("P", timeseries.Panel, stat.Panel, statetimeline.Panel)
 
 DATASOURCE = dashboard.DataSourceRef(type_val="prometheus", uid="${datasource}")
 GOOD, BAD = "green", "red"
-
-# The objectives that the alert rules watch.
-_OBJECTIVES = yaml.safe_load((Path(__file__).resolve().parents[2] / "slo.yaml").read_text())["alerts"]
-ERROR_RATIO_LIMIT: float = _OBJECTIVES["HighErrorRate"]["error_ratio"]
-LATENCY_LIMIT: float = _OBJECTIVES["HighLatencyP99"]["threshold_seconds"]
-LATENCY_BOUND = str(LATENCY_LIMIT)  # as the buckets' label has it
-SLOW_SHARE_LIMIT: float = round(1 - _OBJECTIVES["HighLatencyP99"]["quantile"], 6)
 
 PER_SECOND, REQUESTS_PER_SECOND = units.CountsPerSecond, units.RequestsPerSecond
 SHARE, SECONDS, BYTES, COUNT = units.PercentUnit, units.Seconds, units.BytesIEC, units.Short
@@ -43,10 +37,14 @@ def lines(
     limit: float | None = None,
     stacked: bool = False,
     exemplars: bool = False,
+    alerts: Sequence[str] = (),
     width: int = 12,
 ) -> timeseries.Panel:
-    """Draw lines over time, with a dashed one at `limit`; `exemplars` of the first query are dots linked to traces."""
-    panel = timeseries.Panel().title(title).description(description).unit(unit)
+    """Draw lines over time, with a dashed one at `limit`; `exemplars` of the first query are dots linked to traces.
+
+    The panel links to the runbooks of `alerts`, whose address of a dashboard is this panel.
+    """
+    panel = timeseries.Panel().title(title).description(description).unit(unit).links(_runbooks(alerts))
     panel = (
         _with_queries(panel, queries, exemplars=exemplars)
         .height(8)
@@ -67,10 +65,12 @@ def lines(
     return panel
 
 
-def events(title: str, description: str, *queries: Query, width: int = 12) -> timeseries.Panel:
+def events(
+    title: str, description: str, *queries: Query, alerts: Sequence[str] = (), width: int = 12
+) -> timeseries.Panel:
     """Draw bars for rare events. Their step is at least a minute, so that windows hardly overlap."""
     return (
-        lines(title, description, COUNT, *queries, stacked=True, width=width)
+        lines(title, description, COUNT, *queries, stacked=True, alerts=alerts, width=width)
         .interval("1m")
         .draw_style(common.GraphDrawStyle.BARS)
         .fill_opacity(80)
@@ -78,11 +78,18 @@ def events(title: str, description: str, *queries: Query, width: int = 12) -> ti
 
 
 def number(
-    title: str, description: str, unit: str, *queries: Query, limit: float | None = None, width: int = 6
+    title: str,
+    description: str,
+    unit: str,
+    *queries: Query,
+    limit: float | None = None,
+    alerts: Sequence[str] = (),
+    width: int = 6,
 ) -> stat.Panel:
     """Show the most recent value, red from `limit` on."""
     panel = (
         _with_queries(stat.Panel().title(title).description(description).unit(unit), queries)
+        .links(_runbooks(alerts))
         .height(4)
         .span(width)
         .reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"]))
@@ -94,10 +101,15 @@ def number(
 
 
 def states(
-    title: str, description: str, meanings: dict[str, tuple[str, str]], *queries: Query, width: int = 12
+    title: str,
+    description: str,
+    meanings: dict[str, tuple[str, str]],
+    *queries: Query,
+    alerts: Sequence[str] = (),
+    width: int = 12,
 ) -> statetimeline.Panel:
     """Make a panel of a gauge's states over time; `meanings` are their text and colour."""
-    panel = statetimeline.Panel().title(title).description(description).unit(COUNT)
+    panel = statetimeline.Panel().title(title).description(description).unit(COUNT).links(_runbooks(alerts))
     return (
         _with_queries(panel, queries)
         .height(8)
@@ -127,6 +139,17 @@ def _with_queries(panel: P, queries: tuple[Query, ...], *, exemplars: bool = Fal
             target.exemplar(True)
         panel.with_target(target.range().datasource(DATASOURCE))
     return panel
+
+
+def _runbooks(alerts: Sequence[str]) -> list[builders.DashboardLink]:
+    return [
+        builders.DashboardLink(alert)
+        .type(dashboard.DashboardLinkType.LINK)
+        .tooltip(f"Runbook of {alert}")
+        .url(f"{OBJECTIVES.runbooks}/{alert}.md")
+        .target_blank(True)
+        for alert in alerts
+    ]
 
 
 def _legend() -> common_builders.VizLegendOptions:

@@ -30,6 +30,11 @@ def variables(board: Board) -> list[dict[str, Any]]:
     return list(board["templating"]["list"])
 
 
+def annotations(board: Board) -> list[dict[str, Any]]:
+    """Return the annotations of a dashboard."""
+    return list(board["annotations"]["list"])
+
+
 def label_query(variable: dict[str, Any]) -> tuple[str, str]:
     """Return selector and label of a label_values() variable."""
     found = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"])

@@ -9,18 +9,27 @@ from prometheus_client.metrics import MetricWrapperBase
 from app.monitoring.metrics.catalogue import build_catalogue
 from app.monitoring.metrics.registry import BoundedRegistry, registry
 from app.monitoring.prometheus import Instrumentator
+from monitoring.rules.objectives import load
 from tests.agency import metrics_in
-from tests.dashboards.boards import Board, label_query, panels, targets, variables
+from tests.dashboards.boards import Board, annotations, label_query, panels, targets, variables
+from tests.dashboards.elsewhere import ALERT_LABELS, OF_TARGETS, SAMPLES, recorded
 
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "summary": ("_sum", "_count")}
-OF_PROMETHEUS = {"job", "instance", "le"}
+# Labels of targets, those that discovery in a cluster adds included.
+OF_PROMETHEUS = {"job", "instance", "le", "pod"}
+SCOPE = {'job=~"$job"', 'instance=~"$instance"'}
 SELECTOR = re.compile(r"([a-zA-Z_:][\w:]*)\{([^}]*)\}")
 RATED = re.compile(r"sum(?: by \([\w, ]+\) )?\((?:rate|increase)\([\w:]+\{[^}]*\}\[\$__rate_interval\]\)\)")
+# Series that an objective or an alert has a limit for.
+LIMITED = re.compile(
+    r":http_errors:ratio|:http_slow_requests:|http_request_duration_seconds|sli_errors|:up:avg|:ready:avg"
+)
+ANNOTATIONS = ["Deploys", "Alerts", "Load runs"]
 
 
 @cache
 def metrics() -> dict[str, tuple[str, frozenset[str]]]:
-    """Return the type and labels of every sample that the service can expose, by name."""
+    """Return the type and labels of every sample that a dashboard may query, by name."""
     Instrumentator()  # registers the http_* metrics in the default registry
     ours = BoundedRegistry()
     metrics_in(ours)
@@ -32,12 +41,28 @@ def metrics() -> dict[str, tuple[str, frozenset[str]]]:
             kind, labels = str(collector._type), frozenset(collector._labelnames)
             for suffix in SUFFIXES.get(kind, ("",)):
                 known[collector._name + suffix] = (kind, labels)
-    return known
+    known |= {name: ("recorded", labels) for name, labels in recorded().items()}
+    known |= {name: ("gauge", labels) for name, labels in OF_TARGETS.items()}
+    known |= {name: (sample.kind, sample.labels) for name, sample in SAMPLES.items()}
+    return known | {"ALERTS": ("gauge", ALERT_LABELS)}
+
+
+def scope(name: str) -> list[set[str]]:
+    """Return the matchers that a selector has to have: one of several sets."""
+    if name == "ALERTS":
+        return [{f'service="{load().service}"'}]
+    if name in SAMPLES:
+        return [{SAMPLES[name].scope}]
+    if name in recorded():
+        return [SCOPE if "instance" in recorded()[name] else {'job=~"$job"'}]
+    if name in OF_TARGETS:
+        return [SCOPE, *({f'job="{job}"'} for job in load().jobs.values())]
+    return [SCOPE]
 
 
 def complaints(board: Board) -> list[str]:
     """Return the problems of a dashboard, one line each."""
-    rules = (identity, template, layout, presentation, sources, promql, names)
+    rules = (identity, template, layout, presentation, limits, sources, annotated, promql, names)
     return [line for rule in rules for line in rule(board)]
 
 
@@ -55,7 +80,7 @@ def template(board: Board) -> Iterator[str]:
     source = found.get("datasource", {})
     if (source.get("type"), source.get("query")) != ("datasource", "prometheus"):
         yield "no variable chooses the Prometheus"
-    for name in ("job", "instance"):
+    for name in ("job", *(["instance"] if found.keys() & {"instance"} or _by_instance(board) else [])):
         variable = found.get(name, {})
         if (variable.get("multi"), variable.get("includeAll"), variable.get("allValue")) != (True, True, ".+"):
             yield f"no variable chooses among all values of {name}"
@@ -64,6 +89,12 @@ def template(board: Board) -> Iterator[str]:
         yield f"${name} is not defined"
     for name in found.keys() - used - {"datasource"}:
         yield f"${name} changes nothing"
+
+
+def _by_instance(board: Board) -> bool:
+    """Return whether a query has series that the choice of instances could narrow."""
+    selected = {name for _, target in targets(board) for name, _ in SELECTOR.findall(target["expr"])}
+    return any(SCOPE in scope(name) for name in selected)
 
 
 def layout(board: Board) -> Iterator[str]:
@@ -95,11 +126,26 @@ def presentation(board: Board) -> Iterator[str]:
             yield f"{panel['title']}: a query without a legend"
 
 
+def limits(board: Board) -> Iterator[str]:
+    for panel in panels(board):
+        drawn = panel["fieldConfig"]["defaults"].get("thresholds", {}).get("steps", [])
+        limited = any(LIMITED.search(target["expr"]) for target in panel.get("targets", []))
+        unit = panel["fieldConfig"]["defaults"].get("unit")
+        if panel["type"] != "heatmap" and limited and unit in {"percentunit", "s"} and len(drawn) <= 1:
+            yield f"{panel['title']}: no threshold, though there is a limit for what it shows"
+
+
+def annotated(board: Board) -> Iterator[str]:
+    if [one["name"] for one in annotations(board)] != ANNOTATIONS:
+        yield f"the annotations are not {', '.join(ANNOTATIONS)}"
+
+
 def sources(board: Board) -> Iterator[str]:
     wanted = {"type": "prometheus", "uid": "${datasource}"}
     holders = [(panel["title"], panel) for panel in panels(board)]
     holders += list(targets(board))
     holders += [(item["name"], item) for item in variables(board) if item["type"] == "query"]
+    holders += [(item["name"], item) for item in annotations(board)]
     for title, holder in holders:
         if holder.get("datasource") != wanted:
             yield f"{title}: not on the chosen datasource"
@@ -111,8 +157,8 @@ def promql(board: Board) -> Iterator[str]:
             if window != "$__rate_interval":
                 yield f"{title}: a window of {window} is wrong at some zoom or scrape interval"
         for name, matchers in SELECTOR.findall(target["expr"]):
-            if not {'job=~"$job"', 'instance=~"$instance"'} <= set(matchers.split(", ")):
-                yield f"{title}: {name} without the job and instance matchers"
+            if not any(wanted <= set(matchers.split(", ")) for wanted in scope(name)):
+                yield f"{title}: {name} without the job and instance matchers, or those of its program"
         rest = RATED.sub("", target["expr"])
         if re.search(r"\b(i?rate|increase|i?delta)\(", rest):
             yield f"{title}: a rate that is not added up over the series"
@@ -129,6 +175,7 @@ def names(board: Board) -> Iterator[str]:
         if item["type"] == "query":
             selector, label = label_query(item)
             expressions.append((item["name"], selector, f"{{{{{label}}}}}"))
+    expressions += [(one["name"], one["expr"], one["titleFormat"] + one["textFormat"]) for one in annotations(board)]
     for title, expression, legend in expressions:
         selectors = SELECTOR.findall(expression) or [(expression, "")]
         labels = set(OF_PROMETHEUS)

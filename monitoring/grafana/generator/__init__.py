@@ -1,1 +1,1 @@
-"""The four Grafana dashboards in typed Python: `python -m monitoring.grafana.generator` writes their JSON."""
+"""The Grafana dashboards in typed Python: `python -m monitoring.grafana.generator` writes their JSON."""

@@ -9,7 +9,18 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from . import ai_service, cache_performance, fastapi_overview, infrastructure
+from monitoring.rules.groups import OF_THE_AGENCY as ALERTS_OF_THE_AGENCY
+
+from . import (
+    ai_service,
+    cache_performance,
+    dependencies,
+    fastapi_overview,
+    infrastructure,
+    load_test,
+    monitoring,
+    slo,
+)
 from .limits import OBJECTIVES
 
 DIRECTORY = Path(__file__).resolve().parents[1] / "dashboards"
@@ -18,6 +29,10 @@ DASHBOARDS = {
     "ai-service.json": ai_service.build,
     "cache-performance.json": cache_performance.build,
     "infrastructure.json": infrastructure.build,
+    "slo.json": slo.build,
+    "load-test.json": load_test.build,
+    "dependencies.json": dependencies.build,
+    "monitoring.json": monitoring.build,
 }
 
 
@@ -39,6 +54,8 @@ def render(namespace: str = NAMESPACE, job: str | None = None, runbooks: str | N
     boards = DASHBOARDS if own else {name: build for name, build in DASHBOARDS.items() if name not in OF_THE_AGENCY}
     if not own:
         boards["fastapi-overview.json"] = partial(fastapi_overview.build, of_the_agency=False)
+        boards["dependencies.json"] = partial(dependencies.build, of_the_agency=False)
+        boards["slo.json"] = partial(slo.build, without=sorted(ALERTS_OF_THE_AGENCY))
     files = {name: encoder.encode(build().build()) + "\n" for name, build in boards.items()}
     files = {name: text.replace(OBJECTIVES.runbooks, RUNBOOKS) for name, text in files.items()}
     if not own:

@@ -3,6 +3,7 @@
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from . import board
+from .limits import OBJECTIVES, bound
 from .panels import PER_SECOND, REQUESTS_PER_SECOND, SECONDS, SHARE, Panel, Query, lines, mapping, number, states
 from .queries import quantile, rate, series, share
 
@@ -59,12 +60,14 @@ def _at_a_glance() -> list[Panel]:
             "Share of AI requests that ended neither in an answer of the upstream nor in an offline one.",
             SHARE,
             Query(_failures(), "failed"),
+            limit=OBJECTIVES.slo("ai-success").budget,
         ),
         number(
             "P95",
             "95 of 100 AI requests took no longer, those answered from the cache included.",
             SECONDS,
             Query(quantile(0.95, DURATION, where=CHOSEN), "P95"),
+            limit=bound("ai-latency"),
         ),
         number(
             "Circuit breaker",
@@ -86,9 +89,10 @@ def _outcomes() -> list[Panel]:
         ),
         lines(
             "Failed share by operation",
-            "Share of each operation's requests that got no answer.",
+            "Share of each operation's requests that got no answer. The line is what the objective allows.",
             SHARE,
             Query(_failures("operation"), "{{operation}}"),
+            limit=OBJECTIVES.slo("ai-success").budget,
             alerts=("AIErrorRate",),
         ),
         states(
@@ -106,18 +110,20 @@ def _latency() -> list[Panel]:
     return [
         lines(
             "Latency",
-            "P50, P95 and P99 of all chosen operations, interpolated inside buckets that end at 60 s. Dots are "
-            "requests with a trace.",
+            "P50, P95 and P99 of all chosen operations, interpolated inside buckets that end at 60 s. The line is the "
+            "objective for 95%. Dots are requests with a trace.",
             SECONDS,
             *(Query(quantile(q, DURATION, where=CHOSEN), f"P{q * 100:.0f}") for q in (0.5, 0.95, 0.99)),
-            exemplars=True,
+            limit=bound("ai-latency"),
+            exemplars=Query(quantile(0.99, DURATION, where=CHOSEN), "P99 now"),
         ),
         lines(
             "P95 by operation",
             "95 of 100 requests of the operation took no longer. Dots are requests with a trace.",
             SECONDS,
             Query(quantile(0.95, DURATION, "operation", CHOSEN), "{{operation}}"),
-            exemplars=True,
+            limit=bound("ai-latency"),
+            exemplars=Query(quantile(0.95, DURATION, where=CHOSEN), "P95 now"),
         ),
     ]
 

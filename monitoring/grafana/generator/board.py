@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.models import dashboard
 
+from .annotations import annotate
 from .panels import DATASOURCE, Panel
 
 TAG = "baliblissed"
@@ -19,9 +20,15 @@ def build(
     description: str,
     rows: dict[str, Sequence[Panel]],
     variables: Sequence[builders.QueryVariable] = (),
+    *,
+    instances: bool = True,
 ) -> builders.Dashboard:
-    """Build a read-only dashboard of titled `rows` of panels; `variables` come after datasource, job and instance."""
-    board = (
+    """Build a read-only dashboard of titled `rows` of panels; `variables` come after datasource, job and instance.
+
+    Without `instances` there is no choice of instances, for a dashboard of recorded series.
+    """
+    chosen = [_job(), *([_instance()] if instances else []), *variables]
+    board = annotate(
         builders.Dashboard(f"BaliBlissed / {title}")
         .uid(f"baliblissed-{uid}")
         .description(description)
@@ -31,7 +38,7 @@ def build(
         .refresh("30s")
         .tooltip(dashboard.DashboardCursorSync.CROSSHAIR)
         .link(_to_the_others())
-        .variables([_datasource(), _job(), _instance(), *variables])
+        .variables([_datasource(), *chosen])
     )
     for row, panels in rows.items():
         board.with_row(builders.Row(row).id(_number(row)))

@@ -1,20 +1,197 @@
-"""Requests: how many, how they end, how long they take. Metrics of the Instrumentator."""
+"""Requests: what burns, how many they are, how they end, how long they take, and where."""
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from . import board
-from .limits import ERROR_RATIO_LIMIT, LATENCY_BOUND, LATENCY_LIMIT, SLOW_SHARE_LIMIT
-from .panels import BYTES, REQUESTS_PER_SECOND, SECONDS, SHARE, Panel, Query, lines, number
-from .queries import mean, quantile, rate, rate_or_zero, share, slower_than
+from . import board, rollout
+from .firing import firing
+from .limits import ERROR_RATIO_LIMIT, LATENCY_LIMIT, SLOW_SHARE_LIMIT, bound
+from .panels import BYTES, COUNT, REQUESTS_PER_SECOND, SECONDS, SHARE, Panel, Query, events, lines, number
+from .queries import increase, mean, quantile, rate_or_zero, recorded, recorded_quantile, series
 
-REQUESTS = "http_requests_total"
 DURATION = "http_request_duration_seconds"
 CHOSEN = 'handler=~"$handler"'
-FAILED = 'status=~"5.."'
+REQUESTS, ERRORS = "job:http_requests:rate5m", "job:http_errors:ratio_rate5m"
+SLOW = "job:http_slow_requests:ratio_rate5m"
+BUCKETS = "job_le:http_request_duration_seconds_bucket:rate5m"
+HANDLER_BUCKETS = "job_handler_le:http_request_duration_seconds_bucket:rate5m"
 
 
-def _error_ratio(by: str = "") -> str:
-    return share(REQUESTS, of=REQUESTS, part=FAILED, by=by, where=CHOSEN)
+def build(*, of_the_agency: bool = True) -> Dashboard:
+    """Build fastapi-overview.json. `of_the_agency` adds the panel of a metric that only the agency declares."""
+    handler = board.choice(
+        "handler",
+        "Handler",
+        "Route templates; none is a path without a route.",
+        'label_values(job_handler:http_requests:rate5m{job=~"$job"}, handler)',
+    )
+    return board.build(
+        "fastapi-overview",
+        "FastAPI overview",
+        "Rate, errors and duration of the API's requests, over all workers and instances. Rates are those of the last "
+        "five minutes, as the alerts see them; health probes do not count.",
+        {
+            "At a glance": _at_a_glance(),
+            "Traffic": _traffic(),
+            "Errors": _errors(),
+            "Latency": _latency(),
+            "Instances and pods": rollout.instances(),
+            "Versions in a rollout": rollout.versions(),
+            "Overload": _overload(),
+            "Sizes and limits" if of_the_agency else "Sizes": [
+                _response_sizes(),
+                *([_rate_limits()] if of_the_agency else []),
+            ],
+        },
+        [handler],
+    )
+
+
+def _at_a_glance() -> list[Panel]:
+    return [
+        number(
+            "Requests",
+            "Requests a second that were answered, whatever the answer.",
+            REQUESTS_PER_SECOND,
+            Query(f"sum({recorded(REQUESTS)})", "requests"),
+        ),
+        number(
+            "Error ratio",
+            "Share of requests answered 5xx: what HighErrorRate evaluates. It fires above 5%.",
+            SHARE,
+            Query(f"max({recorded(ERRORS)})", "5xx"),
+            limit=ERROR_RATIO_LIMIT,
+        ),
+        number(
+            "P99",
+            "99 of 100 requests took no longer, interpolated. Requests of the assistant count here.",
+            SECONDS,
+            Query(recorded_quantile(0.99, BUCKETS), "P99"),
+            limit=LATENCY_LIMIT,
+        ),
+        number(
+            "Slower than 2 s",
+            "Share of requests over 2 s, those of the assistant left out: what HighLatencyP99 evaluates. It fires "
+            "above 1%.",
+            SHARE,
+            Query(f"max({recorded(SLOW)})", "over 2 s"),
+            limit=SLOW_SHARE_LIMIT,
+        ),
+        firing(
+            "Firing alerts", "Alerts of the service that fire or are about to. Their own panels are one click away."
+        ),
+    ]
+
+
+def _traffic() -> list[Panel]:
+    return [
+        lines(
+            "Request rate by handler",
+            "Requests a second by route template. none is a path that has no route.",
+            REQUESTS_PER_SECOND,
+            Query(f"sum by (handler) ({recorded('job_handler:http_requests:rate5m', CHOSEN)})", "{{handler}}"),
+            stacked=True,
+            width=8,
+        ),
+        lines(
+            "Responses by status",
+            "Responses a second by status code, over all handlers.",
+            REQUESTS_PER_SECOND,
+            Query(f"sum by (status) ({recorded('job_status:http_requests:rate5m')})", "{{status}}"),
+            stacked=True,
+            width=8,
+        ),
+        lines(
+            "Requests and those of the day before",
+            "Requests a second, and the mean of the same hour of the day before, against which TrafficVanished judges.",
+            REQUESTS_PER_SECOND,
+            Query(f"sum by (job) ({recorded(REQUESTS)})", "{{job}}"),
+            Query(f"sum by (job) ({recorded('job:http_requests:rate1h')} offset 1d)", "{{job}} the day before"),
+            alerts=("TrafficVanished",),
+            width=8,
+        ),
+    ]
+
+
+def _errors() -> list[Panel]:
+    return [
+        lines(
+            "Error ratio",
+            "Share of requests answered 5xx over all handlers: the series that HighErrorRate evaluates. The line is "
+            "its 5%.",
+            SHARE,
+            Query(f"max by (job) ({recorded(ERRORS)})", "{{job}}"),
+            limit=ERROR_RATIO_LIMIT,
+            alerts=("HighErrorRate",),
+        ),
+        lines(
+            "Error ratio by handler",
+            "Share of each route's requests that were answered 5xx.",
+            SHARE,
+            Query(f"max by (handler) ({recorded('job_handler:http_errors:ratio_rate5m', CHOSEN)})", "{{handler}}"),
+            limit=ERROR_RATIO_LIMIT,
+        ),
+    ]
+
+
+def _latency() -> list[Panel]:
+    return [
+        lines(
+            "Latency",
+            "P50, P95 and P99, interpolated inside buckets that end at 10 s. The lines are the objective, 0.5 s for "
+            "99%, "
+            "and the hard limit, 2 s. Dots are requests with a trace: a click leads to it, and from there to its log "
+            "lines.",
+            SECONDS,
+            *(Query(recorded_quantile(q, BUCKETS), f"P{q * 100:.0f}") for q in (0.5, 0.95, 0.99)),
+            limit=(bound("latency"), LATENCY_LIMIT),
+            exemplars=Query(quantile(0.99, DURATION, where=CHOSEN), "P99 of the chosen handlers now"),
+        ),
+        lines(
+            "Slower than 2 s",
+            "Share of requests over 2 s, counted on a bucket's boundary: the series that HighLatencyP99 evaluates. "
+            "The line is 1%.",
+            SHARE,
+            Query(f"max by (job) ({recorded(SLOW)})", "{{job}}"),
+            limit=SLOW_SHARE_LIMIT,
+            alerts=("HighLatencyP99",),
+        ),
+        lines(
+            "P95 by handler",
+            "95 of 100 requests of the route took no longer. Dots are requests with a trace.",
+            SECONDS,
+            Query(recorded_quantile(0.95, HANDLER_BUCKETS, "handler", CHOSEN), "{{handler}}"),
+            limit=(bound("latency"), LATENCY_LIMIT),
+            exemplars=Query(quantile(0.95, DURATION, where=CHOSEN), "P95 of the chosen handlers now"),
+            width=24,
+        ),
+    ]
+
+
+def _overload() -> list[Panel]:
+    return [
+        events(
+            "Requests shed",
+            "Requests answered 503 under overload: queue_full at once, queue_timeout after QUEUE_TIMEOUT.",
+            Query(increase("baliblissed_requests_shed_total", "reason"), "{{reason}}"),
+            alerts=("RequestsShed",),
+            width=8,
+        ),
+        lines(
+            "Requests in flight",
+            "Requests that are being answered, and requests that wait for a slot of MAX_IN_FLIGHT.",
+            COUNT,
+            Query(f"sum({series('baliblissed_requests_in_flight')})", "in flight"),
+            Query(f"sum({series('baliblissed_requests_queued')})", "queued"),
+            width=8,
+        ),
+        lines(
+            "Connections",
+            "Connections of clients that are open, idle ones included, by instance: the ten with most.",
+            COUNT,
+            Query(f"topk(10, sum by (instance) ({series('baliblissed_connections_open')}))", "{{instance}}"),
+            width=8,
+        ),
+    ]
 
 
 def _response_sizes() -> Panel:
@@ -33,132 +210,3 @@ def _rate_limits() -> Panel:
         REQUESTS_PER_SECOND,
         Query(rate_or_zero("baliblissed_rate_limited_requests_total", "limit"), "{{limit}}"),
     )
-
-
-def build(*, of_the_agency: bool = True) -> Dashboard:
-    """Build fastapi-overview.json. `of_the_agency` adds the panel of a metric that only the agency declares."""
-    handler = board.choice(
-        "handler",
-        "Handler",
-        "Route templates; none is a path without a route.",
-        'label_values(http_requests_total{job=~"$job", instance=~"$instance"}, handler)',
-    )
-    return board.build(
-        "fastapi-overview",
-        "FastAPI overview",
-        "Rate, errors and duration of the API's requests, over all workers and instances.",
-        {
-            "At a glance": _at_a_glance(),
-            "Traffic": _traffic(),
-            "Errors": _errors(),
-            "Latency": _latency(),
-            "Sizes and limits" if of_the_agency else "Sizes": [
-                _response_sizes(),
-                *([_rate_limits()] if of_the_agency else []),
-            ],
-        },
-        [handler],
-    )
-
-
-def _at_a_glance() -> list[Panel]:
-    return [
-        number(
-            "Requests",
-            "Requests a second that were answered, whatever the answer.",
-            REQUESTS_PER_SECOND,
-            Query(rate(REQUESTS, where=CHOSEN), "requests"),
-        ),
-        number(
-            "Error ratio",
-            "Share of requests answered 5xx. HighErrorRate watches 5%.",
-            SHARE,
-            Query(_error_ratio(), "5xx"),
-            limit=ERROR_RATIO_LIMIT,
-        ),
-        number(
-            "P99",
-            "99 of 100 requests took no longer. HighLatencyP99 watches 2 s.",
-            SECONDS,
-            Query(quantile(0.99, DURATION, where=CHOSEN), "P99"),
-            limit=LATENCY_LIMIT,
-        ),
-        number(
-            "Slower than 2 s",
-            "Share of requests over 2 s, counted and not interpolated. Above 1% the P99 is above 2 s.",
-            SHARE,
-            Query(slower_than(LATENCY_BOUND, DURATION, where=CHOSEN), "over 2 s"),
-            limit=SLOW_SHARE_LIMIT,
-        ),
-    ]
-
-
-def _traffic() -> list[Panel]:
-    return [
-        lines(
-            "Request rate by handler",
-            "Requests a second by route template. none is a path that has no route.",
-            REQUESTS_PER_SECOND,
-            Query(rate(REQUESTS, "handler", CHOSEN), "{{handler}}"),
-            stacked=True,
-        ),
-        lines(
-            "Responses by status",
-            "Responses a second by status code.",
-            REQUESTS_PER_SECOND,
-            Query(rate(REQUESTS, "status", CHOSEN), "{{status}}"),
-            stacked=True,
-        ),
-    ]
-
-
-def _errors() -> list[Panel]:
-    return [
-        lines(
-            "Error ratio",
-            "Share of requests answered 5xx, over all chosen handlers. The line is the alert's 5%.",
-            SHARE,
-            Query(_error_ratio(), "5xx"),
-            limit=ERROR_RATIO_LIMIT,
-            alerts=("HighErrorRate",),
-        ),
-        lines(
-            "Error ratio by handler",
-            "Share of each route's requests that were answered 5xx.",
-            SHARE,
-            Query(_error_ratio("handler"), "{{handler}}"),
-            limit=ERROR_RATIO_LIMIT,
-        ),
-    ]
-
-
-def _latency() -> list[Panel]:
-    return [
-        lines(
-            "Latency",
-            "P50, P95 and P99, interpolated inside buckets that end at 10 s. The line is the objective, 2 s. "
-            "Dots are requests with a trace.",
-            SECONDS,
-            *(Query(quantile(q, DURATION, where=CHOSEN), f"P{q * 100:.0f}") for q in (0.5, 0.95, 0.99)),
-            limit=LATENCY_LIMIT,
-            exemplars=True,
-        ),
-        lines(
-            "Slower than 2 s",
-            "Share of requests over 2 s, counted on a bucket's boundary: what HighLatencyP99 evaluates. "
-            "The line is 1%.",
-            SHARE,
-            Query(slower_than(LATENCY_BOUND, DURATION, where=CHOSEN), "over 2 s"),
-            limit=SLOW_SHARE_LIMIT,
-            alerts=("HighLatencyP99",),
-        ),
-        lines(
-            "P95 by handler",
-            "95 of 100 requests of the route took no longer. Dots are requests with a trace.",
-            SECONDS,
-            Query(quantile(0.95, DURATION, "handler", CHOSEN), "{{handler}}"),
-            limit=LATENCY_LIMIT,
-            exemplars=True,
-            width=24,
-        ),
-    ]

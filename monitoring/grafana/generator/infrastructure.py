@@ -13,14 +13,19 @@ DISK_USED, DISK_SIZE = "baliblissed_system_disk_used_bytes", "baliblissed_system
 LIVE = "sum(" + series(WORKERS, 'state="live"') + ")"
 CONFIGURED = "sum(" + series(WORKERS, 'state="configured"') + ")"
 BY_PROCESS = "{{instance}} {{worker}}"
+STARTED, EXPORTER = "process_start_time_seconds", 'worker="exporter"'
 
 
 def _each_process(gauge: str) -> str:
-    return f"max by (instance, worker) ({series(gauge)})"
+    return f"topk(20, max by (instance, worker) ({series(gauge)}))"
 
 
 def _fullest(used: str, size: str) -> str:
     return f"max({series(used)} / {series(size)})"
+
+
+def _fullest_by_instance(used: str, size: str) -> Query:
+    return Query(f"topk(10, max by (instance) ({series(used)} / {series(size)}))", "{{instance}}")
 
 
 def build() -> Dashboard:
@@ -154,7 +159,7 @@ def _each_of_the_processes() -> list[Panel]:
             "CPU by process",
             "CPU of each worker and the exporter, 100% being one core.",
             SHARE,
-            Query(rate("process_cpu_seconds_total", "instance, worker"), BY_PROCESS),
+            Query(f"topk(20, {rate('process_cpu_seconds_total', 'instance, worker')})", BY_PROCESS),
             width=8,
         ),
         lines(
@@ -184,8 +189,32 @@ def _each_of_the_processes() -> list[Panel]:
             "Age of processes",
             "How long each worker and the exporter have run. A saw-tooth is a worker that is replaced again and again.",
             SECONDS,
-            Query(f"time() - {_each_process('process_start_time_seconds')}", BY_PROCESS),
+            Query(f"bottomk(20, time() - max by (instance, worker) ({series(STARTED)}))", BY_PROCESS),
+            width=8,
+        ),
+        events(
+            "Starts of the exporter",
+            "Times that each instance's exporter was started: with its container, or by the master. Containers that "
+            "are "
+            "killed for their memory start again and again.",
+            Query(
+                f"topk(10, sum by (instance) (changes({series(STARTED, EXPORTER)}[$__rate_interval])))", "{{instance}}"
+            ),
             alerts=("ContainerRestarting",),
+            width=8,
+        ),
+        lines(
+            "Generation of workers",
+            "Reloads before each worker was started. A worker below the others has not left yet.",
+            COUNT,
+            Query(_each_process("baliblissed_worker_generation"), BY_PROCESS),
+            width=8,
+        ),
+        lines(
+            "Requests in flight by worker",
+            "Requests that each worker is answering. One that has far more than the others is blocked.",
+            COUNT,
+            Query(_each_process("baliblissed_requests_in_flight"), BY_PROCESS),
             width=8,
         ),
     ]
@@ -195,25 +224,28 @@ def _host() -> list[Panel]:
     return [
         lines(
             "CPU",
-            "CPU in use on each instance's host, all cores together being 100%.",
+            "CPU in use on the hosts of the ten busiest instances, all cores together being 100%.",
             SHARE,
-            Query(each("baliblissed_system_cpu_usage_ratio"), "{{instance}}"),
+            Query(f"topk(10, {each('baliblissed_system_cpu_usage_ratio')})", "{{instance}}"),
             width=8,
         ),
         lines(
             "Memory",
-            "In use, without cache that can be taken back, and the limit: the container's, else the host's.",
-            BYTES,
-            Query(each(MEMORY_USED), "used {{instance}}"),
-            Query(each(MEMORY_LIMIT), "limit {{instance}}"),
+            "In use, without cache that can be taken back, as a share of the limit: the container's, else the host's. "
+            "The ten fullest instances.",
+            SHARE,
+            _fullest_by_instance(MEMORY_USED, MEMORY_LIMIT),
+            limit=0.9,
+            alerts=("MemoryNearLimit",),
             width=8,
         ),
         lines(
             "Disk",
-            "In use and available in all on the file system that the service runs on.",
-            BYTES,
-            Query(each(DISK_USED), "used {{instance}}"),
-            Query(each(DISK_SIZE), "size {{instance}}"),
+            "In use on the file system that the service runs on, as a share of its size. The ten fullest instances.",
+            SHARE,
+            _fullest_by_instance(DISK_USED, DISK_SIZE),
+            limit=0.9,
+            alerts=("DiskNearlyFull",),
             width=8,
         ),
     ]

@@ -1,5 +1,7 @@
 """The limits that panels draw, from monitoring/slo.yaml."""
 
+import re
+
 from monitoring.rules.objectives import ObjectivesError, load
 
 OBJECTIVES = load()
@@ -20,3 +22,11 @@ ERROR_RATIO_LIMIT = limit("HighErrorRate", "error_ratio")
 LATENCY_LIMIT = limit("HighLatencyP99", "threshold_seconds")
 LATENCY_BOUND = str(LATENCY_LIMIT)  # as the buckets' label has it
 SLOW_SHARE_LIMIT = round(1 - limit("HighLatencyP99", "quantile"), 6)
+
+
+def bound(slo: str) -> float:
+    """Return the seconds under which an event of the objective `slo` is good. Raise ObjectivesError if it has none."""
+    found = re.search(r'le="([\d.]+)"', OBJECTIVES.slo(slo).errors)
+    if found is None:
+        raise ObjectivesError(f"slos.{slo}: want a bucket's boundary in its query of errors")
+    return float(found[1])

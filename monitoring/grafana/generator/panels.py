@@ -6,16 +6,19 @@ from typing import TypeVar
 
 from grafana_foundation_sdk.builders import common as common_builders
 from grafana_foundation_sdk.builders import dashboard as builders
+from grafana_foundation_sdk.builders import heatmap as heatmaps
 from grafana_foundation_sdk.builders import prometheus, stat, statetimeline, timeseries
 from grafana_foundation_sdk.models import common, dashboard, units
+from grafana_foundation_sdk.models import heatmap as heatmap_models
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from .limits import OBJECTIVES
 
-Panel = timeseries.Panel | stat.Panel | statetimeline.Panel
-P = TypeVar("P", timeseries.Panel, stat.Panel, statetimeline.Panel)
+Panel = timeseries.Panel | stat.Panel | statetimeline.Panel | heatmaps.Panel
+P = TypeVar("P", timeseries.Panel, stat.Panel, statetimeline.Panel, heatmaps.Panel)
 
 DATASOURCE = dashboard.DataSourceRef(type_val="prometheus", uid="${datasource}")
-GOOD, BAD = "green", "red"
+GOOD, WARNING, BAD = "green", "orange", "red"
 
 PER_SECOND, REQUESTS_PER_SECOND = units.CountsPerSecond, units.RequestsPerSecond
 SHARE, SECONDS, BYTES, COUNT = units.PercentUnit, units.Seconds, units.BytesIEC, units.Short
@@ -34,19 +37,21 @@ def lines(
     description: str,
     unit: str,
     *queries: Query,
-    limit: float | None = None,
+    limit: float | Sequence[float] | None = None,
+    floor: float | None = None,
     stacked: bool = False,
-    exemplars: bool = False,
+    exemplars: Query | None = None,
     alerts: Sequence[str] = (),
     width: int = 12,
 ) -> timeseries.Panel:
-    """Draw lines over time, with a dashed one at `limit`; `exemplars` of the first query are dots linked to traces.
+    """Draw lines over time, with dashed ones at `limit`, or at `floor` where less is bad.
 
+    `exemplars` is a query of series as scraped, whose exemplars are dots linked to traces; recorded series have none.
     The panel links to the runbooks of `alerts`, whose address of a dashboard is this panel.
     """
     panel = timeseries.Panel().title(title).description(description).unit(unit).links(_runbooks(alerts))
     panel = (
-        _with_queries(panel, queries, exemplars=exemplars)
+        _with_queries(panel, queries, exemplars)
         .height(8)
         .span(width)
         .min(0)
@@ -58,8 +63,8 @@ def lines(
     )
     if stacked:
         panel.stacking(common_builders.StackingConfig().mode(common.StackingMode.NORMAL))
-    if limit is not None:
-        panel.thresholds(_limit(limit)).axis_soft_max(limit * 1.2).thresholds_style(
+    if limit is not None or floor is not None:
+        panel.thresholds(_limit(limit, floor)).axis_soft_max(_highest(limit, floor) * 1.2).thresholds_style(
             common_builders.GraphThresholdsStyleConfig().mode(common.GraphTresholdsStyleMode.DASHED)
         )
     return panel
@@ -83,10 +88,11 @@ def number(
     unit: str,
     *queries: Query,
     limit: float | None = None,
+    floor: float | None = None,
     alerts: Sequence[str] = (),
     width: int = 6,
 ) -> stat.Panel:
-    """Show the most recent value, red from `limit` on."""
+    """Show the most recent value, red from `limit` on, or below `floor`."""
     panel = (
         _with_queries(stat.Panel().title(title).description(description).unit(unit), queries)
         .links(_runbooks(alerts))
@@ -97,7 +103,7 @@ def number(
         .color_mode(common.BigValueColorMode.VALUE)
     )
     # Without steps Grafana would add its own red one at 80.
-    return panel.thresholds(_limit(limit) if limit is not None else _steps())
+    return panel.thresholds(_limit(limit, floor))
 
 
 def states(
@@ -122,6 +128,28 @@ def states(
     )
 
 
+def buckets(title: str, description: str, query: Query, *, width: int = 12) -> heatmaps.Panel:
+    """Draw a histogram's buckets over time; the legend of `query` is {{le}}."""
+    panel = heatmaps.Panel().title(title).description(description).unit(SECONDS).datasource(DATASOURCE)
+    target = prometheus.Dataquery().expr(query.expr).legend_format(query.legend).ref_id("A")
+    return (
+        panel.with_target(target.format(PromQueryFormat.HEATMAP).range().datasource(DATASOURCE))
+        .height(8)
+        .span(width)
+        .calculate(False)
+        .cell_gap(1)
+        .y_axis(heatmaps.YAxisConfig().unit(SECONDS))
+        .color(
+            heatmaps.HeatmapColorOptions()
+            .mode(heatmap_models.HeatmapColorMode.SCHEME)
+            .scheme("Oranges")
+            .scale(heatmap_models.HeatmapColorScale.EXPONENTIAL)
+            .exponent(0.5)
+            .steps(64)
+        )
+    )
+
+
 def mapping(meanings: dict[str, tuple[str, str]]) -> list[dashboard.ValueMapping]:
     """Map values to texts and colours."""
     options = {
@@ -131,13 +159,14 @@ def mapping(meanings: dict[str, tuple[str, str]]) -> list[dashboard.ValueMapping
     return [dashboard.ValueMap(options=options)]
 
 
-def _with_queries(panel: P, queries: tuple[Query, ...], *, exemplars: bool = False) -> P:
+def _with_queries(panel: P, queries: tuple[Query, ...], exemplars: Query | None = None) -> P:
     panel.datasource(DATASOURCE)
-    for index, query in enumerate(queries):
+    # First: Grafana asks for no exemplars of a metric whose name stands in a query before. At one moment only, since
+    # the series as scraped are many; the exemplars are those of the whole range all the same.
+    for index, query in enumerate([*([exemplars] if exemplars else []), *queries]):
         target = prometheus.Dataquery().expr(query.expr).legend_format(query.legend).ref_id(chr(ord("A") + index))
-        if exemplars and index == 0:  # the others would draw the same dots once more
-            target.exemplar(True)
-        panel.with_target(target.range().datasource(DATASOURCE))
+        target = target.exemplar(True).instant() if query is exemplars else target.range()
+        panel.with_target(target.datasource(DATASOURCE))
     return panel
 
 
@@ -161,10 +190,26 @@ def _legend() -> common_builders.VizLegendOptions:
     )
 
 
-def _limit(value: float) -> builders.ThresholdsConfig:
-    return _steps(dashboard.Threshold(value=value, color=BAD))
+def _highest(limit: float | Sequence[float] | None, floor: float | None) -> float:
+    return max([*_all(limit), *([floor] if floor is not None else [])])
 
 
-def _steps(*above: dashboard.Threshold) -> builders.ThresholdsConfig:
-    steps = [dashboard.Threshold(value=None, color=GOOD), *above]
+def _all(limit: float | Sequence[float] | None) -> Sequence[float]:
+    if limit is None:
+        return []
+    return sorted(limit) if isinstance(limit, Sequence) else [limit]
+
+
+def _limit(limit: float | Sequence[float] | None, floor: float | None) -> builders.ThresholdsConfig:
+    """Return the colours: red from the highest limit on, orange from lower ones, red below a floor."""
+    *lower, highest = _all(limit) or [None]
+    above = [dashboard.Threshold(value=value, color=WARNING) for value in lower]
+    above += [dashboard.Threshold(value=highest, color=BAD)] if highest is not None else []
+    if floor is None:
+        return _steps(*above)
+    return _steps(dashboard.Threshold(value=floor, color=GOOD), *above, lowest=BAD)
+
+
+def _steps(*above: dashboard.Threshold, lowest: str = GOOD) -> builders.ThresholdsConfig:
+    steps = [dashboard.Threshold(value=None, color=lowest), *above]
     return builders.ThresholdsConfig().mode(dashboard.ThresholdsMode.ABSOLUTE).steps(steps)

@@ -31,7 +31,7 @@ def of_rule_tests() -> Iterator[str]:
     for path in sorted(RULE_TESTS.glob("*.yml")):
         for test in load(path)["tests"]:
             series = [one["series"] for one in test["input_series"]]
-            yield from (one for one in series if f'job="{slo()["job"]}"' in one)
+            yield from (one for one in series if f'job="{slo()["jobs"]["service"]}"' in one)
 
 
 def of_documents() -> Iterator[str]:

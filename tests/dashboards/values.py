@@ -14,7 +14,6 @@ from app.api import destinations
 from app.assistant import breaker
 from app.main import create_app
 from app.monitoring import prometheus
-from app.monitoring.logs import writer
 from app.monitoring.metrics import process
 from app.monitoring.metrics.catalogue import catalogue
 from app.monitoring.metrics.http import METHODS, NO_ROUTE, UNKNOWN_METHOD
@@ -22,18 +21,17 @@ from app.monitoring.metrics.registry import registry
 from app.monitoring.multiprocess import entries
 from app.monitoring.multiprocess.labels import OVERFLOW
 from app.monitoring.server import admission, limits
-from app.monitoring.server.master import EXIT_REASONS, TIMEOUT
+from app.monitoring.server.master import EXIT_REASONS
 from app.monitoring.traces import callers_decisions, span_queue
 from app.settings import ROOT, Settings
+from tests.dashboards import elsewhere
 from tests.dashboards.lint import metrics
 
 Values = frozenset[str]
 Matcher = tuple[str, str, str, str]
 """Sample, label, operator, value."""
-# Metrics that Prometheus itself records for a target.
-OF_PROMETHEUS = {"up", "scrape_duration_seconds"}
 # Labels whose values depend on the machine or the deployment.
-FREE = {"job", "instance", "version", "python", "environment"}
+FREE = {"job", "instance", "pod", "version", "python", "environment", "run", "scenario"}
 SELECTOR = re.compile(r'([a-zA-Z_:][\w:]*)\{((?:[^{}"]|"[^"]*")*)\}')
 MATCHER = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
 SUFFIX = re.compile(r"_(?:bucket|sum|count)$")
@@ -71,6 +69,17 @@ def _passed(path: str, *functions: str, position: int = 0) -> Values:
     )
 
 
+def _keys(path: str, name: str) -> Values:
+    """Return every string that subscripts an attribute named `name`."""
+    nodes = [node for node in ast.walk(_tree(path)) if isinstance(node, ast.Subscript)]
+    return frozenset(
+        text
+        for node in nodes
+        if isinstance(node.value, ast.Attribute) and node.value.attr == name
+        for text in _texts(node.slice)
+    )
+
+
 def _hooks() -> Values:
     """Return the package's hooks that count what they catch."""
     calls = [node for node in ast.walk(_tree("app/monitoring/server/configuration.py")) if isinstance(node, ast.Call)]
@@ -103,7 +112,7 @@ def _by_label() -> dict[str, Values]:
         | _passed("app/api/assistant.py", "limited")
         | _passed("app/api/dependencies.py", "check", "hit"),
         "state": _passed("app/monitoring/server/master.py", "labels"),
-        "dependency": _passed("app/api/health.py", "Check") - {"disk", "memory"},
+        "dependency": _passed("app/api/health.py", "Check"),
         "decision": frozenset(callers_decisions.DECISIONS),
         "hook": _hooks(),
         "worker": frozenset(str(place) for place in range(64)) | {"exporter"},
@@ -128,17 +137,22 @@ def _by_sample() -> dict[tuple[str, str], Values]:
 def _reasons() -> dict[str, Values]:
     """Return the values of `reason`, by sample."""
     return {
-        "baliblissed_worker_exits_total": frozenset({*EXIT_REASONS.values(), TIMEOUT}),
+        "baliblissed_worker_exits_total": frozenset({*EXIT_REASONS.values()})
+        | _assigned("app/monitoring/server/master.py", "reason"),
         "baliblissed_spans_dropped_total": frozenset(span_queue.REASONS),
         "baliblissed_database_errors_total": frozenset(get_args(agency.QueryError)),
         "baliblissed_redis_errors_total": frozenset(get_args(agency.RedisFailure)),
-        "baliblissed_log_lines_dropped_total": frozenset(writer.DROP_REASONS),
+        "baliblissed_log_lines_dropped_total": _passed("app/monitoring/logs/writer.py", "_drop", position=1)
+        | _keys("app/monitoring/logs/writer.py", "dropped"),
         "baliblissed_metrics_series_refused_total": _assigned("app/monitoring/metrics/registry.py", "reason")
         | {"too_many_series"},
         "baliblissed_exporter_entries_left_out_total": frozenset(entries.REASONS),
         "baliblissed_metrics_writes_refused_total": frozenset(process.REASONS),
-        "baliblissed_requests_shed_total": frozenset(admission.SHED_REASONS),
-        "baliblissed_connections_rejected_total": frozenset(limits.REASONS),
+        "baliblissed_requests_shed_total": frozenset({admission.QUEUE_FULL, admission.QUEUE_TIMEOUT}),
+        "baliblissed_connections_rejected_total": frozenset(
+            value.reason for value in vars(limits).values() if isinstance(value, limits.Refusal)
+        )
+        | {limits.EVICTED, limits.UNREAD},
     }
 
 
@@ -153,7 +167,9 @@ def _boundaries(sample: str) -> Values:
 
 def possible(sample: str, label: str) -> Values | None:
     """Return the possible values of `label` of `sample`, or None if the code does not determine them."""
-    if label in FREE:
+    if (found := elsewhere.values().get((sample, label))) is not None:
+        return found
+    if label in FREE or sample in elsewhere.SAMPLES:
         return None
     if label == "le":
         return _boundaries(sample)
@@ -184,7 +200,7 @@ def alternatives(expression: str) -> list[str]:
 def misspelt(found: Iterable[Matcher]) -> Iterator[str]:
     """Describe each matcher with a value, or an alternative, that no series can have."""
     for sample, label, operator, value in found:
-        if sample not in metrics().keys() | OF_PROMETHEUS:
+        if sample not in metrics():
             yield f"{sample} is exposed by nothing"
             continue
         known = possible(sample, label)

@@ -11,13 +11,13 @@ REQUESTS = "baliblissed_ai_requests_total"
 DURATION = "baliblissed_ai_request_duration_seconds"
 TOKENS = "baliblissed_ai_tokens_used_total"
 CHOSEN = 'operation=~"$operation"'
-FAILED = 'outcome!~"success|offline"'
+FAILED, COUNTED = 'outcome!~"success|offline|cancelled"', 'outcome!="cancelled"'
 # As the catalogue defines the gauge.
 BREAKER_STATES = {"0": ("closed", "green"), "1": ("half open", "yellow"), "2": ("open", "red")}
 
 
 def _failures(by: str = "") -> str:
-    return share(REQUESTS, of=REQUESTS, part=FAILED, by=by, where=CHOSEN)
+    return share(REQUESTS, part=f"{CHOSEN}, {FAILED}", whole=f"{CHOSEN}, {COUNTED}", by=by)
 
 
 def _breakers() -> Query:
@@ -82,7 +82,9 @@ def _outcomes() -> list[Panel]:
     return [
         lines(
             "AI requests by outcome",
-            "success and offline are answers; timeout, rejected, circuit_open and error are failures.",
+            "success and offline are answers; timeout, rejected, circuit_open and error are failures; cancelled is a "
+            "client "
+            "that went away.",
             REQUESTS_PER_SECOND,
             Query(rate(REQUESTS, "outcome", CHOSEN), "{{outcome}}"),
             stacked=True,

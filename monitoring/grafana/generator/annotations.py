@@ -71,7 +71,7 @@ def load_runs() -> Annotation:
     return Annotation(
         "Load runs",
         "purple",
-        'max by (run, scenario) (loadtest_run_info{run!=""})',
+        'max by (run, scenario) (loadtest_run_info{run=~".+"})',
         "Load test {{run}}",
         "scenario {{scenario}}",
     )

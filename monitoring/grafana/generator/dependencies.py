@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from . import board, spans
+from .limits import limit
 from .panels import COUNT, PER_SECOND, REQUESTS_PER_SECOND, SECONDS, SHARE, Panel, Query, events, lines, states
 from .queries import increase, quantile, rate, recorded, series
 
@@ -42,7 +43,7 @@ def _readiness() -> list[Panel]:
             "Share of the instances whose workers all pass the required checks. NotReady fires below the line.",
             SHARE,
             Query(f"min by (job) ({recorded('job:ready:avg')})", "{{job}}"),
-            floor=0.5,
+            floor=limit("NotReady", "share"),
             alerts=("NotReady",),
             width=8,
         ).max(1),
@@ -50,7 +51,7 @@ def _readiness() -> list[Panel]:
             "Readiness by instance",
             "The worst worker of each instance at its last check: the ten instances that are ready least.",
             READY,
-            Query(f"bottomk(10, min by (instance) ({series('baliblissed_ready')}))", "{{instance}}"),
+            Query(f"bottomk(10, min by (instance) ({recorded('job_instance:ready:min')}))", "{{instance}}"),
             alerts=("InstanceNotReady",),
             width=16,
         ),
@@ -61,7 +62,7 @@ def _readiness() -> list[Panel]:
             "line.",
             SHARE,
             Query(f"min by (dependency) ({recorded('job_dependency:dependency_up:avg')})", "{{dependency}}"),
-            floor=0.5,
+            floor=limit("DependencyDown", "share"),
             alerts=("DependencyDown", "OptionalDependencyDown"),
             width=8,
         ).max(1),

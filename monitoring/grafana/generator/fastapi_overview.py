@@ -4,9 +4,9 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from . import board, rollout
 from .firing import firing
-from .limits import ERROR_RATIO_LIMIT, LATENCY_LIMIT, SLOW_SHARE_LIMIT, bound
+from .limits import ERROR_RATIO_LIMIT, LATENCY_LIMIT, SLOW_SHARE_LIMIT, bound, limit
 from .panels import BYTES, COUNT, REQUESTS_PER_SECOND, SECONDS, SHARE, Panel, Query, events, lines, number
-from .queries import increase, mean, quantile, rate_or_zero, recorded, recorded_quantile, series
+from .queries import increase, mean, quantile, rate, rate_or_zero, recorded, recorded_quantile, series
 
 DURATION = "http_request_duration_seconds"
 CHOSEN = 'handler=~"$handler"'
@@ -102,10 +102,10 @@ def _traffic() -> list[Panel]:
         ),
         lines(
             "Requests and those of the day before",
-            "Requests a second, and the mean of the same hour of the day before, against which TrafficVanished judges.",
+            "Requests a second, and those at the same time of the day before, against which TrafficVanished judges.",
             REQUESTS_PER_SECOND,
             Query(f"sum by (job) ({recorded(REQUESTS)})", "{{job}}"),
-            Query(f"sum by (job) ({recorded('job:http_requests:rate1h')} offset 1d)", "{{job}} the day before"),
+            Query(f"sum by (job) ({recorded('job:http_requests:rate1h_day_before')})", "{{job}} the day before"),
             alerts=("TrafficVanished",),
             width=8,
         ),
@@ -173,6 +173,14 @@ def _overload() -> list[Panel]:
             "Requests shed",
             "Requests answered 503 under overload: queue_full at once, queue_timeout after QUEUE_TIMEOUT.",
             Query(increase("baliblissed_requests_shed_total", "reason"), "{{reason}}"),
+            width=8,
+        ),
+        lines(
+            "Shed share",
+            "Requests answered 503 under overload, as a share of all. RequestsShed fires above the line.",
+            SHARE,
+            Query(f"{rate('baliblissed_requests_shed_total', 'job')} / {recorded(REQUESTS)}", "{{job}}"),
+            limit=limit("RequestsShed", "share"),
             alerts=("RequestsShed",),
             width=8,
         ),

@@ -65,17 +65,10 @@ def mean(of: str, by: str = "", where: str = "") -> str:
     return f"{rate(f'{of}_sum', by, where)} / {rate(f'{of}_count', by, where)}"
 
 
-def share(counter: str, *, of: str, part: str, by: str = "", where: str = "") -> str:
-    """Return the share of `counter`'s increase that matches `part`, in all of `of`; 0 if there is no such series."""
-    whole = rate(of, by, where)
-    matching = rate(counter, by, f"{where}, {part}" if where else part)
-    return f"({matching} or 0 * {whole}) / {whole}"
-
-
-def slower_than(bound: str, histogram: str, by: str = "", where: str = "") -> str:
-    """Return the share of observations above `bound`, a boundary as the `le` label has it: no interpolation."""
-    within = rate(f"{histogram}_bucket", by, f'{where}, le="{bound}"' if where else f'le="{bound}"')
-    return f"1 - {within} / {rate(f'{histogram}_count', by, where)}"
+def share(counter: str, *, part: str, whole: str, by: str = "") -> str:
+    """Return the share of the increase that matches `part` in that which matches `whole`; 0 without such a series."""
+    every = rate(counter, by, whole)
+    return f"({rate(counter, by, part)} or 0 * {every}) / {every}"
 
 
 def _by(labels: str) -> str:

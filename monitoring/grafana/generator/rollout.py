@@ -1,6 +1,6 @@
 """Rows on which instance, pod or version is at fault."""
 
-from .limits import ERROR_RATIO_LIMIT, LATENCY_LIMIT, bound
+from .limits import ERROR_RATIO_LIMIT, LATENCY_LIMIT, bound, limit
 from .panels import REQUESTS_PER_SECOND, SECONDS, SHARE, Panel, Query, lines
 from .queries import recorded, recorded_quantile, with_pod
 
@@ -30,7 +30,7 @@ def instances() -> list[Panel]:
             "shows in the ratio of all.",
             SHARE,
             _largest(recorded("job_instance:http_errors:ratio_rate5m")),
-            limit=ERROR_RATIO_LIMIT,
+            limit=limit("InstanceErrorRate", "error_ratio"),
             alerts=("InstanceErrorRate",),
             width=8,
         ),

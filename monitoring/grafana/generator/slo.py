@@ -74,7 +74,7 @@ def _history() -> Panel:
     return firing(
         "Firing history",
         "Alerts on burn rates: pending while their condition has not lasted, then firing. Fast ones page.",
-        'slo=~"$slo", slo!=""',
+        'slo=~"$slo"',
     )
 
 

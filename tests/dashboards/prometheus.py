@@ -1,4 +1,4 @@
-"""A real Prometheus on a free loopback port that scrapes one target every second."""
+"""A real Prometheus on a free loopback port that scrapes one target, and what else a test wants, every second."""
 
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +16,7 @@ from tests.plain_http import plain
 from tests.process.service import wait_for
 
 JOB = "the-service"
+ITSELF = "itself"
 
 
 @dataclass(frozen=True)
@@ -62,34 +63,45 @@ def program() -> str:
     return require("prometheus")
 
 
+def _static(target: str, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
+    return {"targets": [target], **({"labels": dict(labels)} if labels else {})}
+
+
 @contextmanager
 def prometheus(
-    directory: Path, target: str, *flags: str, command: str = "", jobs: Sequence[Mapping[str, Any]] = ()
+    directory: Path,
+    target: str,
+    *flags: str,
+    command: str = "",
+    jobs: Sequence[Mapping[str, Any]] = (),
+    others: Mapping[str, str] | None = None,
+    labels: Mapping[str, str] | None = None,
+    **configuration: Any,
 ) -> Iterator[Prometheus]:
     """Yield a Prometheus that is ready, and stop it on exit, also after an error.
 
-    `command` is its path, by default that of the one on PATH. `jobs` are further jobs that scrape the target.
+    `command` is its path, by default that of the one on PATH. `jobs` are further jobs that scrape the target, which has
+    `labels`; `others` are the addresses of other targets by job, and ITSELF among them is its own. `configuration` has
+    further keys of prometheus.yml.
     """
     command, port = command or program(), free_port()
-    configuration = directory / "prometheus.yml"
-    configuration.write_text(
-        yaml.safe_dump(
-            {
-                "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-                "scrape_configs": [
-                    {**job, "static_configs": [{"targets": [target]}]} for job in ({"job_name": JOB}, *jobs)
-                ],
-            }
-        )
-    )
+    own = f"127.0.0.1:{port}"
+    found = [{**job, "static_configs": [_static(target, labels)]} for job in ({"job_name": JOB}, *jobs)]
+    found += [
+        {"job_name": name, "static_configs": [_static(own if address == ITSELF else address)]}
+        for name, address in (others or {}).items()
+    ]
+    file = directory / "prometheus.yml"
+    times = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    file.write_text(yaml.safe_dump({"global": times, "scrape_configs": found, **configuration}))
     log = directory / "prometheus.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [
                 command,
-                f"--config.file={configuration}",
+                f"--config.file={file}",
                 f"--storage.tsdb.path={directory / 'tsdb'}",
-                f"--web.listen-address=127.0.0.1:{port}",
+                f"--web.listen-address={own}",
                 "--log.level=warn",
                 *flags,
             ],
@@ -97,7 +109,7 @@ def prometheus(
             stderr=subprocess.STDOUT,
         )
     try:
-        started = Prometheus(f"http://127.0.0.1:{port}")
+        started = Prometheus(f"http://{own}")
 
         def ready() -> bool:
             assert process.poll() is None, log.read_text()

@@ -9,6 +9,8 @@ from app.assistant.breaker import STATE_VALUES
 from app.settings import ROOT
 from tests.alerts.rules import RULE_TESTS, alerts, load, slo
 from tests.dashboards.boards import BOARDS, label_query, panels, targets, variables
+from tests.dashboards.breakages import STATIC, broken
+from tests.dashboards.lint import complaints
 from tests.dashboards.test_queries import documented
 from tests.dashboards.values import Matcher, alternatives, matchers, misspelt, possible
 
@@ -91,6 +93,12 @@ def test_no_matcher_is_overlooked() -> None:
 )
 def test_a_misspelt_value_is_noticed(wrong: str) -> None:
     assert len(list(misspelt(matchers(wrong)))) == 1
+
+
+@pytest.mark.parametrize(("name", "before", "after"), STATIC)
+def test_a_query_that_is_broken_is_noticed_as_it_is_written(name: str, before: str, after: str) -> None:
+    board, _, target = broken(BOARDS[name], before, after)
+    assert [*complaints(board), *misspelt(matchers(target["expr"]))]
 
 
 def test_each_letter_that_is_missing_from_a_dashboard_is_noticed() -> None:

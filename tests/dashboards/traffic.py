@@ -5,10 +5,12 @@ import contextlib
 import signal
 import struct
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import asyncpg
 import httpx
+from redis.asyncio import Redis
 
 from loadtest.fake_ai import FakeAI
 from tests.dashboards.prometheus import Prometheus
@@ -37,9 +39,13 @@ LOST_SPANS = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
 FEW_WRITES = {"RATE_LIMIT_WRITES": "3/minute"}
 # Enough for the regular responses, but not for the additional methods at the end.
 FEW_SERIES = {"MAX_SERIES_PER_METRIC": "14"}
-SETTINGS = {**LOST_SPANS, **FEW_WRITES, **FEW_SERIES}
+# A lock on a table uses the pool up, and then the slots.
+FEW_SLOTS = {"DATABASE_POOL_SIZE": "2", "MAX_IN_FLIGHT": "6", "MAX_QUEUED_REQUESTS": "2"}
+SETTINGS = {**LOST_SPANS, **FEW_WRITES, **FEW_SERIES, **FEW_SLOTS}
 NOWHERE = "/no/such/path"
 PAUSE = 0.2
+PAUSE_OF_REDIS = 1500
+"""Milliseconds."""
 # A series appears in the first scrape and grows in the second; the third leaves time for an evaluation.
 SCRAPES = 3
 
@@ -47,14 +53,16 @@ SCRAPES = 3
 class Visitors:
     """A client that sends rounds of requests and counts the statuses."""
 
-    def __init__(self, running: Service, server: Prometheus, fake: FakeAI) -> None:
+    def __init__(self, running: Service, server: Prometheus, fake: FakeAI, stores: Mapping[str, str]) -> None:
+        """`stores` are DATABASE_URL and REDIS_URL."""
         self._running = running
+        self._stores = stores
         self._server = server
         self._fake = fake
         # One connection per request, so that any worker may accept it.
         limits = httpx.Limits(max_keepalive_connections=0)
         self._client = httpx.AsyncClient(base_url=running.url, timeout=20, limits=limits)
-        self._rounds = 0
+        self._rounds = self._searches = 0
         self._methods = ["GET"]
         self.statuses: Counter[int] = Counter()
         fake.text = '{"days": [["tanah-lot"]]}'
@@ -68,7 +76,10 @@ class Visitors:
                 await self._reload()
                 await self._lose_a_worker()
             await self._lose_the_exporter()
+            await self._pause_the_exporter()
             await self._spoil_a_file()
+            await self._lock_the_database()
+            await self._pause_redis()
             self._fake.status = 500
             await self._until(lambda: self.statuses[503] >= 10)
             self._methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -141,6 +152,39 @@ class Visitors:
         exporter.kill()
         await self._until(lambda: (self._running.exporter() or exporter).pid != exporter.pid)
 
+    async def _pause_the_exporter(self) -> None:
+        """Stop the exporter until scrapes have failed, and let it go on."""
+        exporter = self._running.exporter()
+        assert exporter is not None
+        exporter.suspend()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while not self._server.errors():
+                    await asyncio.sleep(PAUSE)
+        finally:
+            exporter.resume()
+        await self._until(lambda: not self._server.errors())
+
+    async def _lock_the_database(self) -> None:
+        """Lock a table until requests have waited for a connection in vain, statements timed out, and some were shed."""
+        blocker = await asyncpg.connect(self._stores["DATABASE_URL"])
+        try:
+            async with blocker.transaction():
+                await blocker.execute("LOCK TABLE destinations IN ACCESS EXCLUSIVE MODE")
+                before = self._server.scrapes()
+                while self._server.scrapes() < before + SCRAPES:
+                    await asyncio.gather(*(self._search() for _ in range(30)))
+        finally:
+            await blocker.close()
+        await self._until(lambda: True)
+
+    async def _pause_redis(self) -> None:
+        """Have Redis answer nothing for a moment."""
+        client = Redis.from_url(self._stores["REDIS_URL"])
+        await client.client_pause(PAUSE_OF_REDIS)
+        await client.aclose()
+        await self._until(lambda: True)
+
     async def _spoil_a_file(self) -> None:
         """Write corrupt metrics files of exited processes and wait until they are moved away, or folded.
 
@@ -152,6 +196,11 @@ class Visitors:
         entry = struct.pack("<i4sdd", 2, b"[]  ", 1.0, 0.0)  # key and padding
         folded.write_bytes(struct.pack("<ii", 8 + len(entry), 0) + entry)
         await self._until(lambda: not file.exists() and not folded.exists())
+
+    def _search(self) -> Awaitable[None]:
+        """Search for something new, which no cache has."""
+        self._searches += 1
+        return self._send("GET", f"{API}/destinations", params={"q": f"nothing {self._searches}"})
 
     def _plan(self, **wishes: int) -> Awaitable[None]:
         return self._send("POST", f"{API}/assistant/itineraries", json={"days": 1, **wishes})

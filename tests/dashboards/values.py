@@ -14,6 +14,7 @@ from app.api import destinations
 from app.assistant import breaker
 from app.main import create_app
 from app.monitoring import prometheus
+from app.monitoring.logs.writer import DROP_REASONS
 from app.monitoring.metrics import process
 from app.monitoring.metrics.catalogue import catalogue
 from app.monitoring.metrics.http import METHODS, NO_ROUTE, UNKNOWN_METHOD
@@ -21,7 +22,7 @@ from app.monitoring.metrics.registry import registry
 from app.monitoring.multiprocess import entries
 from app.monitoring.multiprocess.labels import OVERFLOW
 from app.monitoring.server import admission, limits
-from app.monitoring.server.master import EXIT_REASONS
+from app.monitoring.server.master import EXIT_REASONS, TIMEOUT
 from app.monitoring.traces import callers_decisions, span_queue
 from app.settings import ROOT, Settings
 from tests.dashboards import elsewhere
@@ -66,17 +67,6 @@ def _passed(path: str, *functions: str, position: int = 0) -> Values:
         and (node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id) in functions
         and len(node.args) > position
         for text in _texts(node.args[position])
-    )
-
-
-def _keys(path: str, name: str) -> Values:
-    """Return every string that subscripts an attribute named `name`."""
-    nodes = [node for node in ast.walk(_tree(path)) if isinstance(node, ast.Subscript)]
-    return frozenset(
-        text
-        for node in nodes
-        if isinstance(node.value, ast.Attribute) and node.value.attr == name
-        for text in _texts(node.slice)
     )
 
 
@@ -137,18 +127,16 @@ def _by_sample() -> dict[tuple[str, str], Values]:
 def _reasons() -> dict[str, Values]:
     """Return the values of `reason`, by sample."""
     return {
-        "baliblissed_worker_exits_total": frozenset({*EXIT_REASONS.values()})
-        | _assigned("app/monitoring/server/master.py", "reason"),
+        "baliblissed_worker_exits_total": frozenset({*EXIT_REASONS.values(), TIMEOUT}),
         "baliblissed_spans_dropped_total": frozenset(span_queue.REASONS),
         "baliblissed_database_errors_total": frozenset(get_args(agency.QueryError)),
         "baliblissed_redis_errors_total": frozenset(get_args(agency.RedisFailure)),
-        "baliblissed_log_lines_dropped_total": _passed("app/monitoring/logs/writer.py", "_drop", position=1)
-        | _keys("app/monitoring/logs/writer.py", "dropped"),
+        "baliblissed_log_lines_dropped_total": frozenset(DROP_REASONS),
         "baliblissed_metrics_series_refused_total": _assigned("app/monitoring/metrics/registry.py", "reason")
         | {"too_many_series"},
         "baliblissed_exporter_entries_left_out_total": frozenset(entries.REASONS),
         "baliblissed_metrics_writes_refused_total": frozenset(process.REASONS),
-        "baliblissed_requests_shed_total": frozenset({admission.QUEUE_FULL, admission.QUEUE_TIMEOUT}),
+        "baliblissed_requests_shed_total": frozenset(admission.SHED_REASONS),
         "baliblissed_connections_rejected_total": frozenset(
             value.reason for value in vars(limits).values() if isinstance(value, limits.Refusal)
         )

@@ -27,7 +27,7 @@ LIVE: list[Breakage] = [
 STATIC: list[Breakage] = [
     *LIVE,
     ("load-test", 'status=~"0|5.."', 'status=~"0|6.."'),
-    ("load-test", ', run="$run"', ""),
+    ("load-test", '{run="$run"}', ""),
     ("load-test", 'run="$run"', 'run="$runs"'),
     ("dependencies", "SPAN_KIND_CLIENT", "CLIENT"),
     ("dependencies", "STATUS_CODE_ERROR", "ERROR"),

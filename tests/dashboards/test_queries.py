@@ -27,7 +27,7 @@ from tests.process.service import service, wait_for
 
 # Zero is correct here: at each scrape all configured workers are live, no log line is dropped, no rule fails.
 ZERO_IS_WELL = {
-    *("Workers missing", "Series lost", "Log lines dropped", "Rules that fail", "Generation of workers"),
+    *("Workers missing", "Series lost", "Log lines dropped", "Rules that fail", "Notifications dropped"),
     *("Burn rate of readiness, fast windows", "Burn rate of readiness, slow windows", "Failed share of readiness"),
     *("Burn rate of ai-latency, fast windows", "Burn rate of ai-latency, slow windows", "Failed share of ai-latency"),
 }
@@ -115,8 +115,11 @@ def documented() -> Iterator[tuple[str, str]]:
 
 
 def unanswered(server: Prometheus) -> list[str]:
-    """Return a line for each query of the documents without data. A trailing `> number` is removed first."""
-    queries = [(name, re.sub(r" > [\d.]+$", "", query)) for name, query in documented()]
+    """Return a line for each query of the documents without data. A trailing `> number` is removed first.
+
+    A query that compares series with one another looks for those that lag behind, and may find none.
+    """
+    queries = [(name, re.sub(r" > [\d.]+$", "", query)) for name, query in documented() if " < on " not in query]
     return [
         f"{name}: no data: {query}"
         for name, query in queries

@@ -43,7 +43,7 @@ FEW_SERIES = {"MAX_SERIES_PER_METRIC": "14"}
 FEW_SLOTS = {"DATABASE_POOL_SIZE": "2", "MAX_IN_FLIGHT": "6", "MAX_QUEUED_REQUESTS": "2"}
 SETTINGS = {**LOST_SPANS, **FEW_WRITES, **FEW_SERIES, **FEW_SLOTS}
 NOWHERE = "/no/such/path"
-PAUSE = 0.2
+PAUSE, LONG = 0.2, 2.2
 PAUSE_OF_REDIS = 1500
 """Milliseconds."""
 # A series appears in the first scrape and grows in the second; the third leaves time for an evaluation.
@@ -122,7 +122,7 @@ class Visitors:
 
     async def _wait_long(self) -> None:
         """Send a request that takes longer than the latency objective."""
-        self._fake.delay = 2.2
+        self._fake.delay = LONG
         await self._send("POST", f"{API}/assistant/chat", json={"message": "Take your time."})
         self._fake.delay = 0
 
@@ -153,30 +153,43 @@ class Visitors:
         await self._until(lambda: (self._running.exporter() or exporter).pid != exporter.pid)
 
     async def _pause_the_exporter(self) -> None:
-        """Stop the exporter until scrapes have failed, and let it go on."""
+        """Stop the exporter until the rules have seen that scrapes fail, and let it go on."""
         exporter = self._running.exporter()
         assert exporter is not None
         exporter.suspend()
         try:
-            async with asyncio.timeout(PATIENCE):
-                while not self._server.errors():
-                    await asyncio.sleep(PAUSE)
+            await self._found("job_instance:up:service == 0")
         finally:
             exporter.resume()
-        await self._until(lambda: not self._server.errors())
+        await self._found("job_instance:up:service == 1")
+
+    async def _found(self, query: str) -> None:
+        """Send rounds until `query` has a result."""
+        async with asyncio.timeout(PATIENCE):
+            while not self._server.ask("query", query=query)["result"]:
+                await self._round()
 
     async def _lock_the_database(self) -> None:
-        """Lock a table until requests have waited for a connection in vain, statements timed out, and some were shed."""
+        """Lock a table until statements have timed out, no connection was free in time, and requests were shed."""
         blocker = await asyncpg.connect(self._stores["DATABASE_URL"])
         try:
             async with blocker.transaction():
                 await blocker.execute("LOCK TABLE destinations IN ACCESS EXCLUSIVE MODE")
+                await asyncio.gather(self._hang(), *(self._search() for _ in range(30)))
                 before = self._server.scrapes()
                 while self._server.scrapes() < before + SCRAPES:
                     await asyncio.gather(*(self._search() for _ in range(30)))
         finally:
             await blocker.close()
         await self._until(lambda: True)
+
+    async def _hang(self) -> None:
+        """Stop a worker while it answers requests."""
+        worker = self._running.workers()[0]
+        await asyncio.sleep(PAUSE)
+        worker.suspend()
+        await asyncio.sleep(LONG)
+        worker.resume()
 
     async def _pause_redis(self) -> None:
         """Have Redis answer nothing for a moment."""

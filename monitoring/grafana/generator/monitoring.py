@@ -125,9 +125,8 @@ def _prometheus() -> list[Panel]:
     return [
         events(
             "Notifications that fail",
-            "Notifications that Prometheus could not send to Alertmanager, and those that it dropped.",
-            Query(_increase("prometheus_notifications_errors_total", PROMETHEUS), "errors"),
-            Query(_increase("prometheus_notifications_dropped_total", PROMETHEUS), "dropped"),
+            "Notifications that Prometheus could not send, by Alertmanager. Where there are several, one is enough.",
+            Query(_increase("prometheus_notifications_errors_total", PROMETHEUS, "alertmanager"), "{{alertmanager}}"),
             alerts=("NotificationsFailing",),
             width=8,
         ),
@@ -140,17 +139,25 @@ def _prometheus() -> list[Panel]:
             alerts=("RuleEvaluationFailing",),
             width=8,
         ),
+        events(
+            "Notifications dropped",
+            "Notifications that Prometheus gave up, since no Alertmanager took them or its queue was full.",
+            Query(_increase("prometheus_notifications_dropped_total", PROMETHEUS), "dropped"),
+            width=8,
+        ),
         lines(
             "Time of rule groups",
             "How long the last evaluation of each group took. It has to stay below the group's interval.",
             SECONDS,
             Query(f"topk(10, max by (rule_group) ({evaluated}))", "{{rule_group}}"),
+            width=8,
         ),
         lines(
             "Series in memory",
             "Series that Prometheus holds in its head block; docs/metrics.md says from where on to shard.",
             COUNT,
             Query(f"sum by (instance) ({elsewhere('prometheus_tsdb_head_series', PROMETHEUS)})", "{{instance}}"),
+            width=8,
         ),
     ]
 

@@ -19,7 +19,8 @@ from tests.dashboards import shipped_rules
 from tests.dashboards.alertmanager import alertmanager
 from tests.dashboards.boards import BOARDS, Board, annotations, label_query, targets, variables
 from tests.dashboards.breakages import LIVE, broken
-from tests.dashboards.elsewhere import COLLECTOR, LOAD_TEST, SAMPLES, SPANS
+from tests.dashboards.clients import RUN, Clients, exposed
+from tests.dashboards.elsewhere import COLLECTOR, SAMPLES, SPANS
 from tests.dashboards.prometheus import ITSELF, JOB, Prometheus, program, prometheus
 from tests.dashboards.traffic import BROKEN_HOOK, SETTINGS, Visitors
 from tests.dashboards.values import alternatives, matchers, unknown
@@ -27,7 +28,7 @@ from tests.process.service import service, wait_for
 
 # Zero is correct here: at each scrape all configured workers are live, no log line is dropped, no rule fails.
 ZERO_IS_WELL = {
-    *("Workers missing", "Series lost", "Log lines dropped", "Rules that fail", "Notifications dropped"),
+    *("Workers missing", "Series lost", "Log lines dropped", "Rules that fail", "Notifications dropped", "Late tasks"),
     *("Burn rate of readiness, fast windows", "Burn rate of readiness, slow windows", "Failed share of readiness"),
     *("Burn rate of ai-latency, fast windows", "Burn rate of ai-latency, slow windows", "Failed share of ai-latency"),
 }
@@ -35,7 +36,6 @@ ZERO_IS_WELL = {
 NEGATIVE_IS_WELL = {"Budget left", "Budget left over time"}
 # Programs that do not run here, and where their samples are judged instead.
 ELSEWHERE = {
-    LOAD_TEST: "test_elsewhere.py asks the metrics of its clients",
     COLLECTOR: "test_elsewhere.py runs one where it is built; it is no package",
     SPANS: "Prometheus 2.42, with which the tests have to run, does not receive OTLP",
 }
@@ -45,7 +45,7 @@ def substituted(text: str, board: Board) -> str:
     """Return the query as Grafana sends it with "All" selected and a $__rate_interval of 15 s."""
     values = {"__rate_interval": "15s", "job": JOB}
     chosen = (item for item in variables(board) if item["name"] not in {"job", "datasource"})
-    values |= {item["name"]: item.get("allValue") or "chosen" for item in chosen}
+    values |= {item["name"]: item.get("allValue") or RUN for item in chosen}
     return re.sub(r"\$(\w+)", lambda found: values[found[1]], text)
 
 
@@ -138,12 +138,12 @@ def unnoticed(server: Prometheus, start: float) -> list[str]:
 
 
 @contextmanager
-def watched(directory: Path, target: str) -> Iterator[Prometheus]:
-    """Yield a Prometheus with the shipped rules that scrapes `target`, itself and an Alertmanager."""
+def watched(directory: Path, target: str, clients: Clients) -> Iterator[Prometheus]:
+    """Yield a Prometheus with the shipped rules that scrapes `target`, itself, an Alertmanager and `clients`."""
     rules = {"rule_files": [str(shipped_rules.write(directory))]}
     with alertmanager(directory) as receiver:
         to = [{"static_configs": [{"targets": [receiver, "127.0.0.1:1"]}]}]  # nothing listens at the second
-        others = {"prometheus": ITSELF, "alertmanager": receiver}
+        others = {"prometheus": ITSELF, "alertmanager": receiver, "loadtest": clients.address}
         settings = {"others": others, "labels": {"pod": "backend-0"}, "alerting": {"alertmanagers": to}, **rules}
         with prometheus(directory, target, **settings) as server:
             yield server
@@ -155,11 +155,12 @@ async def lived(directory: Path, fake: FakeAI, addresses: dict[str, str]) -> tup
     configuration.write_text(BROKEN_HOOK)
     with (
         service(directory, None, configuration, AI_BASE_URL=fake.url, **addresses, **SETTINGS) as running,
-        watched(directory, running.metrics_url.removeprefix("http://").removesuffix("/metrics")) as server,
+        exposed() as clients,
+        watched(directory, running.metrics_url.removeprefix("http://").removesuffix("/metrics"), clients) as server,
     ):
         start = time.time()
         wait_for(lambda: server.scrapes() >= 2, "two scrapes")
-        visitors = Visitors(running, server, fake, addresses)
+        visitors = Visitors(running, server, fake, clients, addresses)
         await visitors.live()
         strangers = [f"not among the values of the code: {line}" for line in unknown(running.scrape())]
         found = all_shortcomings(server, start) + unnoticed(server, start) + unanswered(server) + strangers

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 import struct
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -13,6 +14,7 @@ import httpx
 from redis.asyncio import Redis
 
 from loadtest.fake_ai import FakeAI
+from tests.dashboards.clients import Clients
 from tests.dashboards.prometheus import Prometheus
 from tests.process.service import PATIENCE, Service
 
@@ -53,8 +55,11 @@ SCRAPES = 3
 class Visitors:
     """A client that sends rounds of requests and counts the statuses."""
 
-    def __init__(self, running: Service, server: Prometheus, fake: FakeAI, stores: Mapping[str, str]) -> None:
-        """`stores` are DATABASE_URL and REDIS_URL."""
+    def __init__(
+        self, running: Service, server: Prometheus, fake: FakeAI, clients: Clients, stores: Mapping[str, str]
+    ) -> None:
+        """`stores` are DATABASE_URL and REDIS_URL; `clients` are told of each request."""
+        self._clients = clients
         self._running = running
         self._stores = stores
         self._server = server
@@ -80,7 +85,7 @@ class Visitors:
             await self._spoil_a_file()
             await self._lock_the_database()
             await self._pause_redis()
-            self._fake.status = 500
+            self._fake.status, self._clients.campaign.faults["ai"] = 500, 1
             await self._until(lambda: self.statuses[503] >= 10)
             self._methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
             await self._until(lambda: "baliblissed_metrics_series_refused_total{" in self._running.scrape())
@@ -175,6 +180,7 @@ class Visitors:
         try:
             async with blocker.transaction():
                 await blocker.execute("LOCK TABLE destinations IN ACCESS EXCLUSIVE MODE")
+                await asyncio.gather(*(self._give_up() for _ in range(4)))
                 await asyncio.gather(self._hang(), *(self._search() for _ in range(30)))
                 before = self._server.scrapes()
                 while self._server.scrapes() < before + SCRAPES:
@@ -190,6 +196,14 @@ class Visitors:
         worker.suspend()
         await asyncio.sleep(LONG)
         worker.resume()
+
+    async def _give_up(self) -> None:
+        """Send a request and do not wait for the answer."""
+        path = f"{API}/destinations"
+        try:
+            await self._client.get(path, params={"q": "given up"}, timeout=PAUSE)
+        except httpx.TransportError:
+            self._clients.note("GET", path, 0, PAUSE)
 
     async def _pause_redis(self) -> None:
         """Have Redis answer nothing for a moment."""
@@ -219,9 +233,11 @@ class Visitors:
         return self._send("POST", f"{API}/assistant/itineraries", json={"days": 1, **wishes})
 
     async def _send(self, method: str, url: str, **options: Any) -> None:
+        start = time.monotonic()
         async with asyncio.timeout(PATIENCE):
             answer = await self._sent(method, url, **options)
         self.statuses[answer.status_code] += 1
+        self._clients.note(method, url, answer.status_code, time.monotonic() - start)
 
     async def _sent(self, method: str, url: str, **options: Any) -> httpx.Response:
         """Send a request, as often as a worker that exits closes its connection."""

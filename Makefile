@@ -11,7 +11,7 @@ UV_ENV = UV_SYSTEM_CERTS=1 UV_NO_PROGRESS=1 $$(index=$$($(BIN)/pip config get gl
 COMPILE = env $(UV_ENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run up test test-wheel wheel soak chaos fuzz bench loadtest test-image test-k8s image-requirements k8s-requirements check dashboards format lock programs collector logstore clean FORCE
+.PHONY: help run up test test-wheel wheel soak chaos fuzz bench loadtest test-image test-k8s image-requirements k8s-requirements check dashboards pictures format lock programs collector logstore clean FORCE
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,6 +96,10 @@ check: $(READY) ## lint, format and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+pictures: export PATH := $(CURDIR)/$(PROGRAMS)/usr/bin:$(PATH)
+pictures: $(READY) programs ## draw the dashboards into docs/dashboards, under traffic and faults (ARGS="--url ...": see --help)
+	@$(BIN)/python -m monitoring.grafana.pictures $(ARGS)
 
 format: $(READY) ## apply the formatter and the safe fixes
 	@$(BIN)/ruff check --fix .

@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 from functools import cache
 
+import yaml
+
 from monitoring.rules.groups import alerts, groups
 from monitoring.rules.model import Record
 from monitoring.rules.objectives import load
+from tests.alerts.rules import MONITORING
 
 LOAD_TEST, COLLECTOR, SPANS = "the load test", "the collector", "the collector's span metrics"
 PROMETHEUS, ALERTMANAGER = "Prometheus", "Alertmanager"
@@ -133,5 +136,6 @@ def values() -> dict[tuple[str, str], frozenset[str]]:
             known[name, "status_code"] = frozenset(f"STATUS_CODE_{code}" for code in ("UNSET", "OK", "ERROR"))
         if sample.scope.startswith("job="):
             known[name, "job"] = frozenset(objectives.jobs.values())
-    known["up", "job"] = frozenset(objectives.jobs.values())
+    scraped = yaml.safe_load((MONITORING / "prometheus.yml").read_text())["scrape_configs"]
+    known["up", "job"] = frozenset(one["job_name"] for one in scraped)
     return known

@@ -61,7 +61,7 @@ def test_a_new_panel_does_not_move_the_ids_of_the_others() -> None:
     first, second = (lines(title, "For this test only.", "s", Query("vector(1)", "x")) for title in ("First", "Second"))
     alone = board.build("x", "X", "For this test only.", {"Row": [second]}).build()
     together = board.build("x", "X", "For this test only.", {"Before": [], "Row": [first, second]}).build()
-    ids = [{panel.title: panel.id_val for panel in one.panels or []} for one in (alone, together)]
+    ids = [{panel.title: panel.id_val or 0 for panel in one.panels or []} for one in (alone, together)]
     assert ids[0].items() <= ids[1].items()
     assert all(0 < number < 2**31 for number in ids[1].values())
 

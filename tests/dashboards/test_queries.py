@@ -5,6 +5,7 @@ It evaluates the shipped rules, notifies a real Alertmanager, and scrapes itself
 
 import asyncio
 import math
+import os
 import re
 import time
 from collections import Counter
@@ -15,6 +16,8 @@ from typing import Any
 
 from app.settings import ROOT
 from loadtest.fake_ai import FakeAI, fake_ai
+from monitoring.grafana.pictures.__main__ import draw
+from monitoring.grafana.pictures.data import Source
 from tests.dashboards import shipped_rules
 from tests.dashboards.alertmanager import alertmanager
 from tests.dashboards.boards import BOARDS, Board, annotations, label_query, targets, variables
@@ -32,6 +35,7 @@ ZERO_IS_WELL = {
     *("Burn rate of readiness, fast windows", "Burn rate of readiness, slow windows", "Failed share of readiness"),
     *("Burn rate of ai-latency, fast windows", "Burn rate of ai-latency, slow windows", "Failed share of ai-latency"),
 }
+PICTURED = "two workers under the traffic and faults of tests/dashboards/traffic.py, scraped each second"
 # A budget that is overspent.
 NEGATIVE_IS_WELL = {"Budget left", "Budget left over time"}
 # Programs that do not run here, and where their samples are judged instead.
@@ -144,8 +148,8 @@ def watched(directory: Path, target: str, clients: Clients) -> Iterator[Promethe
     with alertmanager(directory) as receiver:
         to = [{"static_configs": [{"targets": [receiver, "127.0.0.1:1"]}]}]  # nothing listens at the second
         others = {"prometheus": ITSELF, "alertmanager": receiver, "loadtest": clients.address}
-        settings = {"others": others, "labels": {"pod": "backend-0"}, "alerting": {"alertmanagers": to}, **rules}
-        with prometheus(directory, target, **settings) as server:
+        settings: dict[str, Any] = {"others": others, "alerting": {"alertmanagers": to}, **rules}
+        with prometheus(directory, target, labels={"pod": "backend-0"}, **settings) as server:
             yield server
 
 
@@ -163,6 +167,8 @@ async def lived(directory: Path, fake: FakeAI, addresses: dict[str, str]) -> tup
         visitors = Visitors(running, server, fake, clients, addresses)
         await visitors.live()
         strangers = [f"not among the values of the code: {line}" for line in unknown(running.scrape())]
+        if output := os.environ.get("PICTURES"):
+            draw(Source(server.url, start, time.time(), "15s"), Path(output), PICTURED)
         found = all_shortcomings(server, start) + unnoticed(server, start) + unanswered(server) + strangers
         return visitors.statuses, found
 

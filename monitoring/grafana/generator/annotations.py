@@ -1,6 +1,7 @@
 """Marks on all time axes of a dashboard: deploys, alerts, load runs."""
 
 from grafana_foundation_sdk.builders import dashboard as builders
+from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import dashboard
 
 from .limits import OBJECTIVES
@@ -25,7 +26,7 @@ class _OfPrometheus(dashboard.AnnotationQuery):
         }
 
 
-class Annotation:
+class Annotation(Builder[dashboard.AnnotationQuery]):
     """A builder of an annotation: a region for as long as `expression` has series. `text` has {{label}}s."""
 
     def __init__(self, name: str, color: str, expression: str, title: str, text: str) -> None:

@@ -8,6 +8,7 @@ from grafana_foundation_sdk.builders import common as common_builders
 from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.builders import heatmap as heatmaps
 from grafana_foundation_sdk.builders import prometheus, stat, statetimeline, timeseries
+from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import common, dashboard, units
 from grafana_foundation_sdk.models import heatmap as heatmap_models
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
@@ -170,7 +171,7 @@ def _with_queries(panel: P, queries: tuple[Query, ...], exemplars: Query | None 
     return panel
 
 
-def _runbooks(alerts: Sequence[str]) -> list[builders.DashboardLink]:
+def _runbooks(alerts: Sequence[str]) -> list[Builder[dashboard.DashboardLink]]:
     return [
         builders.DashboardLink(alert)
         .type(dashboard.DashboardLinkType.LINK)
@@ -202,9 +203,9 @@ def _all(limit: float | Sequence[float] | None) -> Sequence[float]:
 
 def _limit(limit: float | Sequence[float] | None, floor: float | None) -> builders.ThresholdsConfig:
     """Return the colours: red from the highest limit on, orange from lower ones, red below a floor."""
-    *lower, highest = _all(limit) or [None]
-    above = [dashboard.Threshold(value=value, color=WARNING) for value in lower]
-    above += [dashboard.Threshold(value=highest, color=BAD)] if highest is not None else []
+    values = _all(limit)
+    above = [dashboard.Threshold(value=value, color=WARNING) for value in values[:-1]]
+    above += [dashboard.Threshold(value=value, color=BAD) for value in values[-1:]]
     if floor is None:
         return _steps(*above)
     return _steps(dashboard.Threshold(value=floor, color=GOOD), *above, lowest=BAD)

@@ -81,6 +81,11 @@ def requests(objectives: Objectives) -> list[Record]:
             f"1 - sum by (job) (rate({BUCKETS}{{{bound},{measured}}}[{window}]))\n/ job:http_measured_requests:{rate}",
             comment=SLOW,
         ),
+        Record(
+            f"job:requests_shed:ratio_{rate}",
+            f"sum by (job) (rate(baliblissed_requests_shed_total[{window}])) / job:http_requests:{rate}",
+            comment="Shed requests are among those of the handler `none`, so the share is one of all requests.",
+        ),
         *(
             Record(f"{level}_le:{BUCKETS}:{rate}", _sum(f"{level}_le", f"{BUCKETS}{{{probes}}}", window))
             for level in ("job", "job_handler", "job_instance")

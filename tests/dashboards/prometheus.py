@@ -84,30 +84,22 @@ def prometheus(
     `labels`; `others` are the addresses of other targets by job, and ITSELF among them is its own. `configuration` has
     further keys of prometheus.yml.
     """
-    command, port = command or program(), free_port()
-    own = f"127.0.0.1:{port}"
+    command, own = command or program(), f"127.0.0.1:{free_port()}"
     found = [{**job, "static_configs": [_static(target, labels)]} for job in ({"job_name": JOB}, *jobs)]
-    found += [
-        {"job_name": name, "static_configs": [_static(own if address == ITSELF else address)]}
-        for name, address in (others or {}).items()
-    ]
+    addresses = {name: own if address == ITSELF else address for name, address in (others or {}).items()}
+    found += [{"job_name": name, "static_configs": [_static(address)]} for name, address in addresses.items()]
     file = directory / "prometheus.yml"
     times = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
     file.write_text(yaml.safe_dump({"global": times, "scrape_configs": found, **configuration}))
     log = directory / "prometheus.log"
+    flags = (
+        f"--config.file={file}",
+        f"--web.listen-address={own}",
+        f"--storage.tsdb.path={directory / 'tsdb'}",
+        *flags,
+    )
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [
-                command,
-                f"--config.file={file}",
-                f"--storage.tsdb.path={directory / 'tsdb'}",
-                f"--web.listen-address={own}",
-                "--log.level=warn",
-                *flags,
-            ],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+        process = subprocess.Popen([command, *flags, "--log.level=warn"], stdout=output, stderr=subprocess.STDOUT)
     try:
         started = Prometheus(f"http://{own}")
 

@@ -41,8 +41,10 @@ def send(collector: Collector) -> None:
     span = {"traceId": "5b8efff798038103d269b633813fc60c", "spanId": "eee19b7ec3c1b174", "name": "SELECT"}
     span |= {"kind": CLIENT, "startTimeUnixNano": str(end - 10**8), "endTimeUnixNano": str(end)}  # type: ignore[dict-item]
     scopes = [{"spans": [{**span, "status": {"code": ERROR}}]}]
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "a client"}}]}
+    body = {"resourceSpans": [{"resource": resource, "scopeSpans": scopes}]}
     address = f"http://127.0.0.1:{collector.ports['OTLP_HTTP_PORT']}/v1/traces"
-    assert plain.post(address, json={"resourceSpans": [{"scopeSpans": scopes}]}, timeout=10).is_success
+    assert plain.post(address, json=body, timeout=10).is_success
 
 
 def exposed(collector: Collector) -> dict[str, tuple[str, frozenset[str]]]:

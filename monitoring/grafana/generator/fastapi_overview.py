@@ -6,7 +6,7 @@ from . import board, rollout
 from .firing import firing
 from .limits import ERROR_RATIO_LIMIT, LATENCY_LIMIT, SLOW_SHARE_LIMIT, bound, limit
 from .panels import BYTES, COUNT, REQUESTS_PER_SECOND, SECONDS, SHARE, Panel, Query, events, lines, number
-from .queries import increase, mean, quantile, rate, rate_or_zero, recorded, recorded_quantile, series
+from .queries import increase, mean, quantile, rate_or_zero, recorded, recorded_quantile, series
 
 DURATION = "http_request_duration_seconds"
 CHOSEN = 'handler=~"$handler"'
@@ -173,16 +173,16 @@ def _overload() -> list[Panel]:
             "Requests shed",
             "Requests answered 503 under overload: queue_full at once, queue_timeout after QUEUE_TIMEOUT.",
             Query(increase("baliblissed_requests_shed_total", "reason"), "{{reason}}"),
-            width=8,
+            width=6,
         ),
         lines(
             "Shed share",
             "Requests answered 503 under overload, as a share of all. RequestsShed fires above the line.",
             SHARE,
-            Query(f"{rate('baliblissed_requests_shed_total', 'job')} / {recorded(REQUESTS)}", "{{job}}"),
+            Query(f"max by (job) ({recorded('job:requests_shed:ratio_rate5m')})", "{{job}}"),
             limit=limit("RequestsShed", "share"),
             alerts=("RequestsShed",),
-            width=8,
+            width=6,
         ),
         lines(
             "Requests in flight",
@@ -190,14 +190,14 @@ def _overload() -> list[Panel]:
             COUNT,
             Query(f"sum({series('baliblissed_requests_in_flight')})", "in flight"),
             Query(f"sum({series('baliblissed_requests_queued')})", "queued"),
-            width=8,
+            width=6,
         ),
         lines(
             "Connections",
             "Connections of clients that are open, idle ones included, by instance: the ten with most.",
             COUNT,
             Query(f"topk(10, sum by (instance) ({series('baliblissed_connections_open')}))", "{{instance}}"),
-            width=8,
+            width=6,
         ),
     ]
 

@@ -14,6 +14,7 @@ def firing(
     where: str = 'severity!="none"',
     *,
     by: str = "alertname",
+    meanings: dict[str, tuple[str, str]] = MEANINGS,
     alerts: Sequence[str] = (),
     width: int = 24,
 ) -> Panel:
@@ -22,4 +23,4 @@ def firing(
     states_by = (f'max by ({by}) (ALERTS{{alertstate="{state}", {selector}}})' for state in ("firing", "pending"))
     legend = " ".join(f"{{{{{label}}}}}" for label in by.split(", "))
     query = Query(" or ".join(f"{2 - index} * {one}" for index, one in enumerate(states_by)), legend)
-    return states(title, description, MEANINGS, query, alerts=alerts, width=width)
+    return states(title, description, meanings, query, alerts=alerts, width=width)

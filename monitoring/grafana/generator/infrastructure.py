@@ -146,6 +146,10 @@ def _workers() -> list[Panel]:
 
 def _each_of_the_processes() -> list[Panel]:
     """Return the panels of each worker's slot, which its successor takes over, and of the exporter."""
+    return [*_process_resources(), *_process_lives()]
+
+
+def _process_resources() -> list[Panel]:
     return [
         lines(
             "Memory by process",
@@ -185,6 +189,11 @@ def _each_of_the_processes() -> list[Panel]:
             Query(rate("python_gc_collections_total", "generation"), "generation {{generation}}"),
             width=8,
         ),
+    ]
+
+
+def _process_lives() -> list[Panel]:
+    return [
         lines(
             "Age of processes",
             "How long each worker and the exporter have run. A saw-tooth is a worker that is replaced again and again.",

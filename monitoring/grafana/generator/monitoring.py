@@ -51,6 +51,7 @@ def _at_a_glance() -> list[Panel]:
             "Watchdog always fires. A gap is a Prometheus that does not evaluate; the receiver of the heartbeat "
             "notices.",
             'alertname="Watchdog"',
+            meanings={"1": ("pending", "yellow"), "2": ("beats", "green")},
             alerts=("Watchdog",),
             width=12,
         ).height(4),

@@ -15,7 +15,7 @@ NAMED = {"green": "#56a64b", "orange": "#ff9830", "red": "#e02f44", "yellow": "#
 FAINT, TEXT = "#d8d9da", "#24292e"
 MOST = 8
 STYLE = (
-    f"text{{font:11px sans-serif;fill:{TEXT}}}.h{{font-size:18px;font-weight:bold}}"
+    f"text{{font-family:sans-serif;font-size:11px;fill:{TEXT}}}.h{{font-size:18px;font-weight:bold}}"
     ".t{font-weight:bold}.f{fill:#6e7681}"
 )
 
@@ -75,7 +75,7 @@ def _lines(panel: Json, lines: Sequence[Line], seconds: float, width: float, hei
     limits = [(step["value"], NAMED[step["color"]]) for step in _limits(panel)]
     top = max([value for points in layers for _, value in points] + [value for value, _ in limits] + [1e-9]) * 1.08
     bottom = min([0.0] + [value for points in layers for _, value in points])
-    left, right, above, below = 58, 8, 26, 38
+    left, right, above, below = 66, 8, 26, 38
 
     def place(at: float, value: float) -> tuple[int, int]:
         across = left + at / seconds * (width - left - right)
@@ -115,6 +115,8 @@ def _path(points: Sequence[tuple[int, int]], colour: str, floor: int | None) -> 
 def _legend(names: Sequence[str], count: int, width: float, height: float) -> Iterator[str]:
     x = 10.0
     for name, colour in zip(names, COLOURS, strict=False):
+        if not name:  # a 0 that stands for no series
+            continue
         room = 26 + 6 * len(name)
         if x + room > width - 40:
             break

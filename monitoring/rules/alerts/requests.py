@@ -100,19 +100,14 @@ def _instance_errors(objectives: Objectives) -> Alert:
 
 def _shed(objectives: Objectives) -> Alert:
     own = objectives.numbers("RequestsShed")
-    window = objectives.window
     return Alert(
         name="RequestsShed",
         severity=own.severity,
-        expr=(
-            f"sum by (job) (rate(baliblissed_requests_shed_total[{window}])) / job:http_requests:rate{window}\n"
-            f"> {own.number('share')}"
-        ),
+        expr=f"job:requests_shed:ratio_rate{objectives.window} > {own.number('share')}",
         wait=own.wait,
         summary="Requests are shed under overload",
         description=(
             "{{ $value | humanizePercentage }} of the requests of {{ $labels.job }} were answered 503 for want of a "
             "slot: the queue was full, or they had waited in it for too long."
         ),
-        comment="Shed requests are among those of the handler `none`, so the share is one of all requests.",
     )

@@ -5,12 +5,14 @@ from functools import cache
 
 import yaml
 
+from app.settings import ROOT
 from monitoring.rules.groups import alerts, groups
 from monitoring.rules.model import Record
 from monitoring.rules.objectives import load
 from tests.alerts.rules import MONITORING
 
 LOAD_TEST, COLLECTOR, SPANS = "the load test", "the collector", "the collector's span metrics"
+KUBERNETES = "kube-state-metrics"
 PROMETHEUS, ALERTMANAGER = "Prometheus", "Alertmanager"
 
 
@@ -73,11 +75,17 @@ SAMPLES = {
         },
     ),
     **_samples(
+        KUBERNETES,
+        f'container="{load().alerts["ContainerRestarting"].values["container"]}"',
+        {"kube_pod_container_status_restarts_total": ("counter", "namespace pod container")},
+    ),
+    **_samples(
         PROMETHEUS,
         _job("prometheus"),
         {
             "prometheus_notifications_errors_total": ("counter", "alertmanager"),
             "prometheus_notifications_dropped_total": ("counter", ""),
+            "prometheus_notifications_alertmanagers_discovered": ("gauge", ""),
             "prometheus_config_last_reload_successful": ("gauge", ""),
             "prometheus_rule_evaluation_failures_total": ("counter", "rule_group"),
             "prometheus_rule_group_iterations_missed_total": ("counter", "rule_group"),
@@ -136,6 +144,9 @@ def values() -> dict[tuple[str, str], frozenset[str]]:
             known[name, "status_code"] = frozenset(f"STATUS_CODE_{code}" for code in ("UNSET", "OK", "ERROR"))
         if sample.scope.startswith("job="):
             known[name, "job"] = frozenset(objectives.jobs.values())
+    deployment = (ROOT / "k8s" / "base" / "deployment.yaml").read_text()
+    containers = yaml.safe_load(deployment)["spec"]["template"]["spec"]["containers"]
+    known["kube_pod_container_status_restarts_total", "container"] = frozenset(one["name"] for one in containers)
     scraped = yaml.safe_load((MONITORING / "prometheus.yml").read_text())["scrape_configs"]
     known["up", "job"] = frozenset(one["job_name"] for one in scraped)
     return known

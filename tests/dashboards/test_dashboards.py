@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -14,9 +15,12 @@ from app.observability import NAMESPACE
 from app.settings import ROOT
 from monitoring.grafana.generator import board
 from monitoring.grafana.generator.panels import Query, lines
+from monitoring.rules.objectives import load
 from tests.agency import metrics_in
 from tests.dashboards.boards import BOARDS, DIRECTORY, Board, panels, targets, variables
+from tests.dashboards.elsewhere import alert_names
 from tests.dashboards.lint import complaints
+from tests.dashboards.test_provisioning import provisioned
 
 OF_ANY_SERVICE = {"fastapi-overview", "infrastructure", "slo", "load-test", "dependencies", "monitoring"}
 WANTED = OF_ANY_SERVICE | {"ai-service", "cache-performance"}
@@ -167,6 +171,70 @@ def test_error_ratio_and_latency_show_the_objectives_as_lines() -> None:
     assert limits["Error ratio"] == 0.05
     assert limits["Latency"] == 2.0
     assert limits["Slower than 2 s"] == 0.01
+
+
+def named() -> dict[str, list[str]]:
+    """Return the panels that link to the runbook of each alert, by alert."""
+    found: dict[str, list[str]] = {}
+    for name, one in BOARDS.items():
+        for panel in panels(one):
+            for link in panel.get("links", []):
+                address, _, page = link["url"].rpartition("/")
+                assert address == load().runbooks
+                found.setdefault(page.removesuffix(".md"), []).append(f"{name}: {panel['title']}")
+    return found
+
+
+def test_every_alert_has_one_panel_that_links_to_its_runbook() -> None:
+    assert named().keys() == alert_names()
+    assert {alert: found for alert, found in named().items() if len(found) != 1} == {}
+    pages = {path.stem for path in (ROOT / "docs" / "runbooks").glob("*.md")}
+    assert named().keys() <= pages
+
+
+def drawn(name: str, title: str) -> list[float]:
+    """Return the limits of a panel."""
+    panel = next(one for one in panels(BOARDS[name]) if one["title"] == title and one["type"] == "timeseries")
+    return [step["value"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"][1:]]
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "alert", "key"),
+    [
+        ("fastapi-overview", "Error ratio", "HighErrorRate", "error_ratio"),
+        ("fastapi-overview", "Error ratio by instance", "InstanceErrorRate", "error_ratio"),
+        ("fastapi-overview", "Shed share", "RequestsShed", "share"),
+        ("dependencies", "Ready instances", "NotReady", "share"),
+        ("dependencies", "Instances that reach each dependency", "DependencyDown", "share"),
+        ("monitoring", "Targets up", "TargetDown", "share"),
+        ("monitoring", "Queues of the collector", "CollectorFailing", "queue_share"),
+        ("infrastructure", "Memory", "MemoryNearLimit", "used_share"),
+        ("infrastructure", "Disk", "DiskNearlyFull", "used_share"),
+        ("infrastructure", "Late wake-ups by instance", "EventLoopLag", "share"),
+        ("cache-performance", "Hit ratio by cache", "CacheHitRateLow", "hit_share"),
+    ],
+)
+def test_a_panel_draws_the_limit_of_its_alert(name: str, title: str, alert: str, key: str) -> None:
+    assert drawn(name, title) == [float(load().alerts[alert].values[key])]
+
+
+def test_the_burn_rates_of_each_objective_have_the_factors_of_their_pairs_as_limits() -> None:
+    objectives = load()
+    for slo in objectives.slos:
+        for kind, rates in (("fast", objectives.fast), ("slow", objectives.slow)):
+            factors = sorted(pair.factor for pair in rates.pairs)
+            assert drawn("slo", f"Burn rate of {slo.name}, {kind} windows") == factors
+        assert drawn("slo", f"Failed share of {slo.name}") == [slo.budget]
+
+
+def test_every_dashboard_leads_to_the_errors_in_the_log_in_its_time_range() -> None:
+    sources = {one["uid"]: one["type"] for one in provisioned("datasources/datasources.yaml")["datasources"]}
+    for board_ in BOARDS.values():
+        link = next(one for one in board_["links"] if one["title"] == "Errors in the log")
+        shown = json.loads(unquote(link["url"].partition("panes=")[2]))["logs"]
+        [query] = shown["queries"]
+        assert query["datasource"] == {"type": sources[shown["datasource"]], "uid": shown["datasource"]}
+        assert shown["range"] == {"from": "${__from}", "to": "${__to}"}
 
 
 def test_the_breaker_reads_as_words() -> None:

@@ -23,7 +23,7 @@ from tests.dashboards.alertmanager import alertmanager
 from tests.dashboards.boards import BOARDS, Board, annotations, label_query, targets, variables
 from tests.dashboards.breakages import LIVE, broken
 from tests.dashboards.clients import RUN, Clients, exposed
-from tests.dashboards.elsewhere import COLLECTOR, SAMPLES, SPANS
+from tests.dashboards.elsewhere import COLLECTOR, KUBERNETES, SAMPLES, SPANS
 from tests.dashboards.prometheus import ITSELF, JOB, Prometheus, program, prometheus
 from tests.dashboards.traffic import BROKEN_HOOK, SETTINGS, Visitors
 from tests.dashboards.values import alternatives, matchers, unknown
@@ -41,6 +41,7 @@ NEGATIVE_IS_WELL = {"Budget left", "Budget left over time"}
 # Programs that do not run here, and where their samples are judged instead.
 ELSEWHERE = {
     COLLECTOR: "test_elsewhere.py runs one where it is built; it is no package",
+    KUBERNETES: "it needs a cluster",
     SPANS: "Prometheus 2.42, with which the tests have to run, does not receive OTLP",
 }
 

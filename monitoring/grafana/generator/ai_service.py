@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from . import board
-from .limits import OBJECTIVES, bound
+from .limits import OBJECTIVES, bound, limit
 from .panels import PER_SECOND, REQUESTS_PER_SECOND, SECONDS, SHARE, Panel, Query, lines, mapping, number, states
 from .queries import quantile, rate, series, share
 
@@ -91,10 +91,11 @@ def _outcomes() -> list[Panel]:
         ),
         lines(
             "Failed share by operation",
-            "Share of each operation's requests that got no answer. The line is what the objective allows.",
+            "Share of each operation's requests that got no answer. The lines are what the objective allows, and "
+            "AIErrorRate's.",
             SHARE,
             Query(_failures("operation"), "{{operation}}"),
-            limit=OBJECTIVES.slo("ai-success").budget,
+            limit=(OBJECTIVES.slo("ai-success").budget, limit("AIErrorRate", "error_ratio")),
             alerts=("AIErrorRate",),
         ),
         states(

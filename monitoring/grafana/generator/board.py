@@ -1,7 +1,9 @@
 """Common parts of all dashboards: identity, variables, links to one another, rows of panels."""
 
+import json
 import zlib
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.models import dashboard
@@ -10,6 +12,8 @@ from .annotations import annotate
 from .panels import DATASOURCE, Panel
 
 TAG = "baliblissed"
+# As monitoring/grafana/provisioning/datasources has it.
+LOG_STORE, LOG_STORE_TYPE = "victorialogs", "victoriametrics-logs-datasource"
 # Every process of the service exposes it, whether there is traffic or not.
 ALWAYS_THERE = "baliblissed_workers"
 
@@ -38,6 +42,7 @@ def build(
         .refresh("30s")
         .tooltip(dashboard.DashboardCursorSync.CROSSHAIR)
         .link(_to_the_others())
+        .link(_to_the_logs())
         .variables([_datasource(), *chosen])
     )
     for row, panels in rows.items():
@@ -86,6 +91,24 @@ def _job() -> builders.QueryVariable:
 def _instance() -> builders.QueryVariable:
     query = f'label_values({ALWAYS_THERE}{{job=~"$job"}}, instance)'
     return choice("instance", "Instance", "Scraped addresses: one a container, whatever its workers.", query)
+
+
+def _to_the_logs() -> builders.DashboardLink:
+    query = {
+        "refId": "A",
+        "datasource": {"type": LOG_STORE_TYPE, "uid": LOG_STORE},
+        "expr": "error | unpack_json | filter level:in(error, critical)",
+    }
+    shown = {"datasource": LOG_STORE, "queries": [query], "range": {"from": "${__from}", "to": "${__to}"}}
+    # Variables stay as they are, so that Grafana puts the dashboard's time range in.
+    panes = quote(json.dumps({"logs": shown}, separators=(",", ":")), safe="${}")
+    return (
+        builders.DashboardLink("Errors in the log")
+        .type(dashboard.DashboardLinkType.LINK)
+        .tooltip("Log lines of errors in the time range of this dashboard; each leads to its trace")
+        .url(f"/explore?schemaVersion=1&panes={panes}")
+        .target_blank(True)
+    )
 
 
 def _to_the_others() -> builders.DashboardLink:

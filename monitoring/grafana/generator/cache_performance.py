@@ -3,6 +3,7 @@
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from . import board
+from .limits import limit
 from .panels import PER_SECOND, SHARE, Panel, Query, events, lines, number
 from .queries import increase, rate
 
@@ -74,6 +75,7 @@ def _caches() -> list[Panel]:
             "Share of look-ups that each cache answered.",
             SHARE,
             Query(_hit_ratio("cache"), "{{cache}}"),
+            floor=limit("CacheHitRateLow", "hit_share"),
             alerts=("CacheHitRateLow",),
             width=24,
         ).max(1),

@@ -1,6 +1,6 @@
 """The row on the OpenTelemetry Collector."""
 
-from .limits import OBJECTIVES
+from .limits import OBJECTIVES, limit
 from .panels import BYTES, PER_SECOND, SHARE, Panel, Query, lines, states
 from .queries import RATE_WINDOW, elsewhere
 
@@ -45,10 +45,11 @@ def panels() -> list[Panel]:
         ),
         lines(
             "Queues of the collector",
-            "How full the queue of each exporter is. At 100% it drops what comes.",
+            "How full the queue of each exporter is. At 100% it drops what comes; CollectorFailing fires above the "
+            "line.",
             SHARE,
             Query(f"max by (exporter) ({queue[0]} / {queue[1]})", "{{exporter}}"),
-            limit=1,
+            limit=limit("CollectorFailing", "queue_share"),
         ),
         lines(
             "Memory of the collector",

@@ -98,7 +98,6 @@ def _pool() -> list[Panel]:
                 "{{instance}}",
             ),
             limit=1,
-            alerts=("DatabasePoolExhausted",),
             width=8,
         ),
         lines(
@@ -106,6 +105,7 @@ def _pool() -> list[Panel]:
             "Requests that wait for a free connection at this moment, by instance: the ten with most.",
             COUNT,
             Query(f"topk(10, sum by (instance) ({series('baliblissed_database_pool_waiting')}))", "{{instance}}"),
+            alerts=("DatabasePoolExhausted",),
             width=8,
         ),
         lines(

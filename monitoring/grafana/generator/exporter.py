@@ -1,5 +1,6 @@
 """Rows on the metrics themselves: the exporter that adds them up, and the directory that holds them."""
 
+from .limits import limit
 from .panels import BYTES, COUNT, SECONDS, Panel, Query, events, lines
 from .queries import each, increase, quantile, series
 
@@ -56,6 +57,7 @@ def directory_panels() -> list[Panel]:
             BYTES,
             Query(each(HELD), "held {{instance}}"),
             Query(each(FREE), "free {{instance}}"),
+            floor=limit("MetricsDirectoryNearlyFull", "free_bytes"),
             alerts=("MetricsDirectoryNearlyFull",),
         ),
         lines(

@@ -3,8 +3,9 @@
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from . import board, exporter
+from .limits import OBJECTIVES, limit
 from .panels import BYTES, COUNT, PER_SECOND, SECONDS, SHARE, Panel, Query, events, lines, number
-from .queries import each, increase, quantile, rate, series
+from .queries import each, elsewhere, increase, quantile, rate, series
 
 WORKERS = "baliblissed_workers"
 LAG = "baliblissed_event_loop_lag_seconds"
@@ -12,7 +13,11 @@ MEMORY_USED, MEMORY_LIMIT = "baliblissed_system_memory_used_bytes", "baliblissed
 DISK_USED, DISK_SIZE = "baliblissed_system_disk_used_bytes", "baliblissed_system_disk_size_bytes"
 LIVE = "sum(" + series(WORKERS, 'state="live"') + ")"
 CONFIGURED = "sum(" + series(WORKERS, 'state="configured"') + ")"
+MEMORY_SHARE, DISK_SHARE = limit("MemoryNearLimit", "used_share"), limit("DiskNearlyFull", "used_share")
+LATE, LATE_SHARE = limit("EventLoopLag", "lag_seconds"), limit("EventLoopLag", "share")
 BY_PROCESS = "{{instance}} {{worker}}"
+CONTAINER = OBJECTIVES.numbers("ContainerRestarting").values["container"]
+RESTARTS = elsewhere("kube_pod_container_status_restarts_total", f'container="{CONTAINER}"')
 STARTED, EXPORTER = "process_start_time_seconds", 'worker="exporter"'
 
 
@@ -28,6 +33,15 @@ def _fullest_by_instance(used: str, size: str) -> Query:
     return Query(f"topk(10, max by (instance) ({series(used)} / {series(size)}))", "{{instance}}")
 
 
+def _by_instance(state: str) -> str:
+    chosen = f'state="{state}"'
+    return f"max by (instance) ({series(WORKERS, chosen)})"
+
+
+def _woken_in_time() -> str:
+    return rate(f"{LAG}_bucket", "instance", f'le="{LATE}"')
+
+
 def build() -> Dashboard:
     """Build infrastructure.json."""
     return board.build(
@@ -37,6 +51,7 @@ def build() -> Dashboard:
         {
             "At a glance": _at_a_glance(),
             "Workers": _workers(),
+            "Event loops and hooks": _loops(),
             "Each process": _each_of_the_processes(),
             "Metrics exporter": exporter.panels(),
             "Metrics directory": exporter.directory_panels(),
@@ -65,10 +80,10 @@ def _at_a_glance() -> list[Panel]:
         ),
         number(
             "Event-loop lag P99",
-            "99 of 100 sleeping tasks woke no later. Half a second is felt by every request.",
+            "99 of 100 sleeping tasks woke no later. Every request of the worker waits as long.",
             SECONDS,
             Query(quantile(0.99, LAG), "P99"),
-            limit=0.5,
+            limit=LATE,
             width=4,
         ),
         *_fullest_hosts(),
@@ -90,7 +105,7 @@ def _fullest_hosts() -> list[Panel]:
             "Memory in use on the fullest instance, as a share of its limit.",
             SHARE,
             Query(_fullest(MEMORY_USED, MEMORY_LIMIT), "memory"),
-            limit=0.9,
+            limit=MEMORY_SHARE,
             width=4,
         ),
         number(
@@ -98,7 +113,7 @@ def _fullest_hosts() -> list[Panel]:
             "Disk in use on the fullest instance.",
             SHARE,
             Query(_fullest(DISK_USED, DISK_SIZE), "disk"),
-            limit=0.9,
+            limit=DISK_SHARE,
             width=4,
         ),
     ]
@@ -112,8 +127,17 @@ def _workers() -> list[Panel]:
             COUNT,
             Query(LIVE, "live"),
             Query(CONFIGURED, "configured"),
+            width=6,
+        ),
+        lines(
+            "Missing workers by instance",
+            "Configured workers that do not run: the ten instances that miss most. NotEnoughWorkers fires from the "
+            "line on.",
+            COUNT,
+            Query(f"topk(10, {_by_instance('configured')} - {_by_instance('live')})", "{{instance}}"),
+            limit=limit("NotEnoughWorkers", "missing"),
             alerts=("NotEnoughWorkers",),
-            width=8,
+            width=6,
         ),
         events(
             "Worker exits",
@@ -121,25 +145,42 @@ def _workers() -> list[Panel]:
             "WorkerCrashLoop watches them.",
             Query(increase("baliblissed_worker_exits_total", "reason"), "{{reason}}"),
             alerts=("WorkerCrashLoop",),
-            width=8,
+            width=6,
         ),
         events(
             "Worker boots",
             "Workers that were started: one for each exit, and all of them at a start of the service.",
             Query(increase("baliblissed_worker_boots_total"), "boots"),
-            width=8,
+            width=6,
         ),
+    ]
+
+
+def _loops() -> list[Panel]:
+    return [
         lines(
             "Event-loop lag",
             "How late the event loops woke a sleeping task: P50 and P99 of all workers.",
             SECONDS,
             Query(quantile(0.5, LAG), "P50"),
             Query(quantile(0.99, LAG), "P99"),
+            width=8,
+        ),
+        lines(
+            "Late wake-ups by instance",
+            f"Share of the measurements that found the event loop over {LATE * 1000:g} ms late: the ten worst "
+            "instances. EventLoopLag fires above the line.",
+            SHARE,
+            Query(f"topk(10, 1 - {_woken_in_time()} / {rate(f'{LAG}_count', 'instance')})", "{{instance}}"),
+            limit=LATE_SHARE,
+            alerts=("EventLoopLag",),
+            width=8,
         ),
         events(
             "Hook errors",
             "Errors caught in gunicorn's hooks, by hook. The service goes on; the log has the traceback.",
             Query(increase("baliblissed_hook_errors_total", "hook"), "{{hook}}"),
+            width=8,
         ),
     ]
 
@@ -172,7 +213,6 @@ def _process_resources() -> list[Panel]:
             "disappears in the quantiles of all.",
             SECONDS,
             Query(_each_process("baliblissed_worker_event_loop_lag_seconds"), BY_PROCESS),
-            alerts=("EventLoopLag",),
             width=8,
         ),
         lines(
@@ -209,6 +249,7 @@ def _process_lives() -> list[Panel]:
             Query(
                 f"topk(10, sum by (instance) (changes({series(STARTED, EXPORTER)}[$__rate_interval])))", "{{instance}}"
             ),
+            Query(f"sum by (namespace, pod) (increase({RESTARTS}[$__rate_interval]))", "{{namespace}} {{pod}}"),
             alerts=("ContainerRestarting",),
             width=8,
         ),
@@ -244,7 +285,7 @@ def _host() -> list[Panel]:
             "The ten fullest instances.",
             SHARE,
             _fullest_by_instance(MEMORY_USED, MEMORY_LIMIT),
-            limit=0.9,
+            limit=MEMORY_SHARE,
             alerts=("MemoryNearLimit",),
             width=8,
         ),
@@ -253,7 +294,7 @@ def _host() -> list[Panel]:
             "In use on the file system that the service runs on, as a share of its size. The ten fullest instances.",
             SHARE,
             _fullest_by_instance(DISK_USED, DISK_SIZE),
-            limit=0.9,
+            limit=DISK_SHARE,
             alerts=("DiskNearlyFull",),
             width=8,
         ),

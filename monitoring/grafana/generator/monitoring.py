@@ -10,6 +10,7 @@ from .queries import RATE_WINDOW, elsewhere, increase, recorded, series
 
 UP = {"0": ("down", "red"), "1": ("up", "green")}
 RELOADED = {"0": ("failed", "red"), "1": ("loaded", "green")}
+DISCOVERED = "prometheus_notifications_alertmanagers_discovered"
 PROMETHEUS, ALERTMANAGER = (f'job="{OBJECTIVES.jobs[name]}"' for name in ("prometheus", "alertmanager"))
 
 
@@ -128,7 +129,6 @@ def _prometheus() -> list[Panel]:
             "Notifications that fail",
             "Notifications that Prometheus could not send, by Alertmanager. Where there are several, one is enough.",
             Query(_increase("prometheus_notifications_errors_total", PROMETHEUS, "alertmanager"), "{{alertmanager}}"),
-            alerts=("NotificationsFailing",),
             width=8,
         ),
         _reloads("Prometheus", PROMETHEUS, "PrometheusReloadFailed"),
@@ -144,6 +144,15 @@ def _prometheus() -> list[Panel]:
             "Notifications dropped",
             "Notifications that Prometheus gave up, since no Alertmanager took them or its queue was full.",
             Query(_increase("prometheus_notifications_dropped_total", PROMETHEUS), "dropped"),
+            alerts=("NotificationsFailing",),
+            width=8,
+        ),
+        lines(
+            "Alertmanagers",
+            "Alertmanagers that Prometheus knows. With none, alerts reach nobody.",
+            COUNT,
+            Query(f"min by (instance) ({elsewhere(DISCOVERED, PROMETHEUS)})", "{{instance}}"),
+            floor=limit("NotificationsFailing", "alertmanagers"),
             width=8,
         ),
         lines(

@@ -31,7 +31,15 @@ from tests.process.service import service, wait_for
 
 # Zero is correct here: at each scrape all configured workers are live, no log line is dropped, no rule fails.
 ZERO_IS_WELL = {
-    *("Workers missing", "Series lost", "Log lines dropped", "Rules that fail", "Notifications dropped", "Late tasks"),
+    *(
+        "Workers missing",
+        "Missing workers by instance",
+        "Series lost",
+        "Log lines dropped",
+        "Rules that fail",
+        "Notifications dropped",
+        "Late tasks",
+    ),
     *("Burn rate of readiness, fast windows", "Burn rate of readiness, slow windows", "Failed share of readiness"),
     *("Burn rate of ai-latency, fast windows", "Burn rate of ai-latency, slow windows", "Failed share of ai-latency"),
 }
@@ -120,11 +128,13 @@ def documented() -> Iterator[tuple[str, str]]:
 
 
 def unanswered(server: Prometheus) -> list[str]:
-    """Return a line for each query of the documents without data. A trailing `> number` is removed first.
+    """Return a line for each query of the documents without data. A comparison with a number at its end is removed.
 
     A query that compares series with one another looks for those that lag behind, and may find none.
     """
-    queries = [(name, re.sub(r" > [\d.]+$", "", query)) for name, query in documented() if " < on " not in query]
+    queries = [
+        (name, re.sub(r" (?:>|<|==) [\d.]+$", "", query)) for name, query in documented() if " < on " not in query
+    ]
     return [
         f"{name}: no data: {query}"
         for name, query in queries

@@ -168,11 +168,11 @@ class Visitors:
             exporter.resume()
         await self._found("job_instance:up:service == 1")
 
-    async def _found(self, query: str) -> None:
-        """Send rounds until `query` has a result."""
+    async def _found(self, query: str, send: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Send rounds, or what `send` does, until `query` has a result."""
         async with asyncio.timeout(PATIENCE):
             while not self._server.ask("query", query=query)["result"]:
-                await self._round()
+                await (send or self._round)()
 
     async def _lock_the_database(self) -> None:
         """Lock a table until statements have timed out, no connection was free in time, and requests were shed."""
@@ -181,13 +181,16 @@ class Visitors:
             async with blocker.transaction():
                 await blocker.execute("LOCK TABLE destinations IN ACCESS EXCLUSIVE MODE")
                 await asyncio.gather(*(self._give_up() for _ in range(4)))
-                await asyncio.gather(self._hang(), *(self._search() for _ in range(30)))
+                await self._found("job:http_slow_requests:ratio_rate5m > 0", self._stall)
                 before = self._server.scrapes()
                 while self._server.scrapes() < before + SCRAPES:
                     await asyncio.gather(*(self._search() for _ in range(30)))
         finally:
             await blocker.close()
         await self._until(lambda: True)
+
+    async def _stall(self) -> None:
+        await asyncio.gather(self._hang(), *(self._search() for _ in range(30)))
 
     async def _hang(self) -> None:
         """Stop a worker while it answers requests."""

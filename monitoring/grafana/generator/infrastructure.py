@@ -134,7 +134,7 @@ def _workers() -> list[Panel]:
             "Configured workers that do not run: the ten instances that miss most. NotEnoughWorkers fires from the "
             "line on.",
             COUNT,
-            Query(f"topk(10, {_by_instance('configured')} - {_by_instance('live')})", "{{instance}}"),
+            Query(f"topk(10, clamp_min({_by_instance('configured')} - {_by_instance('live')}, 0))", "{{instance}}"),
             limit=limit("NotEnoughWorkers", "missing"),
             alerts=("NotEnoughWorkers",),
             width=6,

@@ -1,0 +1,73 @@
+"""Pictures of the dashboards: the lines that queries returned are drawn, and each dashboard has a picture of now."""
+
+import re
+from html import unescape
+from typing import Any
+
+import pytest
+
+from app.settings import ROOT
+from monitoring.grafana.pictures import drawing
+from monitoring.grafana.pictures.data import Line, Source
+from monitoring.grafana.pictures.numbers import written
+from tests.dashboards.boards import BOARDS, panels
+
+PICTURES = ROOT / "docs" / "dashboards"
+PANEL: dict[str, Any] = {
+    "id": 7,
+    "type": "timeseries",
+    "title": "Share",
+    "gridPos": {"x": 0, "y": 0, "w": 12, "h": 8},
+    "fieldConfig": {
+        "defaults": {
+            "unit": "percentunit",
+            "custom": {"thresholdsStyle": {"mode": "dashed"}},
+            "thresholds": {"steps": [{"value": None, "color": "green"}, {"value": 0.5, "color": "red"}]},
+        }
+    },
+}
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_the_picture_of_a_dashboard_has_its_panels_and_is_small(name: str) -> None:
+    text = (PICTURES / f"{name}.svg").read_text()
+    assert len(text) < 150_000
+    shown = {unescape(one) for one in re.findall(r'class="t">([^<]+)<', text)}
+    assert {panel["title"] for panel in panels(BOARDS[name])} - shown == set(), "run: make pictures"
+    assert "Drawn by python -m monitoring.grafana.pictures" in text
+
+
+def test_a_line_is_drawn_at_its_values_below_its_limit() -> None:
+    line = Line("a & b", [(0.0, 0.0), (60.0, 0.25)])
+    text = drawing.board({"title": "Board", "panels": [PANEL]}, {7: [line]}, 60, "caption")
+    [drawn] = re.findall(r'<path d="(M[^"]+)" fill="none"', text)
+    (left, low), (right, high) = (map(int, one.split()) for one in drawn[1:].split("L"))
+    [limit] = map(int, re.findall(rf'<path d="M{left} (\d+)H\d+" stroke="#e02f44"', text))
+    assert left < right
+    assert low - high == pytest.approx(high - limit, abs=1)
+    assert "a &amp; b" in text
+
+
+def test_a_panel_without_data_says_so() -> None:
+    assert "no data" in drawing.board({"title": "Board", "panels": [PANEL]}, {}, 60, "caption")
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.0512, "percentunit", "5.12%"),
+        (0.25, "s", "250 ms"),
+        (2.0, "s", "2 s"),
+        (90.0, "s", "1.5 min"),
+        (8 * 2**20, "bytes", "8 MiB"),
+        (1234.0, "reqps", "1.23k req/s"),
+        (3.0, "short", "3"),
+    ],
+)
+def test_numbers_are_written_in_the_unit_of_the_panel(value: float, unit: str, text: str) -> None:
+    assert written(value, unit) == text
+
+
+def test_a_query_is_asked_for_all_values_of_the_variables() -> None:
+    asked = Source("http://127.0.0.1:1", 0, 60, "1m").substituted("x{job=~'$job'}[$__rate_interval]", BOARDS["slo"])
+    assert asked == "x{job=~'.+'}[1m]"

@@ -56,6 +56,7 @@ def test_a_panel_without_data_says_so() -> None:
     ("value", "unit", "text"),
     [
         (0.0512, "percentunit", "5.12%"),
+        (-35.3, "percentunit", "-3,530%"),
         (0.25, "s", "250 ms"),
         (2.0, "s", "2 s"),
         (90.0, "s", "1.5 min"),

@@ -60,7 +60,7 @@ def _numbers(panel: Json, lines: Sequence[Line], _seconds: float, width: float, 
         middle = room * (number + 0.5)
         word, colour = _meaning(panel, line.last)
         shown = word or written(line.last, unit)
-        style = f'style="font-size:22px;fill:{colour}"'
+        style = f'style="font-size:{min(22, round(room / 4.2))}px;fill:{colour}"'
         yield f'<text x="{middle:.0f}" y="{height / 2 + 14:.0f}" text-anchor="middle" {style}>{escape(shown)}</text>'
         if len(lines) > 1:
             yield _text(middle, height - 10, line.name, "f", "middle")

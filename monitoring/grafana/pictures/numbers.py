@@ -8,7 +8,7 @@ SUFFIXES = {"reqps": " req/s", "cps": "/s"}
 def written(value: float, unit: str) -> str:
     """Return `value` with at most three digits behind the unit's prefix."""
     if unit == "percentunit":
-        return f"{value * 100:.3g}%"
+        return f"{value * 100:.3g}%" if abs(value) < 10 else f"{value * 100:,.0f}%"  # noqa: PLR2004 -- 1,000%
     if unit == "s":
         return _seconds(value)
     if unit == "bytes":

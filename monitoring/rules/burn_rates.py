@@ -26,7 +26,7 @@ def base(objectives: Objectives) -> list[Record]:
         records += [
             Record(OBJECTIVE, f"{slo.target:.10g} * {KNOWN}", labels),
             Record(EVENTS, _query(slo.events, BASE), labels),
-            Record(ERRORS, f"{_query(slo.errors, BASE)}\nor 0 * ({_query(slo.events, BASE)})", labels),
+            Record(ERRORS, f"clamp_min({_query(slo.errors, BASE)}, 0)\nor 0 * ({_query(slo.events, BASE)})", labels),
         ]
     return records
 

@@ -25,6 +25,7 @@ PROMQL = frozenset(
         "bool",
         "by",
         "changes",
+        "clamp_min",
         "count",
         "count_over_time",
         "group",

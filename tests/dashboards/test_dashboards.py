@@ -254,7 +254,7 @@ def test_the_dashboards_of_another_service_have_its_metrics_and_its_job(tmp_path
     named = ("--namespace", "shop", "--job", "shop-api", "--runbooks", pages)
     done = generator(*named, "--output", str(tmp_path / "boards"))
     assert done.returncode == 0, done.stderr
-    written = {path.stem: path.read_text() for path in (tmp_path / "boards").iterdir()}
+    written = {path.stem: path.read_text() for path in (tmp_path / "boards").glob("*.json")}
     assert written.keys() == OF_ANY_SERVICE
     for name, text in written.items():
         board = json.loads(text)

@@ -1,4 +1,4 @@
-"""Write the dashboards' JSON, or say with --check where a file is not what the generator makes."""
+"""Write the dashboards and their kustomization, or say with --check where a file is not what the generator makes."""
 
 import argparse
 import json
@@ -14,6 +14,7 @@ from monitoring.rules.groups import OF_THE_AGENCY as ALERTS_OF_THE_AGENCY
 from . import (
     ai_service,
     cache_performance,
+    config_maps,
     dependencies,
     fastapi_overview,
     infrastructure,
@@ -59,11 +60,14 @@ def render(namespace: str = NAMESPACE, job: str | None = None, runbooks: str | N
     files = {name: encoder.encode(build().build()) + "\n" for name, build in boards.items()}
     files = {name: text.replace(OBJECTIVES.runbooks, RUNBOOKS) for name, text in files.items()}
     if not own:
-        title = namespace.replace("_", " ").title()
-        files = {name: _named(text, namespace, title) for name, text in files.items()}
+        files = {name: _named(text, namespace, _title(namespace)) for name, text in files.items()}
     address = runbooks or OBJECTIVES.runbooks
     files = {name: text.replace(RUNBOOKS, address) for name, text in files.items()}
     return {name: _with_job(text, job) for name, text in files.items()} if job else files
+
+
+def _title(namespace: str) -> str:
+    return TITLE if namespace == NAMESPACE else namespace.replace("_", " ").title()
 
 
 def _named(text: str, namespace: str, title: str) -> str:
@@ -87,7 +91,8 @@ def _namespace(text: str) -> str:
 
 def drift(directory: Path, wanted: dict[str, str]) -> list[str]:
     """Return one line for each file of `directory` that is not as `wanted`. Grafana loads extra files as well."""
-    found = {path.name: path.read_text(encoding="utf-8") for path in directory.glob("*.json")}
+    paths = [*directory.glob("*.json"), *directory.glob(config_maps.FILE)]
+    found = {path.name: path.read_text(encoding="utf-8") for path in paths}
     lines = [f"{name}: missing" for name in wanted.keys() - found.keys()]
     lines += [f"{name}: no dashboard of the generator" for name in found.keys() - wanted.keys()]
     lines += [f"{name}: differs" for name in found.keys() & wanted.keys() if found[name] != wanted[name]]
@@ -106,6 +111,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     wanted = render(arguments.namespace, arguments.job, arguments.runbooks)
+    wanted[config_maps.FILE] = config_maps.kustomization(wanted, arguments.namespace, _title(arguments.namespace))
     if arguments.check:
         lines = drift(arguments.directory, wanted)
         if lines:

@@ -80,7 +80,7 @@ def groups(rule: Rule) -> list[dict[str, Any]]:
             if one.get("alert") == rule["alert"]
             or (one.get("record") in names and slo in (None, one.get("labels", {}).get("slo", slo)))
         ]
-    return kept
+    return list(kept)
 
 
 def survivors(directory: Path, alert: str, rules: Sequence[tuple[str, Rule]]) -> list[str]:

@@ -54,16 +54,7 @@ def requests(objectives: Objectives) -> list[Record]:
             Record(f"{level}:http_requests:{rate}", _sum(level, requests, window))
             for level in ("job", "job_instance", "job_handler", "job_status")
         ),
-        Record("job:http_requests:rate1h", f"avg_over_time(job:http_requests:{rate}[1h])"),
-        Record(
-            DAY_BEFORE,
-            "job:http_requests:rate1h offset 1d < job:http_requests:rate1h offset 23h\n"
-            "or job:http_requests:rate1h offset 23h",
-            comment=(
-                "The smaller of the hours before and after this time of the day before, so that a job that ran until "
-                "then every night is no traffic that vanishes."
-            ),
-        ),
+        *_hours(rate),
         *(  # 0 for what has requests and no error
             Record(
                 f"{level}:http_errors:{rate}",
@@ -89,6 +80,22 @@ def requests(objectives: Objectives) -> list[Record]:
         *(
             Record(f"{level}_le:{BUCKETS}:{rate}", _sum(f"{level}_le", f"{BUCKETS}{{{probes}}}", window))
             for level in ("job", "job_handler", "job_instance")
+        ),
+    ]
+
+
+def _hours(rate: str) -> list[Record]:
+    """Return the requests of the last hour, and of the same time of the day before."""
+    return [
+        Record("job:http_requests:rate1h", f"avg_over_time(job:http_requests:{rate}[1h])"),
+        Record(
+            DAY_BEFORE,
+            "job:http_requests:rate1h offset 1d < job:http_requests:rate1h offset 23h\n"
+            "or job:http_requests:rate1h offset 23h",
+            comment=(
+                "The smaller of the hours before and after this time of the day before, so that a job that ran until "
+                "then every night is no traffic that vanishes."
+            ),
         ),
     ]
 

@@ -1,15 +1,14 @@
 """Prometheus and Alertmanager: their files as their own programs read them, and what they promise."""
 
-import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.settings import ROOT, Settings
+from app.settings import Settings
 from tests.alerts.programs import run
-from tests.alerts.rules import MONITORING, alerts, load, slo
+from tests.alerts.rules import MONITORING, alerts, load
 
 
 def prometheus() -> dict[str, Any]:
@@ -70,19 +69,6 @@ def test_the_metrics_port_is_scraped_and_not_the_applications() -> None:
     assert targets([jobs["baliblissed"]]) == [f"backend:{Settings.model_fields['metrics_port'].default}"]
     assert "metrics_path" not in jobs["baliblissed"]
     assert jobs.keys() == {"baliblissed", "prometheus", "alertmanager", "otel-collector", "victorialogs"}
-
-
-def test_the_kubernetes_document_scrapes_the_job_that_the_rules_watch(tmp_path: Path) -> None:
-    document = (ROOT / "docs" / "deploy-kubernetes.md").read_text()
-    (block,) = re.findall(r"^```yaml\n(.+?)^```", document, re.MULTILINE | re.DOTALL)
-    configuration = tmp_path / "prometheus.yml"
-    configuration.write_text(block)
-    done = run("promtool", "check", "config", configuration)
-    assert done.returncode == 0, done.stdout
-    (job,) = load(configuration)["scrape_configs"]
-    assert job["job_name"] == slo()["job"]
-    (discovery,) = job["dns_sd_configs"]
-    assert discovery["port"] == Settings.model_fields["metrics_port"].default
 
 
 def test_alerts_reach_the_alertmanager() -> None:

@@ -77,7 +77,9 @@ def _at_a_glance() -> list[Panel]:
             limit=SLOW_SHARE_LIMIT,
         ),
         firing(
-            "Firing alerts", "Alerts of the service that fire or are about to. Their own panels are one click away."
+            "Firing alerts",
+            "Alerts of the service that fire or are about to. Their own panels are one click away.",
+            alerts=("RecentOutage",),
         ),
     ]
 

@@ -130,7 +130,7 @@ def _instance(objectives: Objectives) -> Alert:
 
 def _recent(objectives: Objectives) -> Alert:
     own = objectives.numbers("RecentOutage")
-    paged = f'alertname=~"{own.text("pages")}",alertstate="firing",service="{objectives.service}",job!=""'
+    paged = f'alertname=~"{own.text("pages")}",alertstate="firing",service="{objectives.service}",job=~".+"'
     return Alert(
         name="RecentOutage",
         severity=own.severity,

@@ -29,7 +29,7 @@ FORMS = re.compile(
     r"|(?P<metric>\bbaliblissed_)"
     r"|(?P<dashboard>(?<=/d/)baliblissed(?=-))"
     r"|(?P<service>(?<=service: )baliblissed\b|(?<=service=\")baliblissed(?=\")|(?<=name: )baliblissed$)"
-    r"|(?P<group>(?<=[\[ ;])baliblissed(?=-(?:recorded|objectives|burn-rates|alerts)\b)"
+    r"|(?P<group>(?<=[\[ ;])baliblissed(?=-(?:recorded|latency|objectives|burn-rates|alerts)\b)"
     r"|(?<=\.\./)baliblissed(?=\.yml)|(?<=rules/)baliblissed(?=\.yml))"
     r"|(?P<job>(?<=job: )baliblissed\b|(?<=job=\")baliblissed(?=\")|(?<=\()baliblissed(?=\))|(?<=of )baliblissed\b)",
     re.MULTILINE,

@@ -26,9 +26,14 @@ def base(objectives: Objectives) -> list[Record]:
         records += [
             Record(OBJECTIVE, f"{slo.target:.10g} * {KNOWN}", labels),
             Record(EVENTS, _query(slo.events, BASE), labels),
-            Record(ERRORS, f"clamp_min({_query(slo.errors, BASE)}, 0)\nor 0 * ({_query(slo.events, BASE)})", labels),
+            Record(ERRORS, f"clamp_min({_query(slo.errors, BASE)}, 0)\nor {_none(slo)}", labels),
         ]
     return records
+
+
+def _none(slo: Objective) -> str:
+    """Return 0 for each job with events, from the series that the rule before has recorded."""
+    return f'0 * sum by (job) ({EVENTS}{{slo="{slo.name}"}})'
 
 
 def ratios(objectives: Objectives, *, long: bool) -> list[Record]:

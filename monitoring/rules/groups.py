@@ -29,6 +29,7 @@ def groups(objectives: Objectives) -> list[Group]:
             f"{service}-recorded",
             [*recorded.targets(objectives), *recorded.requests(objectives), *recorded.versions(objectives)],
         ),
+        Group(f"{service}-latency", recorded.latency(objectives), interval="1m"),
         Group(
             f"{service}-objectives",
             [*burn_rates.base(objectives), *burn_rates.ratios(objectives, long=False)],

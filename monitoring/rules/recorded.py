@@ -12,6 +12,16 @@ OURS = f"and on (job) {KNOWN}"
 DAY_BEFORE = "job:http_requests:rate1h_day_before"
 DURATION = "http_request_duration_seconds"
 BUCKETS = f"{DURATION}_bucket"
+TWICE = "Each series of the pods is read twice, by handler and by instance; the other levels are sums of these two."
+# What the requests of each level are made of.
+FINER = {
+    "job": "job_handler_status",
+    "job_instance": "job_instance_status",
+    "job_handler": "job_handler_status",
+    "job_status": "job_handler_status",
+}
+FAILED = '{status=~"5.."}'
+OF_VERSION = "* on (job, instance) group_left (version)\ngroup by (job, instance, version) (baliblissed_build_info)"
 SLOW = (
     '"P99 is over 2 s" and "more than 1% took longer than 2 s" are the same statement. The second counts whole '
     "buckets; histogram_quantile would guess a place inside a bucket, and can never answer more than the last boundary."
@@ -41,24 +51,31 @@ def targets(objectives: Objectives) -> list[Record]:
 
 
 def requests(objectives: Objectives) -> list[Record]:
-    """Return rates, shares of errors and of slow requests, and latency buckets, of the last minutes."""
-    errors, latency = objectives.numbers("HighErrorRate"), objectives.numbers("HighLatencyP99")
-    probes = f'handler!~"{errors.text("excluded_handlers")}"'
+    """Return rates and shares of errors and of slow requests, of the last minutes."""
+    latency = objectives.numbers("HighLatencyP99")
     measured = f'handler!~"{latency.text("excluded_handlers")}"'
     bound = f'le="{float(latency.number("threshold_seconds"))}"'
-    requests, failed = f"http_requests_total{{{probes}}}", f'http_requests_total{{status=~"5..",{probes}}}'
     window = objectives.window
     rate = f"rate{window}"
     return [
+        Record(
+            f"job_handler_status:http_requests:{rate}",
+            _sum("job_handler_status", f"http_requests_total{{{_probes(objectives)}}}", window),
+            comment=TWICE,
+        ),
+        Record(
+            f"job_instance_status:http_requests:{rate}",
+            _sum("job_instance_status", f"http_requests_total{{{_probes(objectives)}}}", window),
+        ),
         *(
-            Record(f"{level}:http_requests:{rate}", _sum(level, requests, window))
-            for level in ("job", "job_instance", "job_handler", "job_status")
+            Record(f"{level}:http_requests:{rate}", _of(level, f"{finer}:http_requests:{rate}"))
+            for level, finer in FINER.items()
         ),
         *_hours(rate),
         *(  # 0 for what has requests and no error
             Record(
                 f"{level}:http_errors:{rate}",
-                f"({_sum(level, failed, window)})\nor 0 * {level}:http_requests:{rate}",
+                f"{_of(level, f'{FINER[level]}:http_requests:{rate}{FAILED}')}\nor 0 * {level}:http_requests:{rate}",
             )
             for level in ("job", "job_instance", "job_handler")
         ),
@@ -77,9 +94,30 @@ def requests(objectives: Objectives) -> list[Record]:
             f"sum by (job) (rate(baliblissed_requests_shed_total[{window}])) / job:http_requests:{rate}",
             comment="Shed requests are among those of the handler `none`, so the share is one of all requests.",
         ),
+    ]
+
+
+def latency(objectives: Objectives) -> list[Record]:
+    """Return latency buckets, percentiles and response sizes for dashboards. They read most series, so less often."""
+    window, probes = objectives.window, _probes(objectives)
+    rate = f"rate{window}"
+    return [
         *(
             Record(f"{level}_le:{BUCKETS}:{rate}", _sum(f"{level}_le", f"{BUCKETS}{{{probes}}}", window))
-            for level in ("job", "job_handler", "job_instance")
+            for level in ("job_handler", "job_instance")
+        ),
+        Record(f"job_le:{BUCKETS}:{rate}", _of("job_le", f"job_handler_le:{BUCKETS}:{rate}")),
+        Record(
+            f"job_version_le:{BUCKETS}:{rate}",
+            f"sum by (job, version, le) (job_instance_le:{BUCKETS}:{rate} {OF_VERSION})",
+        ),
+        *(  # of many routes or pods, twelve buckets each are too many for six hours of a panel
+            Record(f"{level}:{DURATION}:p95_{rate}", f"histogram_quantile(0.95, {level}_le:{BUCKETS}:{rate})")
+            for level in ("job_handler", "job_instance")
+        ),
+        *(
+            Record(f"job_handler:{size}:{rate}", _sum("job_handler", f"{size}{{{probes}}}", window))
+            for size in ("http_response_size_bytes_sum", "http_response_size_bytes_count")
         ),
     ]
 
@@ -101,23 +139,24 @@ def _hours(rate: str) -> list[Record]:
 
 
 def versions(objectives: Objectives) -> list[Record]:
-    """Return requests, errors and latency of each version, for a rollout in which two serve side by side."""
-    of_version = "* on (job, instance) group_left (version)\ngroup by (job, instance, version) (baliblissed_build_info)"
+    """Return requests and errors of each version, for a rollout in which two serve side by side."""
     rate = f"rate{objectives.window}"
     return [
-        *(
-            Record(
-                f"job_version:http_{what}:{rate}",
-                f"sum by (job, version) (job_instance:http_{what}:{rate} {of_version})",
-            )
-            for what in ("requests", "errors")
-        ),
         Record(
-            f"job_version_le:{BUCKETS}:{rate}",
-            f"sum by (job, version, le) (job_instance_le:{BUCKETS}:{rate} {of_version})",
-        ),
+            f"job_version:http_{what}:{rate}", f"sum by (job, version) (job_instance:http_{what}:{rate} {OF_VERSION})"
+        )
+        for what in ("requests", "errors")
     ]
+
+
+def _probes(objectives: Objectives) -> str:
+    """Return the matcher that leaves probes out."""
+    return f'handler!~"{objectives.numbers("HighErrorRate").text("excluded_handlers")}"'
 
 
 def _sum(level: str, selector: str, window: str) -> str:
     return f"sum by ({level.replace('_', ', ')}) (rate({selector}[{window}])) {OURS}"
+
+
+def _of(level: str, finer: str) -> str:
+    return f"sum by ({level.replace('_', ', ')}) ({finer})"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from . import burn_rates, recorded
+from . import burn_rates, evaluated, recorded
 from .alerts import assistant, availability, collector, meta, requests, resources, telemetry, workers
 from .model import Alert, Group
 from .objectives import Objectives, ObjectivesError
@@ -27,7 +27,12 @@ def groups(objectives: Objectives) -> list[Group]:
     found = [
         Group(
             f"{service}-recorded",
-            [*recorded.targets(objectives), *recorded.requests(objectives), *recorded.versions(objectives)],
+            [
+                *recorded.targets(objectives),
+                *recorded.requests(objectives),
+                *evaluated.records(objectives),
+                *recorded.versions(objectives),
+            ],
         ),
         Group(f"{service}-latency", recorded.latency(objectives), interval="1m"),
         Group(

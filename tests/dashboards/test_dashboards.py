@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from monitoring.grafana.generator import board
 from monitoring.grafana.generator.panels import Query, lines
 from monitoring.rules.objectives import load
 from tests.agency import metrics_in
+from tests.alerts.rules import alerts as rules_of_alerts
+from tests.alerts.rules import metrics
 from tests.dashboards.boards import BOARDS, DIRECTORY, Board, panels, targets, variables
 from tests.dashboards.elsewhere import alert_names
 from tests.dashboards.lint import complaints
@@ -211,11 +214,28 @@ def drawn(name: str, title: str) -> list[float]:
         ("infrastructure", "Memory", "MemoryNearLimit", "used_share"),
         ("infrastructure", "Disk", "DiskNearlyFull", "used_share"),
         ("infrastructure", "Late wake-ups by instance", "EventLoopLag", "share"),
+        ("infrastructure", "Unplanned exits by instance", "WorkerCrashLoop", "exits"),
         ("cache-performance", "Hit ratio by cache", "CacheHitRateLow", "hit_share"),
     ],
 )
 def test_a_panel_draws_the_limit_of_its_alert(name: str, title: str, alert: str, key: str) -> None:
     assert drawn(name, title) == [float(load().alerts[alert].values[key])]
+
+
+def test_a_panel_with_the_limit_of_an_alert_reads_the_series_that_the_alert_evaluates() -> None:
+    """A rate over the zoom's own window would pass the line where the alert does not fire, and the reverse."""
+    limited = 0
+    for panel in (panel for one in BOARDS.values() for panel in panels(one) if panel.get("links")):
+        read = " ".join(target["expr"] for target in panel["targets"])
+        if len(panel["fieldConfig"]["defaults"].get("thresholds", {}).get("steps", [])) > 1:
+            limited += 1
+            assert "$__rate_interval" not in read, panel["title"]
+        for link in panel["links"]:
+            compared = re.match(r"[( \n]*(job\w*:[\w:]+)[^<>=]* [<>=]+ ", rules_of_alerts()[link["title"]]["expr"])
+            if compared:
+                series = compared[1].replace("sli_errors:ratio_rate", "burn_rate:ratio")
+                assert series in metrics(read), (panel["title"], link["title"])
+    assert limited > 15
 
 
 def test_the_burn_rates_of_each_objective_have_the_factors_of_their_pairs_as_limits() -> None:

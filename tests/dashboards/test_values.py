@@ -7,7 +7,7 @@ import pytest
 
 from app.assistant.breaker import STATE_VALUES
 from app.settings import ROOT
-from tests.alerts.rules import RULE_TESTS, alerts, load, slo
+from tests.alerts.rules import RULE_TESTS, load, rules, slo
 from tests.dashboards.boards import BOARDS, label_query, panels, targets, variables
 from tests.dashboards.breakages import STATIC, broken
 from tests.dashboards.lint import complaints
@@ -25,7 +25,7 @@ def of_dashboards() -> Iterator[str]:
 
 
 def of_rules() -> Iterator[str]:
-    yield from (rule["expr"] for rule in alerts().values())
+    yield from (rule["expr"] for rule in rules())
 
 
 def of_rule_tests() -> Iterator[str]:

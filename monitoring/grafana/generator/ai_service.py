@@ -5,11 +5,13 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 from . import board
 from .limits import OBJECTIVES, bound, limit
 from .panels import PER_SECOND, REQUESTS_PER_SECOND, SECONDS, SHARE, Panel, Query, lines, mapping, number, states
-from .queries import quantile, rate, series, share
+from .queries import quantile, rate, recorded, series, share
 
 REQUESTS = "baliblissed_ai_requests_total"
 DURATION = "baliblissed_ai_request_duration_seconds"
 TOKENS = "baliblissed_ai_tokens_used_total"
+ERRORS = f"job:ai_errors:ratio_rate{OBJECTIVES.numbers('AIErrorRate').values['window']}"
+FAILED_LIMITS = (OBJECTIVES.slo("ai-success").budget, limit("AIErrorRate", "error_ratio"))
 CHOSEN = 'operation=~"$operation"'
 FAILED, COUNTED = 'outcome!~"success|offline|cancelled"', 'outcome!="cancelled"'
 # As the catalogue defines the gauge.
@@ -83,20 +85,29 @@ def _outcomes() -> list[Panel]:
         lines(
             "AI requests by outcome",
             "success and offline are answers; timeout, rejected, circuit_open and error are failures; cancelled is a "
-            "client "
-            "that went away.",
+            "client that went away.",
             REQUESTS_PER_SECOND,
             Query(rate(REQUESTS, "outcome", CHOSEN), "{{outcome}}"),
             stacked=True,
+            width=8,
+        ),
+        lines(
+            "Failed share",
+            "Share of all AI requests that got no answer: the series that AIErrorRate evaluates. The lines are what "
+            "the objective allows, 5%, and AIErrorRate's 10%.",
+            SHARE,
+            Query(f"max by (job) ({recorded(ERRORS)})", "{{job}}"),
+            limit=FAILED_LIMITS,
+            alerts=("AIErrorRate",),
+            width=8,
         ),
         lines(
             "Failed share by operation",
-            "Share of each operation's requests that got no answer. The lines are what the objective allows, and "
-            "AIErrorRate's.",
+            "Share of each operation's requests that got no answer, with the same lines.",
             SHARE,
             Query(_failures("operation"), "{{operation}}"),
-            limit=(OBJECTIVES.slo("ai-success").budget, limit("AIErrorRate", "error_ratio")),
-            alerts=("AIErrorRate",),
+            limit=FAILED_LIMITS,
+            width=8,
         ),
         states(
             "Circuit breaker",

@@ -5,7 +5,7 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 from . import board, exporter
 from .limits import OBJECTIVES, limit
 from .panels import BYTES, COUNT, PER_SECOND, SECONDS, SHARE, Panel, Query, events, lines, number
-from .queries import each, elsewhere, increase, quantile, rate, series
+from .queries import each, elsewhere, increase, quantile, rate, recorded, series
 
 WORKERS = "baliblissed_workers"
 LAG = "baliblissed_event_loop_lag_seconds"
@@ -14,6 +14,8 @@ DISK_USED, DISK_SIZE = "baliblissed_system_disk_used_bytes", "baliblissed_system
 LIVE = "sum(" + series(WORKERS, 'state="live"') + ")"
 CONFIGURED = "sum(" + series(WORKERS, 'state="configured"') + ")"
 MEMORY_SHARE, DISK_SHARE = limit("MemoryNearLimit", "used_share"), limit("DiskNearlyFull", "used_share")
+LATE_WAKE_UPS = f"job_instance:event_loop_late:ratio_rate{OBJECTIVES.numbers('EventLoopLag').values['window']}"
+UNPLANNED = f"job_instance:worker_exits_unplanned:increase{OBJECTIVES.numbers('WorkerCrashLoop').values['window']}"
 LATE, LATE_SHARE = limit("EventLoopLag", "lag_seconds"), limit("EventLoopLag", "share")
 BY_PROCESS = "{{instance}} {{worker}}"
 CONTAINER = OBJECTIVES.numbers("ContainerRestarting").values["container"]
@@ -36,10 +38,6 @@ def _fullest_by_instance(used: str, size: str) -> Query:
 def _by_instance(state: str) -> str:
     chosen = f'state="{state}"'
     return f"max by (instance) ({series(WORKERS, chosen)})"
-
-
-def _woken_in_time() -> str:
-    return rate(f"{LAG}_bucket", "instance", f'le="{LATE}"')
 
 
 def build() -> Dashboard:
@@ -127,7 +125,7 @@ def _workers() -> list[Panel]:
             COUNT,
             Query(LIVE, "live"),
             Query(CONFIGURED, "configured"),
-            width=6,
+            width=12,
         ),
         lines(
             "Missing workers by instance",
@@ -137,21 +135,29 @@ def _workers() -> list[Panel]:
             Query(f"topk(10, clamp_min({_by_instance('configured')} - {_by_instance('live')}, 0))", "{{instance}}"),
             limit=limit("NotEnoughWorkers", "missing"),
             alerts=("NotEnoughWorkers",),
-            width=6,
+            width=12,
         ),
         events(
             "Worker exits",
-            "Workers that ended, by reason. stopped and max_requests are planned; timeout and killed are not, and "
-            "WorkerCrashLoop watches them.",
+            "Workers that ended, by reason. stopped and max_requests are planned; the others are not.",
             Query(increase("baliblissed_worker_exits_total", "reason"), "{{reason}}"),
+            width=8,
+        ),
+        lines(
+            "Unplanned exits by instance",
+            "Workers that were killed, crashed or hung in the last five minutes: the ten instances with most. "
+            "WorkerCrashLoop evaluates this series and fires above the line.",
+            COUNT,
+            Query(f"topk(10, max by (instance) ({recorded(UNPLANNED)}))", "{{instance}}"),
+            limit=limit("WorkerCrashLoop", "exits"),
             alerts=("WorkerCrashLoop",),
-            width=6,
+            width=8,
         ),
         events(
             "Worker boots",
             "Workers that were started: one for each exit, and all of them at a start of the service.",
             Query(increase("baliblissed_worker_boots_total"), "boots"),
-            width=6,
+            width=8,
         ),
     ]
 
@@ -169,9 +175,9 @@ def _loops() -> list[Panel]:
         lines(
             "Late wake-ups by instance",
             f"Share of the measurements that found the event loop over {LATE * 1000:g} ms late: the ten worst "
-            "instances. EventLoopLag fires above the line.",
+            "instances. EventLoopLag evaluates this series and fires above the line.",
             SHARE,
-            Query(f"topk(10, 1 - {_woken_in_time()} / {rate(f'{LAG}_count', 'instance')})", "{{instance}}"),
+            Query(f"topk(10, max by (instance) ({recorded(LATE_WAKE_UPS)}))", "{{instance}}"),
             limit=LATE_SHARE,
             alerts=("EventLoopLag",),
             width=8,

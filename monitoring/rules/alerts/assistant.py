@@ -11,15 +11,13 @@ def alerts(objectives: Objectives) -> list[Alert]:
 
 def _errors(objectives: Objectives) -> Alert:
     own = objectives.numbers("AIErrorRate")
-    window, errors = own.duration("window"), own.number("minimum_errors")
-    all_of_them = f"sum by (job) (rate(baliblissed_ai_requests_total[{window}]))"
-    failed = f'baliblissed_ai_requests_total{{outcome!~"{own.text("answered")}"}}[{window}]'
+    window = own.duration("window")
     return Alert(
         name="AIErrorRate",
         severity=own.severity,
         expr=(
-            f"sum by (job) (rate({failed}))\n/ {all_of_them} > {own.number('error_ratio')}\n"
-            f"and sum by (job) (increase({failed})) >= {errors}"
+            f"job:ai_errors:ratio_rate{window} > {own.number('error_ratio')}\n"
+            f"and job:ai_errors:increase{window} >= {own.number('minimum_errors')}"
         ),
         wait=own.wait,
         summary="AI requests fail",

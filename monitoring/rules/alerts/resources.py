@@ -67,15 +67,12 @@ def _full(own: Numbers, used: str, size: str, summary: str, description: str) ->
 def _cache(objectives: Objectives) -> Alert:
     own = objectives.numbers("CacheHitRateLow")
     window = own.duration("window")
-    hits, misses = (
-        f"sum by (job, cache) (rate(baliblissed_cache_{what}_total[{window}]))" for what in ("hits", "misses")
-    )
     return Alert(
         name="CacheHitRateLow",
         severity=own.severity,
         expr=(
-            f"{hits}\n/ ({hits} + {misses}) < {own.number('hit_share')}\n"
-            f"and {hits} + {misses} > {own.number('minimum_lookups_per_second')}"
+            f"job_cache:cache_hits:ratio_rate{window} < {own.number('hit_share')}\n"
+            f"and job_cache:cache_lookups:rate{window} > {own.number('minimum_lookups_per_second')}"
         ),
         wait=own.wait,
         summary="A cache answers few look-ups",

@@ -42,11 +42,11 @@ def _restarts(objectives: Objectives) -> Alert:
 
 def _crash_loop(objectives: Objectives) -> Alert:
     own = objectives.numbers("WorkerCrashLoop")
-    exits = f'baliblissed_worker_exits_total{{reason!~"{own.text("planned_reasons")}"}}[{own.duration("window")}]'
+    exits = f"job_instance:worker_exits_unplanned:increase{own.duration('window')}"
     return Alert(
         name="WorkerCrashLoop",
         severity=own.severity,
-        expr=f"sum by (job, instance) (increase({exits})) > {own.number('exits')}",
+        expr=f"{exits} > {own.number('exits')}",
         wait=own.wait,
         summary="Workers end again and again",
         description=(
@@ -82,14 +82,10 @@ def _missing(objectives: Objectives) -> Alert:
 def _lag(objectives: Objectives) -> Alert:
     own = objectives.numbers("EventLoopLag")
     window, bound = own.duration("window"), float(own.number("lag_seconds"))
-    lag = "baliblissed_event_loop_lag_seconds"
     return Alert(
         name="EventLoopLag",
         severity=own.severity,
-        expr=(
-            f'1 - sum by (job, instance) (rate({lag}_bucket{{le="{bound}"}}[{window}]))\n'
-            f"/ sum by (job, instance) (rate({lag}_count[{window}])) > {own.number('share')}"
-        ),
+        expr=f"job_instance:event_loop_late:ratio_rate{window} > {own.number('share')}",
         wait=own.wait,
         summary="The event loops of an instance are late",
         description=(
@@ -97,5 +93,4 @@ def _lag(objectives: Objectives) -> Alert:
             f"$labels.job }}}}) in the last 5 minutes found the event loop more than {bound * 1000:g} ms late: every "
             "request of the worker waits as long."
         ),
-        comment="A share of measurements over a boundary, as for HighLatencyP99: no interpolation.",
     )

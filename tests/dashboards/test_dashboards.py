@@ -10,11 +10,12 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from prometheus_client import CollectorRegistry
 
 from app.observability import NAMESPACE
 from app.settings import ROOT
-from monitoring.grafana.generator import board
+from monitoring.grafana.generator import board, fastapi_overview
 from monitoring.grafana.generator.panels import Query, lines
 from monitoring.rules.objectives import load
 from tests.agency import metrics_in
@@ -166,14 +167,26 @@ def test_a_broken_dashboard_is_complained_about(break_it: Callable[[Board], None
 def test_error_ratio_and_latency_show_the_objectives_as_lines() -> None:
     overview = panels(BOARDS["fastapi-overview"])
     limits = {
-        panel["title"]: panel["fieldConfig"]["defaults"]["thresholds"]["steps"][-1]["value"]
+        panel["title"]: [step["value"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"][1:]]
         for panel in overview
         if panel["type"] == "timeseries"
         and panel["fieldConfig"]["defaults"]["custom"].get("thresholdsStyle") == {"mode": "dashed"}
     }
-    assert limits["Error ratio"] == 0.05
-    assert limits["Latency"] == 2.0
-    assert limits["Slower than 2 s"] == 0.01
+    assert limits["Error ratio"] == limits["Error ratio by version"] == [0.001, 0.05]
+    assert limits["Latency"] == limits["P95 by version"] == [0.5, 2.0]
+    assert limits["Slower than 2 s"] == [0.01]
+
+
+def test_titles_and_descriptions_name_the_limits_that_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("ERROR_LIMITS", (0.002, 0.07)), ("LATENCY_LIMITS", (0.4, 3.0)), ("LATENCY_LIMIT", 3.0)):
+        monkeypatch.setattr(fastapi_overview, name, value)
+    monkeypatch.setattr(fastapi_overview, "SLOW_SHARE_LIMIT", 0.02)
+    shown = json.loads(JSONEncoder().encode(fastapi_overview.build().build()))
+    text = {panel["title"]: panel["description"] for panel in panels(shown)}
+    assert "0.2%" in text["Error ratio"]
+    assert "7%" in text["Error ratio"]
+    assert "0.4 s for 99%" in text["Latency"]
+    assert "2%" in text["Slower than 3 s"]
 
 
 def named() -> dict[str, list[str]]:
@@ -204,7 +217,6 @@ def drawn(name: str, title: str) -> list[float]:
 @pytest.mark.parametrize(
     ("name", "title", "alert", "key"),
     [
-        ("fastapi-overview", "Error ratio", "HighErrorRate", "error_ratio"),
         ("fastapi-overview", "Error ratio by instance", "InstanceErrorRate", "error_ratio"),
         ("fastapi-overview", "Shed share", "RequestsShed", "share"),
         ("dependencies", "Ready instances", "NotReady", "share"),
@@ -245,6 +257,12 @@ def test_the_burn_rates_of_each_objective_have_the_factors_of_their_pairs_as_lim
             factors = sorted(pair.factor for pair in rates.pairs)
             assert drawn("slo", f"Burn rate of {slo.name}, {kind} windows") == factors
         assert drawn("slo", f"Failed share of {slo.name}") == [slo.budget]
+
+
+def test_the_failed_share_of_an_objective_is_not_described_as_what_is_good() -> None:
+    found = [panel["description"] for panel in panels(BOARDS["slo"]) if panel["title"].startswith("Failed share of")]
+    assert len(found) == len(load().slos)
+    assert all(text.startswith("Share of events in five minutes that were not good. Good are: ") for text in found)
 
 
 def test_every_dashboard_leads_to_the_errors_in_the_log_in_its_time_range() -> None:

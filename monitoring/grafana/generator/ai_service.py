@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from . import board
-from .limits import OBJECTIVES, bound, limit
+from .limits import OBJECTIVES, bound, limit, percent
 from .panels import PER_SECOND, REQUESTS_PER_SECOND, SECONDS, SHARE, Panel, Query, lines, mapping, number, states
 from .queries import quantile, rate, recorded, series, share
 
@@ -32,7 +32,7 @@ def build() -> Dashboard:
     operation = board.choice(
         "operation",
         "Operation",
-        "What was asked of the concierge.",
+        "Kind of request to the concierge.",
         f'label_values({REQUESTS}{{job=~"$job", instance=~"$instance"}}, operation)',
     )
     return board.build(
@@ -94,7 +94,7 @@ def _outcomes() -> list[Panel]:
         lines(
             "Failed share",
             "Share of all AI requests that got no answer: the series that AIErrorRate evaluates. The lines are what "
-            "the objective allows, 5%, and AIErrorRate's 10%.",
+            f"the objective allows, {percent(FAILED_LIMITS[0])}, and the alert's {percent(FAILED_LIMITS[1])}.",
             SHARE,
             Query(f"max by (job) ({recorded(ERRORS)})", "{{job}}"),
             limit=FAILED_LIMITS,

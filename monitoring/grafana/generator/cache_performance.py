@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from . import board
-from .limits import OBJECTIVES, limit
+from .limits import OBJECTIVES, limit, percent
 from .panels import PER_SECOND, SHARE, Panel, Query, events, lines, number
 from .queries import increase, rate, recorded
 
@@ -74,7 +74,7 @@ def _caches() -> list[Panel]:
         lines(
             "Hit ratio by cache",
             "Share of look-ups that each cache answered in the last half hour: the series that CacheHitRateLow "
-            "evaluates. The line is its 50%.",
+            f"evaluates. The line is its {percent(limit('CacheHitRateLow', 'hit_share'))}.",
             SHARE,
             Query(f"min by (cache) ({recorded(RATIO, CHOSEN)})", "{{cache}}"),
             floor=limit("CacheHitRateLow", "hit_share"),

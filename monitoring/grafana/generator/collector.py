@@ -18,7 +18,7 @@ def panels() -> list[Panel]:
     return [
         states(
             "Collector",
-            "Whether the collector answers scrapes. Without it no trace arrives; the service drops its spans and "
+            "The collector answers scrapes, or does not. Without it no trace arrives; the service drops its spans and "
             "counts them.",
             UP,
             Query(f"min by (instance) ({elsewhere('up', COLLECTOR)})", "{{instance}}"),

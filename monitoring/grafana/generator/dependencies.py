@@ -7,7 +7,7 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 from . import board, spans
 from .limits import limit
 from .panels import COUNT, PER_SECOND, REQUESTS_PER_SECOND, SECONDS, SHARE, Panel, Query, events, lines, states
-from .queries import increase, quantile, rate, recorded, series
+from .queries import increase, quantile, rate, recorded, series, share
 
 READY = {"0": ("not ready", "red"), "1": ("ready", "green")}
 REACHED = {"0": ("away", "red"), "1": ("reached", "green")}
@@ -58,8 +58,7 @@ def _readiness() -> list[Panel]:
         lines(
             "Instances that reach each dependency",
             "Share of the instances whose workers all reach it. DependencyDown and OptionalDependencyDown fire below "
-            "the "
-            "line.",
+            "the line.",
             SHARE,
             Query(f"min by (dependency) ({recorded('job_dependency:dependency_up:avg')})", "{{dependency}}"),
             floor=limit("DependencyDown", "share"),
@@ -129,7 +128,7 @@ def _calls(what: str, histogram: str, errors: str, label: str, text: str) -> lis
     return [
         lines(
             f"{what} by {label}",
-            f"{text} a second.",
+            f"Number a second. {text}.",
             PER_SECOND,
             Query(rate(f"{histogram}_count", label), legend),
             stacked=True,
@@ -162,13 +161,12 @@ def _redis() -> list[Panel]:
 
 
 def _upstream() -> list[Panel]:
-    failed = rate(UPSTREAM, where='upstream="ai", outcome!="success"')
-    every = rate(UPSTREAM, where='upstream="ai"')
+    failed = share(UPSTREAM, part='upstream="ai", outcome!="success"', whole='upstream="ai"')
     return [
         lines(
             "Upstream requests by outcome",
-            "Requests to the AI upstream a second, as it answered them; what the circuit breaker refuses is none of "
-            "them.",
+            "Requests to the AI upstream a second, by how it answered them. What the circuit breaker refuses is not "
+            "sent and does not count.",
             REQUESTS_PER_SECOND,
             Query(rate(UPSTREAM, "outcome", 'upstream="ai"'), "{{outcome}}"),
             stacked=True,
@@ -178,7 +176,7 @@ def _upstream() -> list[Panel]:
             "Failed share of upstream requests",
             "Share of the requests to the AI upstream that gave no answer.",
             SHARE,
-            Query(f"{failed} / {every}", "failed"),
+            Query(failed, "failed"),
             width=8,
         ),
         lines(

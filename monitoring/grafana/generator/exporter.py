@@ -53,7 +53,7 @@ def directory_panels() -> list[Panel]:
         lines(
             "Metrics directory",
             "Disk blocks, or memory on a tmpfs, that the files hold, and what is left there. "
-            "MetricsDirectoryNearlyFull watches 8 MiB and a fifth.",
+            "MetricsDirectoryNearlyFull fires below the line, and where a small share is left.",
             BYTES,
             Query(each(HELD), "held {{instance}}"),
             Query(each(FREE), "free {{instance}}"),

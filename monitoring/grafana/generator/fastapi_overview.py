@@ -4,7 +4,7 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from . import board, rollout
 from .firing import firing
-from .limits import ERROR_RATIO_LIMIT, LATENCY_LIMIT, SLOW_SHARE_LIMIT, bound, limit
+from .limits import ERROR_LIMITS, LATENCY_LIMIT, LATENCY_LIMITS, OBJECTIVES, SLOW_SHARE_LIMIT, limit, percent
 from .panels import BYTES, COUNT, REQUESTS_PER_SECOND, SECONDS, SHARE, Panel, Query, events, lines, number
 from .queries import increase, mean, quantile, rate_or_zero, recorded, recorded_quantile, series
 
@@ -56,29 +56,30 @@ def _at_a_glance() -> list[Panel]:
         ),
         number(
             "Error ratio",
-            "Share of requests answered 5xx: what HighErrorRate evaluates. It fires above 5%.",
+            f"Share of requests answered 5xx: what HighErrorRate evaluates. It fires above {percent(ERROR_LIMITS[1])}. "
+            f"Orange is more than the objective allows, {percent(ERROR_LIMITS[0])}.",
             SHARE,
             Query(f"max({recorded(ERRORS)})", "5xx"),
-            limit=ERROR_RATIO_LIMIT,
+            limit=ERROR_LIMITS,
         ),
         number(
             "P99",
             "99 of 100 requests took no longer, interpolated. Requests of the assistant count here.",
             SECONDS,
             Query(recorded_quantile(0.99, BUCKETS), "P99"),
-            limit=LATENCY_LIMIT,
+            limit=LATENCY_LIMITS,
         ),
         number(
-            "Slower than 2 s",
-            "Share of requests over 2 s, those of the assistant left out: what HighLatencyP99 evaluates. It fires "
-            "above 1%.",
+            f"Slower than {LATENCY_LIMIT:g} s",
+            f"Share of requests over {LATENCY_LIMIT:g} s, those of the assistant left out: what HighLatencyP99 "
+            f"evaluates. It fires above {percent(SLOW_SHARE_LIMIT)}.",
             SHARE,
-            Query(f"max({recorded(SLOW)})", "over 2 s"),
+            Query(f"max({recorded(SLOW)})", f"over {LATENCY_LIMIT:g} s"),
             limit=SLOW_SHARE_LIMIT,
         ),
         firing(
             "Firing alerts",
-            "Alerts of the service that fire or are about to. Their own panels are one click away.",
+            "Alerts of the service that fire or are pending. Each notification links to the alert's panel and runbook.",
             alerts=("RecentOutage",),
         ),
     ]
@@ -118,11 +119,11 @@ def _errors() -> list[Panel]:
     return [
         lines(
             "Error ratio",
-            "Share of requests answered 5xx over all handlers: the series that HighErrorRate evaluates. The line is "
-            "its 5%.",
+            "Share of requests answered 5xx over all handlers: the series that HighErrorRate evaluates. The lines are "
+            f"what the objective allows, {percent(ERROR_LIMITS[0])}, and the alert's {percent(ERROR_LIMITS[1])}.",
             SHARE,
             Query(f"max by (job) ({recorded(ERRORS)})", "{{job}}"),
-            limit=ERROR_RATIO_LIMIT,
+            limit=ERROR_LIMITS,
             alerts=("HighErrorRate",),
         ),
         lines(
@@ -130,7 +131,7 @@ def _errors() -> list[Panel]:
             "Share of each route's requests that were answered 5xx.",
             SHARE,
             Query(f"max by (handler) ({recorded('job_handler:http_errors:ratio_rate5m', CHOSEN)})", "{{handler}}"),
-            limit=ERROR_RATIO_LIMIT,
+            limit=ERROR_LIMITS,
         ),
     ]
 
@@ -139,19 +140,19 @@ def _latency() -> list[Panel]:
     return [
         lines(
             "Latency",
-            "P50, P95 and P99, interpolated inside buckets that end at 10 s. The lines are the objective, 0.5 s for "
-            "99%, "
-            "and the hard limit, 2 s. Dots are requests with a trace: a click leads to it, and from there to its log "
+            "P50, P95 and P99, interpolated inside buckets that end at 10 s. The lines are the objective, "
+            f"{LATENCY_LIMITS[0]:g} s for {percent(OBJECTIVES.slo('latency').target)}, and the hard limit, "
+            f"{LATENCY_LIMIT:g} s. Dots are requests with a trace: a click leads to it, and from there to its log "
             "lines.",
             SECONDS,
             *(Query(recorded_quantile(q, BUCKETS), f"P{q * 100:.0f}") for q in (0.5, 0.95, 0.99)),
-            limit=(bound("latency"), LATENCY_LIMIT),
+            limit=LATENCY_LIMITS,
             exemplars=Query(quantile(0.99, DURATION, where=CHOSEN), "P99 of the chosen handlers now"),
         ),
         lines(
-            "Slower than 2 s",
-            "Share of requests over 2 s, counted on a bucket's boundary: the series that HighLatencyP99 evaluates. "
-            "The line is 1%.",
+            f"Slower than {LATENCY_LIMIT:g} s",
+            f"Share of requests over {LATENCY_LIMIT:g} s, counted on a bucket's boundary: the series that "
+            f"HighLatencyP99 evaluates. The line is {percent(SLOW_SHARE_LIMIT)}.",
             SHARE,
             Query(f"max by (job) ({recorded(SLOW)})", "{{job}}"),
             limit=SLOW_SHARE_LIMIT,
@@ -162,7 +163,7 @@ def _latency() -> list[Panel]:
             "95 of 100 requests of the route took no longer. Dots are requests with a trace.",
             SECONDS,
             Query(recorded_quantile(0.95, HANDLER_BUCKETS, "handler", CHOSEN), "{{handler}}"),
-            limit=(bound("latency"), LATENCY_LIMIT),
+            limit=LATENCY_LIMITS,
             exemplars=Query(quantile(0.95, DURATION, where=CHOSEN), "P95 of the chosen handlers now"),
             width=24,
         ),

@@ -19,8 +19,8 @@ def build() -> Dashboard:
     return board.build(
         "monitoring",
         "Monitoring",
-        "Whether the other dashboards and the alerts can be believed: scrapes, logs and spans that are lost, the "
-        "collector, Prometheus and Alertmanager.",
+        "Scrapes that fail, logs and spans that are lost, the collector, Prometheus and Alertmanager: the other "
+        "dashboards and the alerts are right only while these work.",
         {
             "At a glance": _at_a_glance(),
             "Targets": _targets(),
@@ -72,7 +72,7 @@ def _targets() -> list[Panel]:
         ).max(1),
         states(
             "Targets by instance",
-            "Whether each target answers scrapes: the ten that do least.",
+            "Targets that answer scrapes, or do not: those that do not are among the ten.",
             UP,
             Query(f"bottomk(10, max by (instance) ({recorded('job_instance:up:service')}))", "{{instance}}"),
             alerts=("InstanceDown",),
@@ -112,7 +112,7 @@ def _increase(counter: str, job: str, by: str = "") -> str:
 def _reloads(program: str, job: str, alert: str) -> Panel:
     return states(
         f"Configuration of {program}",
-        f"Whether the last reload of the configuration succeeded. After a failure {program} runs with the old one.",
+        f"Result of the last reload of the configuration. After a failure {program} runs with the old one.",
         RELOADED,
         Query(
             f"min by (instance) ({elsewhere(f'{program.lower()}_config_last_reload_successful', job)})", "{{instance}}"

@@ -88,12 +88,12 @@ def number(
     description: str,
     unit: str,
     *queries: Query,
-    limit: float | None = None,
+    limit: float | Sequence[float] | None = None,
     floor: float | None = None,
     alerts: Sequence[str] = (),
     width: int = 6,
 ) -> stat.Panel:
-    """Show the most recent value, red from `limit` on, or below `floor`."""
+    """Show the most recent value: red from `limit` on, orange from a lower one on, red below `floor`."""
     panel = (
         _with_queries(stat.Panel().title(title).description(description).unit(unit), queries)
         .links(_runbooks(alerts))

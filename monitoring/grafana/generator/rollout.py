@@ -1,6 +1,6 @@
 """Rows on which instance, pod or version is at fault."""
 
-from .limits import ERROR_RATIO_LIMIT, LATENCY_LIMIT, bound, limit
+from .limits import ERROR_LIMITS, LATENCY_LIMITS, limit
 from .panels import REQUESTS_PER_SECOND, SECONDS, SHARE, Panel, Query, lines
 from .queries import recorded, recorded_quantile, with_pod
 
@@ -26,8 +26,7 @@ def instances() -> list[Panel]:
         lines(
             "Error ratio by instance",
             "Share of each instance's requests that were answered 5xx: the ten worst. One bad instance among many "
-            "hardly "
-            "shows in the ratio of all.",
+            "hardly shows in the ratio of all.",
             SHARE,
             _largest(recorded("job_instance:http_errors:ratio_rate5m")),
             limit=limit("InstanceErrorRate", "error_ratio"),
@@ -39,7 +38,7 @@ def instances() -> list[Panel]:
             "95 of 100 requests of the instance took no longer: the ten slowest.",
             SECONDS,
             _largest(recorded_quantile(0.95, INSTANCE_BUCKETS, "job, instance")),
-            limit=(bound("latency"), LATENCY_LIMIT),
+            limit=LATENCY_LIMITS,
             width=8,
         ),
     ]
@@ -62,7 +61,7 @@ def versions() -> list[Panel]:
             "Share of each version's requests that were answered 5xx. Where the new one is worse, roll back.",
             SHARE,
             Query(f"sum by (version) ({errors}) / sum by (version) ({requests})", "{{version}}"),
-            limit=ERROR_RATIO_LIMIT,
+            limit=ERROR_LIMITS,
             width=8,
         ),
         lines(
@@ -70,7 +69,7 @@ def versions() -> list[Panel]:
             "95 of 100 requests of the version took no longer.",
             SECONDS,
             Query(recorded_quantile(0.95, VERSION_BUCKETS, "version"), "{{version}}"),
-            limit=(bound("latency"), LATENCY_LIMIT),
+            limit=LATENCY_LIMITS,
             width=8,
         ),
     ]

@@ -8,7 +8,7 @@ from monitoring.rules.objectives import BurnRates, Objective, seconds
 
 from . import board
 from .firing import firing
-from .limits import OBJECTIVES
+from .limits import OBJECTIVES, percent
 from .panels import COUNT, SHARE, Panel, Query, lines, number
 from .queries import recorded
 
@@ -40,7 +40,7 @@ def _budgets() -> list[Panel]:
     return [
         number(
             "Budget left",
-            "Share of the error budget of the last 30 days that is left. Below 0 the objective is broken.",
+            "Share of the error budget of the last 30 days that is left. Below 0 the objective is missed.",
             SHARE,
             Query(f"min by (slo) ({_chosen(LEFT)})", "{{slo}}"),
             floor=0,
@@ -55,14 +55,15 @@ def _budgets() -> list[Panel]:
         ).decimals(2),
         lines(
             "Budget left over time",
-            "A slope is a burn; a step down is an outage; what falls out of the 30 days lets a line rise again.",
+            "A steady fall is a slow burn, a step an outage. A line rises again when errors are older than 30 days.",
             SHARE,
             Query(f"min by (slo) ({_chosen(LEFT)})", "{{slo}}"),
             floor=0,
         ).min(-1),
         lines(
             "Burn rate over an hour",
-            "How many times as fast as it may each budget burns. At 14.4 two percent of it are gone in an hour.",
+            "Errors as a multiple of what each objective allows. The lines are 1, which spends the budget in exactly "
+            "30 days, and the factor at which the fast alerts fire.",
             COUNT,
             Query(f"max by (slo) ({_chosen('job_slo:burn_rate:ratio1h')})", "{{slo}}"),
             limit=(1, _factor(OBJECTIVES.fast, "1h")),
@@ -91,13 +92,19 @@ def _burn(slo: Objective) -> list[Panel]:
         _windows(slo, slow, "slow"),
         lines(
             f"Failed share of {slo.name}",
-            f"{slo.description} The line is what the objective allows, {slo.budget * 100:.10g}%.",
+            f"Share of events in five minutes that were not good. Good are: {_lowered(slo.description)} The line is "
+            f"what the objective allows, {percent(slo.budget)}.",
             SHARE,
             Query(f"max by (job) ({recorded(RATIO, here)})", "{{job}}"),
             limit=slo.budget,
             width=8,
         ),
     ]
+
+
+def _lowered(text: str) -> str:
+    """Return a sentence for the middle of another; an abbreviation at its start stays."""
+    return text if text[:2].isupper() else text[:1].lower() + text[1:]
 
 
 def _windows(slo: Objective, rates: BurnRates, kind: str) -> Panel:
@@ -110,7 +117,7 @@ def _windows(slo: Objective, rates: BurnRates, kind: str) -> Panel:
     here = f'slo="{slo.name}"'
     return lines(
         f"Burn rate of {slo.name}, {kind} windows",
-        f"How many times as fast as it may the budget burns. {fires} at {pairs}.",
+        f"Errors as a multiple of what the objective allows, in each window. {fires} at {pairs}.",
         COUNT,
         *(Query(f"max({recorded(f'job_slo:burn_rate:ratio{window}', here)})", window) for window in windows),
         limit=[pair.factor for pair in rates.pairs],

@@ -182,15 +182,21 @@ class Visitors:
                 await blocker.execute("LOCK TABLE destinations IN ACCESS EXCLUSIVE MODE")
                 await asyncio.gather(*(self._give_up() for _ in range(4)))
                 await self._found("job:http_slow_requests:ratio_rate5m > 0", self._stall)
+                # They wait for half a second at most, so a scrape may miss them.
+                await self._found("max_over_time(baliblissed_requests_queued[1m]) > 0", self._flood)
                 before = self._server.scrapes()
                 while self._server.scrapes() < before + SCRAPES:
-                    await asyncio.gather(*(self._search() for _ in range(30)))
+                    await self._flood()
         finally:
             await blocker.close()
         await self._until(lambda: True)
 
     async def _stall(self) -> None:
-        await asyncio.gather(self._hang(), *(self._search() for _ in range(30)))
+        await asyncio.gather(self._hang(), self._flood())
+
+    async def _flood(self) -> None:
+        """Send more requests than there are slots and places in the queue."""
+        await asyncio.gather(*(self._search() for _ in range(30)))
 
     async def _hang(self) -> None:
         """Stop a worker while it answers requests."""

@@ -33,6 +33,8 @@ STATIC: list[Breakage] = [
     ("dependencies", "STATUS_CODE_ERROR", "ERROR"),
     ("monitoring", 'service="baliblissed"', 'service="bali"'),
     ("fastapi-overview", '{job=~"$job"}', ""),
+    ("fastapi-overview", "histogram_quantile(0.99", "histogram_quantile(0.9"),
+    ("slo", 'ratio30m{job=~"$job", slo="', 'ratio6h{job=~"$job", slo="'),
     ("ai-service", "$__rate_interval", "5m"),
 ]
 

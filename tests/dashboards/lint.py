@@ -62,7 +62,7 @@ def scope(name: str) -> list[set[str]]:
 
 def complaints(board: Board) -> list[str]:
     """Return the problems of a dashboard, one line each."""
-    rules = (identity, template, layout, presentation, limits, sources, annotated, promql, names)
+    rules = (identity, template, layout, presentation, limits, sources, annotated, promql, legends, names)
     return [line for rule in rules for line in rule(board)]
 
 
@@ -167,6 +167,18 @@ def promql(board: Board) -> Iterator[str]:
                 yield f"{title}: {name} is a counter and is used as it is"
         if "histogram_quantile" in target["expr"] and not re.search(r"by \(le\b", target["expr"]):
             yield f"{title}: a quantile over buckets that are not kept apart"
+
+
+def legends(board: Board) -> Iterator[str]:
+    """Compare the quantiles and the windows that titles and legends name with those of the query."""
+    for title, target in targets(board):
+        said = re.findall(r"\bP(\d+)\b", target["legendFormat"]) or re.findall(r"\bP(\d+)\b", title)
+        for share in re.findall(r"histogram_quantile\(([\d.]+)", target["expr"]):
+            if said and f"{float(share) * 100:g}" not in said:
+                yield f"{title}: a quantile of {share} is called P{said[0]}"
+        window = re.fullmatch(r"\d+[mhd]", target["legendFormat"])
+        if window and not re.search(rf":\w+?{window[0]}\{{", target["expr"]):
+            yield f"{title}: {window[0]} is not the window of {target['expr']}"
 
 
 def names(board: Board) -> Iterator[str]:

@@ -134,6 +134,18 @@ def test_a_runbook_page_answers_the_same_six_questions(alert: str) -> None:
     assert headings == ["Meaning", "Impact", "First five minutes", "Causes", "Mitigation", "False alarms"]
 
 
+@pytest.mark.parametrize("alert", NAMES)
+def test_the_commands_of_a_runbook_page_name_the_namespace_and_variables_that_are_set(alert: str) -> None:
+    page = (RUNBOOKS / f"{alert}.md").read_text()
+    of_nodes = r"describe node|cordon|uncordon|describe pod`"
+    for command in re.findall(r"kubectl [^\n`]*`?", page):
+        assert command.startswith("kubectl -n ") or re.search(of_nodes, command), command
+    services = load(MONITORING.parent / "docker-compose.yaml")["services"]
+    for service, rest in re.findall(r"docker compose exec (?:-T )?([\w-]+) ([^\n]*)", page):
+        for variable in re.findall(r"\$\{?([A-Z_]+)|environ\['([A-Z_]+)'", rest):
+            assert set(variable) & services[service]["environment"].keys(), rest
+
+
 def test_every_reason_for_an_exit_that_is_not_planned_counts_as_a_crash() -> None:
     planned = slo()["alerts"]["WorkerCrashLoop"]["planned_reasons"]
     assert ("reason", "!~", planned) in matchers(resolved(alerts()["WorkerCrashLoop"]["expr"]))

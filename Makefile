@@ -11,7 +11,7 @@ UV_ENV = UV_SYSTEM_CERTS=1 UV_NO_PROGRESS=1 $$(index=$$($(BIN)/pip config get gl
 COMPILE = env $(UV_ENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run up test test-wheel wheel soak chaos fuzz bench loadtest test-image test-k8s image-requirements k8s-requirements check dashboards pictures format lock programs collector logstore clean FORCE
+.PHONY: help run up test test-wheel wheel soak chaos fuzz bench loadtest test-image test-k8s image-requirements k8s-requirements check dashboards rules pictures format lock programs collector logstore clean FORCE
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,6 +91,9 @@ k8s-requirements:
 
 dashboards: $(READY) ## write the Grafana dashboards from their generator
 	@$(BIN)/python -m monitoring.grafana.generator
+
+rules: $(READY) ## write rules, their tests, the PrometheusRule and docs/alerts.md from monitoring/slo.yaml
+	@$(BIN)/python -m monitoring.rules
 
 check: $(READY) ## lint, format and types
 	@$(BIN)/ruff check .

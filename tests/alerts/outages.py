@@ -99,6 +99,8 @@ AI_EFFECTS = (
     *("AvailabilityBudgetBurnsFast", "AvailabilityBudgetBurnsSlowly"),
 )
 DATABASE, AI = "DependencyDown dependency=database", "DependencyDown dependency=ai"
+RECENT, RECENT_AI = (f"RecentOutage outage={one}" for one in (DATABASE, AI))
+RECENT_ERRORS, RECENT_NOT_READY = "RecentOutage outage=HighErrorRate", "RecentOutage outage=NotReady"
 ENDED_AT_ONCE = tuple(f"-{one}" for one in DATABASE_EFFECTS if "BudgetBurns" not in one)
 BURNS = tuple(f"-{one}" for one in DATABASE_EFFECTS if "BudgetBurns" in one)
 
@@ -112,19 +114,19 @@ STORIES = {
     # an hour next, and RecentOutage, which looks back for longer than that, last.
     "the end of an outage does not page for a burn rate that outlives it": Story(
         (
-            (DATABASE, "RecentOutage", *(one for one in DATABASE_EFFECTS if "Slowly" not in one)),
+            (DATABASE, RECENT, *(one for one in DATABASE_EFFECTS if "Slowly" not in one)),
             ENDED_AT_ONCE,
             (f"-{DATABASE}",),
             tuple(one for one in BURNS if "Slowly" not in one),
-            ("-RecentOutage",),
+            (f"-{RECENT}",),
         ),
         {"DependencyDown": 1},
     ),
     "the budget that an outage has spent is a ticket after it": Story(
         (
-            (DATABASE, "RecentOutage", "AvailabilityBudgetBurnsFast", "AvailabilityBudgetBurnsSlowly"),
+            (DATABASE, RECENT, "AvailabilityBudgetBurnsFast", "AvailabilityBudgetBurnsSlowly"),
             (f"-{DATABASE}",),
-            ("-AvailabilityBudgetBurnsFast", "-RecentOutage"),
+            ("-AvailabilityBudgetBurnsFast", f"-{RECENT}"),
         ),
         {"DependencyDown": 1},
         {"AvailabilityBudgetBurnsSlowly": 1},
@@ -133,10 +135,14 @@ STORIES = {
         ((AI,), AI_EFFECTS, (DATABASE,), DATABASE_EFFECTS), {"DependencyDown": 2}
     ),
     "errors without a known cause page once": Story(
-        (("HighErrorRate", "AvailabilityBudgetBurnsFast", "RecentOutage", "InstanceErrorRate"),), {"HighErrorRate": 1}
+        (("HighErrorRate", "AvailabilityBudgetBurnsFast", RECENT_ERRORS, "InstanceErrorRate"),), {"HighErrorRate": 1}
     ),
     "errors that return after an outage page again": Story(
-        (("RecentOutage", "AvailabilityBudgetBurnsFast"), ("HighErrorRate",)), {"HighErrorRate": 1}
+        ((RECENT_ERRORS, "AvailabilityBudgetBurnsFast"), ("HighErrorRate",)), {"HighErrorRate": 1}
+    ),
+    "slow answers during an AI outage page too": Story(
+        ((AI, RECENT_AI), AI_EFFECTS, ("LatencyBudgetBurnsFast", "HighLatencyP99")),
+        {"DependencyDown": 1, "LatencyBudgetBurnsFast": 1},
     ),
     "a slow burn without an outage pages": Story(
         (("AvailabilityBudgetBurnsFast", "AvailabilityBudgetBurnsSlowly"),), {"AvailabilityBudgetBurnsFast": 1}
@@ -171,7 +177,7 @@ STORIES = {
     ),
     **{f"{name} alone pages": Story(((name,),), {name: 1}) for name in CRITICAL},
     **{f"{name} alone is a ticket": Story(((name,),), {}, {name: 1}) for name in WARNING},
-    "an alert that only inhibits is notified to nobody": Story((("RecentOutage",),)),
+    "an alert that only inhibits is notified to nobody": Story(((RECENT,),)),
 }
 
 _REQUESTS = "HighErrorRate InstanceErrorRate AvailabilityBudgetBurnsFast AvailabilityBudgetBurnsSlowly"
@@ -196,7 +202,10 @@ INHIBITED: dict[str, str] = {
     "AvailabilityBudgetBurnsFast": "AvailabilityBudgetBurnsSlowly",
     "LatencyBudgetBurnsFast": "LatencyBudgetBurnsSlowly HighLatencyP99",
     "ReadinessBudgetBurnsFast": "ReadinessBudgetBurnsSlowly",
-    "RecentOutage": "AvailabilityBudgetBurnsFast LatencyBudgetBurnsFast ReadinessBudgetBurnsFast",
+    RECENT: "AvailabilityBudgetBurnsFast LatencyBudgetBurnsFast ReadinessBudgetBurnsFast",
+    RECENT_NOT_READY: "AvailabilityBudgetBurnsFast LatencyBudgetBurnsFast ReadinessBudgetBurnsFast",
+    RECENT_AI: "AvailabilityBudgetBurnsFast",
+    RECENT_ERRORS: "AvailabilityBudgetBurnsFast",
     "WorkerCrashLoop": "NotEnoughWorkers",
     COLLECTOR: "CollectorRefusing CollectorFailing SpansDropped",
 }
@@ -206,7 +215,9 @@ INDEPENDENT: dict[str, str] = {
     DATABASE: f"{_AI} CircuitBreakerOpen WorkerCrashLoop OptionalDependencyDown EventLoopLag NotificationsFailing",
     "TargetDown": "WorkerCrashLoop MemoryNearLimit ContainerRestarting NotificationsFailing CollectorDown",
     "OptionalDependencyDown dependency=redis": "HighErrorRate HighLatencyP99",
-    "RecentOutage": "HighErrorRate NotReady",
+    RECENT: "HighErrorRate NotReady",
+    RECENT_AI: "LatencyBudgetBurnsFast ReadinessBudgetBurnsFast HighErrorRate",
+    RECENT_ERRORS: "LatencyBudgetBurnsFast ReadinessBudgetBurnsFast",
     "HighErrorRate": f"{_LATENCY} CircuitBreakerOpen NotReady AvailabilityBudgetBurnsSlowly",
     "AvailabilityBudgetBurnsFast": "HighLatencyP99 LatencyBudgetBurnsSlowly HighErrorRate",
     COLLECTOR: "LogLinesDropped",

@@ -32,6 +32,7 @@ PROMQL = frozenset(
         "group_left",
         "histogram_quantile",
         "increase",
+        "label_replace",
         "last_over_time",
         "max",
         "max_over_time",
@@ -109,7 +110,7 @@ def windows(expression: str) -> set[str]:
 
 
 def _without_selectors(expression: str) -> str:
-    return re.sub(r"\{[^}]*\}|\[[^]]*\]", "", expression)
+    return re.sub(r'\{[^}]*\}|\[[^]]*\]|"[^"]*"', "", expression)
 
 
 def thresholds(expression: str) -> list[float]:

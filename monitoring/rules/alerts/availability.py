@@ -130,19 +130,21 @@ def _instance(objectives: Objectives) -> Alert:
 
 def _recent(objectives: Objectives) -> Alert:
     own = objectives.numbers("RecentOutage")
-    paged = f'alertname=~"{own.text("pages")}",alertstate="firing",service="{objectives.service}",job=~".+"'
+    paged = f'alertname=~"{own.text("pages")}",alertstate="firing",service="{objectives.service}",job!=""'
+    ended = f"max_over_time(ALERTS{{{paged}}}[{own.duration('window')}])"
     return Alert(
         name="RecentOutage",
         severity=own.severity,
-        expr=f"max by (job) (max_over_time(ALERTS{{{paged}}}[{own.duration('window')}]))",
-        summary="An outage has paged a short time ago",
+        expr=f'max by (job, outage, dependency) (\n  label_replace({ended}, "outage", "$1", "alertname", "(.+)")\n)',
+        summary="{{ $labels.outage }} has paged a short time ago",
         description=(
-            "An alert of {{ $labels.job }} that pages has fired within the last 35 minutes (value {{ $value | humanize "
-            "}}). Nobody is notified of this alert: it inhibits those that still see the outage in their windows."
+            "{{ $labels.outage }} of {{ $labels.job }} has fired within the last 35 minutes (value {{ $value | "
+            "humanize }}). Nobody is notified of this alert: it inhibits those that still see the outage in their "
+            "windows."
         ),
         comment=(
             "Alertmanager inhibits the fast burn rates by it. Their window of half an hour holds an outage for half an "
-            "hour after its end."
+            "hour after its end. `outage` and `dependency` say which budgets that outage has burnt."
         ),
     )
 

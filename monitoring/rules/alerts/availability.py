@@ -93,10 +93,15 @@ def _optional_dependency(objectives: Objectives) -> Alert:
 
 def _targets(objectives: Objectives) -> Alert:
     own = objectives.numbers("TargetDown")
+    known = f"last_over_time(job:up:avg[{own.duration('remembered')}])"
     return Alert(
         name="TargetDown",
         severity=own.severity,
-        expr=f"job:up:avg < {own.number('share')}\nor absent(baliblissed_workers) unless on () job:up:avg",
+        expr=(
+            f"job:up:avg < {own.number('share')}\n"
+            f"or 0 * ({known} unless job:up:avg)\n"
+            f"or absent(baliblissed_workers) unless on () {known}"
+        ),
         wait=own.wait,
         summary="Prometheus cannot scrape the service",
         description=(
@@ -105,8 +110,9 @@ def _targets(objectives: Objectives) -> Alert:
             "}} Every other alert on it is blind meanwhile."
         ),
         comment=(
-            "absent() fires where there is nothing to be down: a fresh Prometheus whose discovery finds no pod, or "
-            "scrapes the wrong port. No name of a job is needed."
+            "The second part is for a job that has no target any more, while another deployment has some. absent() fires "
+            "where there never was one: a fresh Prometheus whose discovery finds no pod, or scrapes the wrong port. No "
+            "name of a job is needed."
         ),
     )
 

@@ -30,6 +30,7 @@ SLOW = (
 
 def targets(objectives: Objectives) -> list[Record]:
     """Return the series of jobs and targets, which others rest on."""
+    enough = objectives.numbers("NotReady").number("share")
     return [
         Record(
             KNOWN,
@@ -45,7 +46,15 @@ def targets(objectives: Objectives) -> list[Record]:
             comment="Without a worker nothing says that an instance is ready, or that it is not.",
         ),
         Record("job:ready:avg", "avg by (job) (job_instance:ready:min)"),
-        Record("job:ready:enough", f"job:ready:avg >= bool {objectives.numbers('NotReady').number('share')}"),
+        Record(
+            "job:ready:enough",
+            f"job:ready:avg >= bool {enough}\n"
+            f"and on (job) (job:ready:avg >= {enough} or last_over_time(job:ready:enough[1d]))",
+            comment=(
+                "From the first moment on in which the job is ready: a service that starts for the first time breaks no "
+                "objective, and with no more history than that it would page for a burnt budget."
+            ),
+        ),
         Record("job_dependency:dependency_up:avg", "avg by (job, dependency) (baliblissed_dependency_up)"),
     ]
 

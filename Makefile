@@ -59,9 +59,9 @@ chaos: $(READY) ## 15 minutes of random faults under traffic; results in build/c
 fuzz: $(READY) ## 10,000 random requests that the OpenAPI document allows or forbids, checked (ARGS="--seed 7": see --help)
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
-bench: $(READY) ## measure against the libraries in the same run; results and charts in build/bench (ARGS="scrape --quick")
+bench: $(READY) programs ## measure against the libraries in the same run; results and charts in build/bench (ARGS="scrape --quick")
 	@loadtest/benchmarks/wrk.sh $(PROGRAMS)/wrk
-	@PATH="$$PATH:$(CURDIR)/$(PROGRAMS)/wrk" $(BIN)/python -m loadtest.benchmarks $(ARGS)
+	@PATH="$(CURDIR)/$(PROGRAMS)/usr/bin:$$PATH:$(CURDIR)/$(PROGRAMS)/wrk" $(BIN)/python -m loadtest.benchmarks $(ARGS)
 
 loadtest: $(READY) programs ## prove latency buckets and alerts under load (ARGS="errors --speed 1": see --help)
 	@$(BIN)/python -m loadtest $(ARGS)

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from loadtest.benchmarks import hostile, lifecycle, log_lines, overhead, overload, redaction, scrape, write
+from loadtest.benchmarks import hostile, lifecycle, log_lines, overhead, overload, overview, redaction, scrape, write
 from loadtest.benchmarks.command import Depth, options
 
 BENCHMARKS: dict[str, Callable[[Depth], int]] = {
@@ -15,6 +15,7 @@ BENCHMARKS: dict[str, Callable[[Depth], int]] = {
     "lifecycle": lifecycle.main,
     "redaction": redaction.main,
     "log_lines": log_lines.main,
+    "overview": overview.main,
 }
 
 

@@ -100,11 +100,16 @@ class Service:
 
     def metric(self, name: str) -> float | None:
         """Return the sum of a metric's series, None without one."""
-        text = httpx.get(f"http://127.0.0.1:{self._metrics_port}/metrics", timeout=10).text
         found = [
-            float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith((f"{name}{{", f"{name} "))
+            float(line.rpartition(" ")[2])
+            for line in self.exposition().splitlines()
+            if line.startswith((f"{name}{{", f"{name} "))
         ]
         return sum(found) if found else None
+
+    def exposition(self) -> str:
+        """Return what a scrape gets."""
+        return httpx.get(f"http://127.0.0.1:{self._metrics_port}/metrics", timeout=10).text
 
 
 @contextlib.contextmanager

@@ -1,12 +1,15 @@
 """Pictures of the dashboards: the lines that queries returned are drawn, and each dashboard has a picture of now."""
 
 import re
+import sys
 from html import unescape
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.settings import ROOT
+from monitoring.grafana.pictures import __main__ as command
 from monitoring.grafana.pictures import drawing
 from monitoring.grafana.pictures.data import Line, Source
 from monitoring.grafana.pictures.numbers import written
@@ -72,3 +75,20 @@ def test_numbers_are_written_in_the_unit_of_the_panel(value: float, unit: str, t
 def test_a_query_is_asked_for_all_values_of_the_variables() -> None:
     asked = Source("http://127.0.0.1:1", 0, 60, "1m").substituted("x{job=~'$job'}[$__rate_interval]", BOARDS["slo"])
     assert asked == "x{job=~'.+'}[1m]"
+
+
+def test_pictures_of_a_past_incident_are_drawn_up_to_its_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    drawn: list[tuple[float, float, list[str]]] = []
+    monkeypatch.setattr(
+        command, "draw", lambda source, _output, _data, names: drawn.append((source.start, source.end, names))
+    )
+    asked = ["--url", "http://127.0.0.1:1", "--minutes", "5", "--until", "1970-01-01T01:00:00+00:00"]
+    monkeypatch.setattr(sys, "argv", ["pictures", *asked, "--dashboard", "slo", "--output", str(tmp_path)])
+    assert command.main() == 0
+    assert drawn == [(3300, 3600, ["slo"])]
+
+
+def test_only_the_dashboards_that_are_named_are_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(Source, "lines", lambda *_: [])
+    command.draw(Source("http://127.0.0.1:1", 0, 60, "1m"), tmp_path, "none", ["slo", "dependencies"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dependencies.svg", "slo.svg"]

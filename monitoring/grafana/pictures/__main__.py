@@ -23,8 +23,11 @@ OUTPUT = ROOT / "docs" / "dashboards"
 TRAFFIC = "tests/dashboards/test_queries.py"
 
 
-def draw(source: Source, output: Path, data: str, names: Sequence[str] = ()) -> None:
-    """Write a file for each dashboard, or for those of `names`. `data` says in the caption where the data is from."""
+def draw(source: Source, output: Path, data: str, names: Sequence[str] = (), *, dated: bool = False) -> None:
+    """Write a file for each dashboard, or for those of `names`. `data` says in the caption where the data is from.
+
+    With `dated` the time of day is on the axes, and annotations are marked.
+    """
     output.mkdir(parents=True, exist_ok=True)
     caption = (
         f"Drawn by python -m monitoring.grafana.pictures from the dashboard's own queries; no screenshot. Data: {data}."
@@ -32,7 +35,10 @@ def draw(source: Source, output: Path, data: str, names: Sequence[str] = ()) -> 
     for path in sorted(path for path in BOARDS.glob("*.json") if not names or path.stem in names):
         board = json.loads(path.read_text(encoding="utf-8"))
         results = {panel["id"]: source.lines(board, panel) for panel in board["panels"] if panel["type"] != "row"}
-        text = drawing.board(board, results, source.end - source.start, caption)
+        view = drawing.View(source.end - source.start)
+        if dated:
+            view = view._replace(begin=source.start, marks=source.marks(board))
+        text = drawing.board(board, results, view, caption)
         (output / f"{path.stem}.svg").write_text(text, encoding="utf-8")
 
 
@@ -65,7 +71,7 @@ def main() -> int:
     if given.url:
         end = given.until or time.time()
         source = Source(given.url, end - 60 * given.minutes, end, given.rate_interval)
-        draw(source, given.output, given.data, given.dashboard)
+        draw(source, given.output, given.data, given.dashboard, dated=True)
         return 0
     command = [sys.executable, "-m", "pytest", "-n0", "-q", TRAFFIC]
     return subprocess.run(command, cwd=ROOT, env={**os.environ, "PICTURES": str(given.output)}, check=False).returncode

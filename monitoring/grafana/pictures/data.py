@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -22,6 +23,15 @@ class Line:
     def last(self) -> float:
         """The most recent value."""
         return self.points[-1][1]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What an annotation marks: from `start` to `end` (seconds since the start), in the colour of that name."""
+
+    start: float
+    end: float
+    colour: str
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,24 @@ class Source:
                     found.append(Line(_legend(target.get("legendFormat", ""), one["metric"]), points))
         return found
 
+    def marks(self, board: Json) -> list[Mark]:
+        """Return what the annotations of a dashboard mark, as long as each of their series is there without a gap."""
+        found = set()
+        for one in board["annotations"]["list"]:
+            for series in self._series(self.substituted(one["expr"], board)) if "expr" in one else []:
+                times = [float(at) - self.start for at, _ in series["values"]]
+                breaks = [
+                    number for number in range(1, len(times)) if times[number] - times[number - 1] > 1.5 * self.step
+                ]
+                for first, after in pairwise([0, *breaks, len(times)]):
+                    found.add(Mark(times[first], times[after - 1], one["iconColor"]))
+        return sorted(found, key=lambda mark: (mark.start, mark.end, mark.colour))
+
+    @property
+    def step(self) -> float:
+        """Seconds between two values."""
+        return max(1.0, (self.end - self.start) / self.steps)
+
     def substituted(self, expression: str, board: Json) -> str:
         """Return an expression with "All" in place of each variable, or the newest value where all is no choice."""
         chosen = {"__rate_interval": self.rate_interval}
@@ -61,8 +89,7 @@ class Source:
         return str(max(values, default=""))
 
     def _series(self, query: str) -> list[Json]:
-        step = max(1.0, (self.end - self.start) / self.steps)
-        given = {"query": query, "start": str(self.start), "end": str(self.end), "step": f"{step:g}"}
+        given = {"query": query, "start": str(self.start), "end": str(self.end), "step": f"{self.step:g}"}
         return list(self._ask("query_range", given)["result"])
 
     def _ask(self, path: str, parameters: dict[str, str]) -> Any:

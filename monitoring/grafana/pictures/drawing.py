@@ -1,17 +1,19 @@
 """A dashboard as SVG: its panels where Grafana places them, simpler than Grafana draws them. No library."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from html import escape
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
-from .data import Line
+from .data import Line, Mark
 from .numbers import written
 
 Json = Mapping[str, Any]
 COLUMN, ROW, GAP, HEAD, FOOT = 50, 26, 4, 44, 34
 COLOURS = ("#56a64b", "#e0b400", "#3274d9", "#e0752d", "#b877d9", "#19a2b5", "#c4162a", "#8f3bb8", "#37872d", "#ad4e00")
 NAMED = {"green": "#56a64b", "orange": "#ff9830", "red": "#e02f44", "yellow": "#e0b400"}
+NAMED |= {"blue": "#3274d9", "purple": "#8f3bb8"}
 FAINT, TEXT = "#d8d9da", "#24292e"
 MOST = 8
 STYLE = (
@@ -20,8 +22,31 @@ STYLE = (
 )
 
 
-def board(dashboard: Json, results: Mapping[int, Sequence[Line]], seconds: float, caption: str) -> str:
-    """Return the file. `results` are the series of each panel by its id, over `seconds`."""
+class View(NamedTuple):
+    """The time axis: `seconds` from `begin` (Unix time) on, whose times are written unless it is None; its marks."""
+
+    seconds: float
+    begin: float | None = None
+    marks: Sequence[Mark] = ()
+
+    def axis(self, left: float, width: float, y: float) -> Iterator[str]:
+        """Write the time of day in UTC below the beginning, the middle and the end of an axis."""
+        for share, anchor in ((0.0, "start"), (0.5, "middle"), (1.0, "end")):
+            if self.begin is not None:
+                time = datetime.fromtimestamp(self.begin + share * self.seconds, UTC)
+                yield _text(left + share * width, y, f"{time:%H:%M:%S}", "f", anchor)
+
+    def marked(self, left: float, width: float, top: float, bottom: float) -> Iterator[str]:
+        """Draw a line where each mark begins, and a bar on the axis for as long as it lasts."""
+        for mark in self.marks:
+            x, wide = left + mark.start / self.seconds * width, (mark.end - mark.start) / self.seconds * width
+            colour = NAMED[mark.colour]
+            yield f'<path d="M{x:.0f} {top:.0f}V{bottom:.0f}" stroke="{colour}" stroke-dasharray="2 3"/>'
+            yield f'<rect x="{x:.0f}" y="{bottom - 1:.0f}" width="{wide:.0f}" height="3" fill="{colour}"/>'
+
+
+def board(dashboard: Json, results: Mapping[int, Sequence[Line]], view: View, caption: str) -> str:
+    """Return the file. `results` are the series of each panel by its id, over the time of `view`."""
     panels = dashboard["panels"]
     height = HEAD + FOOT + ROW * max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels)
     width = COLUMN * 24
@@ -32,11 +57,11 @@ def board(dashboard: Json, results: Mapping[int, Sequence[Line]], seconds: float
         _text(10, height - 12, caption, "f"),
     ]
     for panel in panels:
-        parts += _panel(panel, results.get(panel["id"], []), seconds)
+        parts += _panel(panel, results.get(panel["id"], []), view)
     return "\n".join([*parts, "</svg>\n"])
 
 
-def _panel(panel: Json, lines: Sequence[Line], seconds: float) -> Iterator[str]:
+def _panel(panel: Json, lines: Sequence[Line], view: View) -> Iterator[str]:
     place = panel["gridPos"]
     x, y = place["x"] * COLUMN + GAP, HEAD + place["y"] * ROW + GAP
     width, height = place["w"] * COLUMN - 2 * GAP, place["h"] * ROW - 2 * GAP
@@ -48,13 +73,13 @@ def _panel(panel: Json, lines: Sequence[Line], seconds: float) -> Iterator[str]:
         yield _text(8, 16, _short(panel["title"], width), "t")
         draw = {"stat": _numbers, "state-timeline": _states, "heatmap": _buckets}.get(panel["type"], _lines)
         if lines:
-            yield from draw(panel, lines, seconds, width, height)
+            yield from draw(panel, lines, view, width, height)
         else:
             yield _text(width / 2, height / 2 + 8, "no data", "f", "middle")
     yield "</g>"
 
 
-def _numbers(panel: Json, lines: Sequence[Line], _seconds: float, width: float, height: float) -> Iterator[str]:
+def _numbers(panel: Json, lines: Sequence[Line], _view: View, width: float, height: float) -> Iterator[str]:
     unit, room = panel["fieldConfig"]["defaults"]["unit"], width / len(lines[:MOST])
     for number, line in enumerate(lines[:MOST]):
         middle = room * (number + 0.5)
@@ -66,19 +91,18 @@ def _numbers(panel: Json, lines: Sequence[Line], _seconds: float, width: float, 
             yield _text(middle, height - 10, line.name, "f", "middle")
 
 
-def _lines(panel: Json, lines: Sequence[Line], seconds: float, width: float, height: float) -> Iterator[str]:
+def _lines(panel: Json, lines: Sequence[Line], view: View, width: float, height: float) -> Iterator[str]:
     defaults = panel["fieldConfig"]["defaults"]
     custom = defaults.get("custom", {})
     stacked = custom.get("stacking", {}).get("mode") == "normal"
     shown = sorted(lines, key=lambda line: -max(value for _, value in line.points))[:MOST]
     layers = _stacked(shown) if stacked else [line.points for line in shown]
     limits = [(step["value"], NAMED[step["color"]]) for step in _limits(panel)]
-    top = max([value for points in layers for _, value in points] + [value for value, _ in limits] + [1e-9]) * 1.08
-    bottom = min([0.0] + [value for points in layers for _, value in points])
+    top, bottom = _extent([value for points in layers for _, value in points], [value for value, _ in limits])
     left, right, above, below = 66, 8, 26, 38
 
     def place(at: float, value: float) -> tuple[int, int]:
-        across = left + at / seconds * (width - left - right)
+        across = left + at / view.seconds * (width - left - right)
         return round(across), round(height - below - (value - bottom) / (top - bottom) * (height - above - below))
 
     for share in (0.0, 0.5, 1.0):
@@ -86,11 +110,19 @@ def _lines(panel: Json, lines: Sequence[Line], seconds: float, width: float, hei
         _, y = place(0, value)
         yield f'<path d="M{left} {y}H{width - right:.0f}" stroke="{FAINT}"/>'
         yield _text(left - 6, y + 4, written(value, defaults["unit"]), "f", "end")
+    yield from view.axis(left, width - left - right, height - below + 12)
     for points, colour in reversed([*zip(layers, COLOURS, strict=False)]):
         yield _path([place(at, value) for at, value in points], colour, place(0, bottom)[1] if stacked else None)
     for value, colour in limits:
         yield f'<path d="M{left} {place(0, value)[1]}H{width - right:.0f}" stroke="{colour}" stroke-dasharray="6 4"/>'
+    yield from view.marked(left, width - left - right, above, height - below)
     yield from _legend([line.name for line in shown], len(lines), width, height)
+
+
+def _extent(values: Sequence[float], limits: Sequence[float]) -> tuple[float, float]:
+    """Return the top and the bottom of the vertical axis; of all zeros it ends at 1."""
+    top = max([*values, *limits], default=0.0)
+    return (top if top > 0 else 1.0) * 1.08, min([0.0, *values])
 
 
 def _stacked(lines: Sequence[Line]) -> list[list[tuple[float, float]]]:
@@ -129,16 +161,20 @@ def _legend(names: Sequence[str], count: int, width: float, height: float) -> It
     yield _text(x, height - 12, "...", "f")
 
 
-def _states(panel: Json, lines: Sequence[Line], seconds: float, width: float, height: float) -> Iterator[str]:
+def _states(panel: Json, lines: Sequence[Line], view: View, width: float, height: float) -> Iterator[str]:
     left, above, most = min(240.0, width / 2.4), 28, 10
-    room = min(26.0, (height - above - 8) / min(len(lines), most))
+    room = min(26.0, (height - above - 22) / min(len(lines), most))
+    yield from view.axis(left, width - left - 8, height - 8)
     for number, line in enumerate(lines[:most]):
         y = above + number * room
         yield _text(8, y + room / 2 + 3, _short(line.name, left), "f")
         step = min((b - a for (a, _), (b, _) in pairwise(line.points)), default=1.0)
         for start, end, value in _runs(line.points, step):
             word, colour = _meaning(panel, value)
-            x, wide = left + start / seconds * (width - left - 8), (end - start) / seconds * (width - left - 8)
+            x, wide = (
+                left + start / view.seconds * (width - left - 8),
+                (end - start) / view.seconds * (width - left - 8),
+            )
             yield f'<rect x="{x:.0f}" y="{y:.0f}" width="{wide:.1f}" height="{room - 3:.0f}" fill="{colour}"/>'
             if wide > 8 * len(word):
                 yield _text(x + 4, y + room / 2 + 3, word)
@@ -155,7 +191,7 @@ def _runs(points: Sequence[tuple[float, float]], step: float) -> Iterator[tuple[
     yield start, last + step, value
 
 
-def _buckets(_panel: Json, lines: Sequence[Line], seconds: float, width: float, height: float) -> Iterator[str]:
+def _buckets(_panel: Json, lines: Sequence[Line], view: View, width: float, height: float) -> Iterator[str]:
     ordered = sorted(lines, key=lambda line: float(line.name))
     below: dict[float, float] = {}
     cells = []
@@ -168,10 +204,10 @@ def _buckets(_panel: Json, lines: Sequence[Line], seconds: float, width: float, 
     for number, line in enumerate(ordered):
         yield _text(left - 6, above + (len(ordered) - number - 0.3) * room, line.name, "f", "end")
     step = min((b - a for (a, _), (b, _) in pairwise(ordered[0].points)), default=1.0)
-    wide = step / seconds * (width - left - 8)
+    wide = step / view.seconds * (width - left - 8)
     for number, at, value in cells:
         if value > most / 200:
-            x, y = left + at / seconds * (width - left - 8), above + (len(ordered) - number - 1) * room
+            x, y = left + at / view.seconds * (width - left - 8), above + (len(ordered) - number - 1) * room
             shade = f'fill-opacity="{(value / most) ** 0.5:.2f}"'
             yield f'<rect x="{x:.0f}" y="{y:.0f}" width="{wide:.1f}" height="{room - 1:.0f}" fill="#e0752d" {shade}/>'
 

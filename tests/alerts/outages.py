@@ -92,6 +92,7 @@ class Story:
 DATABASE_EFFECTS = (
     *("NotReady", "HighErrorRate", "AvailabilityBudgetBurnsFast", "ReadinessBudgetBurnsFast", "TrafficVanished"),
     *("AvailabilityBudgetBurnsSlowly", "ReadinessBudgetBurnsSlowly", "DatabasePoolExhausted", "InstanceErrorRate"),
+    *("AIErrorRate", "AISuccessBudgetBurnsSlowly"),  # the assistant looks places up
     *(f"InstanceNotReady instance=10.0.0.{number}:9090" for number in range(10)),
 )
 AI_EFFECTS = (
@@ -189,7 +190,9 @@ COLLECTOR = "CollectorDown job=otel-collector"
 
 # What each cause inhibits, alert by alert.
 INHIBITED: dict[str, str] = {
-    DATABASE: f"{_REQUESTS} {_LATENCY} {_READINESS} DatabasePoolExhausted RequestsShed",
+    DATABASE: (
+        f"{_REQUESTS} {_LATENCY} {_READINESS} DatabasePoolExhausted RequestsShed AIErrorRate AISuccessBudgetBurnsSlowly"
+    ),
     AI: f"{_REQUESTS} {_AI} CircuitBreakerOpen",
     "OptionalDependencyDown dependency=redis": "CacheHitRateLow",
     "TargetDown": _BLINDED,
@@ -212,7 +215,10 @@ INHIBITED: dict[str, str] = {
 # Alerts of which one could be taken for the cause of the other, and is not.
 INDEPENDENT: dict[str, str] = {
     AI: f"{_READINESS} {_LATENCY} DatabasePoolExhausted RequestsShed WorkerCrashLoop",
-    DATABASE: f"{_AI} CircuitBreakerOpen WorkerCrashLoop OptionalDependencyDown EventLoopLag NotificationsFailing",
+    DATABASE: (
+        "AILatencyBudgetBurnsSlowly CircuitBreakerOpen WorkerCrashLoop OptionalDependencyDown EventLoopLag "
+        "NotificationsFailing"
+    ),
     "TargetDown": "WorkerCrashLoop MemoryNearLimit ContainerRestarting NotificationsFailing CollectorDown",
     "OptionalDependencyDown dependency=redis": "HighErrorRate HighLatencyP99",
     RECENT: "HighErrorRate NotReady",

@@ -67,11 +67,11 @@ class Usage:
                 finally:
                     if operation is not None:
                         self._calls.ended(operation, time.perf_counter() - begun)
+                    # Before the release: once it is free, another request may have it before this one goes on.
+                    self._give_back(session)
         finally:
-            self._in_use.dec()
-            if session is not None and not session.is_closed():
-                self._idle.add(session)
-                self._at_rest.inc()
+            if session is None:
+                self._in_use.dec()
 
     def failed(self, error: Exception, asked: float, operation: Query | None, *, connected: bool) -> None:
         """Count an `error` of an operation, on its connection or (not `connected`) before it had one."""
@@ -82,6 +82,13 @@ class Usage:
         reason = reason_of(error, connected=connected)
         if reason is not None and operation is not None:
             self._calls.failed(operation, reason)
+
+    def _give_back(self, session: Session) -> None:
+        """Count a connection that was in use as idle, unless it is closed."""
+        self._in_use.dec()
+        if not session.is_closed():
+            self._idle.add(session)
+            self._at_rest.inc()
 
     def _take(self, session: Session) -> None:
         """Count an idle connection as idle no longer."""

@@ -105,6 +105,15 @@ async def test_the_gauges_follow_the_connections(recorded: Recorded) -> None:
     assert recorded.connections() == {"in_use": 0, "idle": 2}
 
 
+async def test_connections_that_change_hands_at_once_are_idle_once(database_url: str) -> None:
+    async with opened(database_url, 10) as recorded:
+        for _ in range(5):
+            await asyncio.gather(*(recorded.database.read("ping", one, 10) for _ in range(60)))
+        connections = recorded.connections()
+        assert connections["in_use"] == 0
+        assert 0 < connections["idle"] <= 10
+
+
 async def test_a_request_that_opens_its_connection_uses_one(scratch: Path) -> None:
     arrived = asyncio.Event()
 

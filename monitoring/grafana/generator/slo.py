@@ -40,7 +40,9 @@ def _budgets() -> list[Panel]:
     return [
         number(
             "Budget left",
-            "Share of the error budget of the last 30 days that is left. Below 0 the objective is missed.",
+            "Share of the error budget of the last 30 days that is left. Below 0 the objective is missed. Of a service "
+            "that Prometheus has known for less, it is the budget of that time: an outage of minutes in its first hour "
+            "shows thousands of percent.",
             SHARE,
             Query(f"min by (slo) ({_chosen(LEFT)})", "{{slo}}"),
             floor=0,

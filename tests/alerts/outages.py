@@ -93,6 +93,7 @@ DATABASE_EFFECTS = (
     *("NotReady", "HighErrorRate", "AvailabilityBudgetBurnsFast", "ReadinessBudgetBurnsFast", "TrafficVanished"),
     *("AvailabilityBudgetBurnsSlowly", "ReadinessBudgetBurnsSlowly", "DatabasePoolExhausted", "InstanceErrorRate"),
     *("AIErrorRate", "AISuccessBudgetBurnsSlowly"),  # the assistant looks places up
+    "CacheHitRateLow",  # what fails is not kept
     *(f"InstanceNotReady instance=10.0.0.{number}:9090" for number in range(10)),
 )
 AI_EFFECTS = (

@@ -51,8 +51,8 @@ def targets(objectives: Objectives) -> list[Record]:
             f"job:ready:avg >= bool {enough}\n"
             f"and on (job) (job:ready:avg >= {enough} or last_over_time(job:ready:enough[1d]))",
             comment=(
-                "From the first moment on in which the job is ready: a service that starts for the first time breaks no "
-                "objective, and with no more history than that it would page for a burnt budget."
+                "From the first moment on in which the job is ready: a service that starts for the first time breaks "
+                "no objective, and with no more history than that it would page for a burnt budget."
             ),
         ),
         Record("job_dependency:dependency_up:avg", "avg by (job, dependency) (baliblissed_dependency_up)"),

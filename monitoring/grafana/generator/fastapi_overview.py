@@ -6,7 +6,7 @@ from . import board, rollout
 from .firing import firing
 from .limits import ERROR_LIMITS, LATENCY_LIMIT, LATENCY_LIMITS, OBJECTIVES, SLOW_SHARE_LIMIT, limit, percent
 from .panels import BYTES, COUNT, REQUESTS_PER_SECOND, SECONDS, SHARE, Panel, Query, events, lines, number
-from .queries import increase, mean, quantile, rate_or_zero, recorded, recorded_quantile, series
+from .queries import increase, quantile, rate_or_zero, recorded, recorded_quantile, series
 
 DURATION = "http_request_duration_seconds"
 CHOSEN = 'handler=~"$handler"'
@@ -14,6 +14,8 @@ REQUESTS, ERRORS = "job:http_requests:rate5m", "job:http_errors:ratio_rate5m"
 SLOW = "job:http_slow_requests:ratio_rate5m"
 BUCKETS = "job_le:http_request_duration_seconds_bucket:rate5m"
 HANDLER_BUCKETS = "job_handler_le:http_request_duration_seconds_bucket:rate5m"
+HANDLER_P95 = "job_handler:http_request_duration_seconds:p95_rate5m"
+SIZES = "job_handler:http_response_size_bytes"
 
 
 def build(*, of_the_agency: bool = True) -> Dashboard:
@@ -162,7 +164,7 @@ def _latency() -> list[Panel]:
             "P95 by handler",
             "95 of 100 requests of the route took no longer. Dots are requests with a trace.",
             SECONDS,
-            Query(recorded_quantile(0.95, HANDLER_BUCKETS, "handler", CHOSEN), "{{handler}}"),
+            Query(f"max by (handler) ({recorded(HANDLER_P95, CHOSEN)})", "{{handler}}"),
             limit=LATENCY_LIMITS,
             exemplars=Query(quantile(0.95, DURATION, where=CHOSEN), "P95 of the chosen handlers now"),
             width=24,
@@ -208,9 +210,13 @@ def _overload() -> list[Panel]:
 def _response_sizes() -> Panel:
     return lines(
         "Response size by handler",
-        "Mean size of the response bodies that were sent in the window.",
+        "Mean size of the response bodies of the last five minutes.",
         BYTES,
-        Query(mean("http_response_size_bytes", "handler", CHOSEN), "{{handler}}"),
+        Query(
+            f"sum by (handler) ({recorded(f'{SIZES}_sum:rate5m', CHOSEN)})"
+            f" / sum by (handler) ({recorded(f'{SIZES}_count:rate5m', CHOSEN)})",
+            "{{handler}}",
+        ),
     )
 
 

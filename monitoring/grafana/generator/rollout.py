@@ -4,7 +4,6 @@ from .limits import ERROR_LIMITS, LATENCY_LIMITS, limit
 from .panels import REQUESTS_PER_SECOND, SECONDS, SHARE, Panel, Query, lines
 from .queries import recorded, recorded_quantile, with_pod
 
-INSTANCE_BUCKETS = "job_instance_le:http_request_duration_seconds_bucket:rate5m"
 VERSION_BUCKETS = "job_version_le:http_request_duration_seconds_bucket:rate5m"
 PLACE = "{{instance}} {{pod}}"
 
@@ -37,7 +36,7 @@ def instances() -> list[Panel]:
             "P95 by instance",
             "95 of 100 requests of the instance took no longer: the ten slowest.",
             SECONDS,
-            _largest(recorded_quantile(0.95, INSTANCE_BUCKETS, "job, instance")),
+            _largest(recorded("job_instance:http_request_duration_seconds:p95_rate5m")),
             limit=LATENCY_LIMITS,
             width=8,
         ),

@@ -110,9 +110,9 @@ def _targets(objectives: Objectives) -> Alert:
             "}} Every other alert on it is blind meanwhile."
         ),
         comment=(
-            "The second part is for a job that has no target any more, while another deployment has some. absent() fires "
-            "where there never was one: a fresh Prometheus whose discovery finds no pod, or scrapes the wrong port. No "
-            "name of a job is needed."
+            "The second part is for a job that has no target any more, while another deployment has some. absent() "
+            "fires where there never was one: a fresh Prometheus whose discovery finds no pod, or scrapes the wrong "
+            "port. No name of a job is needed."
         ),
     )
 

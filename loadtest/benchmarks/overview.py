@@ -272,7 +272,7 @@ def _ask_raw(server: Server, asked: Sequence[Asked], end: float, budget: float) 
                 return rows
             seen.add((window, raw))
             ours = [_patient(server, end, seconds, one) for _ in range(ROUNDS)]
-            answer = _patient(server, end, seconds, Asked(one.board, one.title, raw))
+            answer = _patient(server, end, seconds, Asked(one.board, one.title, raw, instant=one.instant))
             cpu = median(answer.cpu for answer in ours)
             rows.append(
                 {

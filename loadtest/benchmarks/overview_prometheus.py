@@ -67,6 +67,9 @@ class Server:
         if asked.label:
             parameters: dict[str, str | float] = {**span, "match[]": asked.expression}
             answer = self._client.get(f"/api/v1/label/{asked.label}/values", params=parameters)
+        elif asked.instant:
+            moment = {"query": asked.expression, "time": f"{end}", "timeout": f"{patience:g}s"}
+            answer = self._client.post("/api/v1/query", data=moment)
         else:
             values = {**span, "query": asked.expression, "step": STEP_SECONDS, "timeout": f"{patience:g}s"}
             answer = self._client.post("/api/v1/query_range", data=values)

@@ -32,6 +32,8 @@ class Asked:
     title: str
     expression: str
     label: str = ""
+    instant: bool = False
+    """Asked at one moment, and not over a range."""
 
 
 def dashboards(directory: Path, names: Sequence[str]) -> list[Asked]:
@@ -43,15 +45,18 @@ def dashboards(directory: Path, names: Sequence[str]) -> list[Asked]:
             match = re.fullmatch(r"label_values\((.+), (\w+)\)", variable.get("query", ""))
             if match:
                 found.append(Asked(name, f"${variable['name']}", filled(match[1]), match[2]))
-        found += [Asked(name, title, filled(expression)) for title, expression in _targets(board)]
+        found += [
+            Asked(name, title, filled(target["expr"]), instant=target.get("instant", False))
+            for title, target in _targets(board)
+        ]
     return found
 
 
-def _targets(board: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _targets(board: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for panel in board["panels"]:
         for target in panel.get("targets", []):
             if target.get("expr"):
-                yield panel["title"], target["expr"]
+                yield panel["title"], target
 
 
 def filled(expression: str) -> str:

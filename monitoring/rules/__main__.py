@@ -12,7 +12,7 @@ from monitoring.grafana.generator import __main__ as dashboards
 from .cases import table
 from .formats import read
 from .groups import OF_THE_AGENCY, alerts, groups
-from .model import Alert
+from .model import Alert, Record
 from .objectives import Objectives, ObjectivesError, content, load, parse
 from .panels import panels
 from .rendering import prometheus_rule, rules_file
@@ -23,6 +23,8 @@ PROMETHEUS_RULE, PAGE = "prometheus-rule.yaml", "alerts.md"
 COMPONENT = ROOT / "k8s" / "components" / "monitoring"
 NAMESPACE = "baliblissed"
 NAME = "[a-zA-Z_][a-zA-Z0-9_]*"
+# Of recorded series, and of the metrics that the agency declares for itself.
+AGENCY_METRIC = re.compile(rf"\b(?:{NAMESPACE}_(?:ai|cache)_|job(?:_cache)?:(?:ai|cache)_)")
 # Every form in which rules and tests name the service. A word in none of them is an error and not a guess.
 FORMS = re.compile(
     r"(?P<runbooks>https://github\.com/baliblissed/backend/blob/main/docs/runbooks)"
@@ -65,7 +67,8 @@ class Names:
 def render(names: Names, without: Sequence[str] = (), objectives: Objectives | None = None) -> dict[str, str]:
     """Return each file's name and text: the rules, the PrometheusRule and the tests of the alerts.
 
-    Another service has no alerts on metrics of the agency. Raise ValueError if `without` names no alert.
+    Another service has no alerts and no recorded series on metrics of the agency. Raise ValueError if `without` names
+    no alert.
     """
     objectives = objectives or load()
     found = groups(objectives)
@@ -75,6 +78,12 @@ def render(names: Names, without: Sequence[str] = (), objectives: Objectives | N
             raise ValueError(f"--without {name}: want one of {', '.join(sorted(known))}")
     left_out = {*without, *(OF_THE_AGENCY if names.namespace != NAMESPACE else ())}
     kept = [replace(group, rules=[rule for rule in group.rules if _kept(rule, left_out)]) for group in found]
+    if names.namespace != NAMESPACE:
+        without_slos = {slo.name for slo in objectives.slos if f"{slo.alert}BudgetBurnsSlowly" in OF_THE_AGENCY}
+        kept = [
+            replace(group, rules=[rule for rule in group.rules if not _of_the_agency(rule, without_slos)])
+            for group in kept
+        ]
     shown = panels(dashboards.render(), objectives)
     shown |= dict.fromkeys(known - shown.keys(), f"{NAMESPACE}-fastapi-overview")
     files = {
@@ -104,6 +113,13 @@ def _kept(rule: object, left_out: set[str]) -> bool:
     if isinstance(rule, Alert):
         return rule.name not in left_out
     return True
+
+
+def _of_the_agency(rule: Alert | Record, slos: set[str]) -> bool:
+    """Return whether a recorded series is of a metric or an objective, one of `slos`, that only the agency has."""
+    return isinstance(rule, Record) and (
+        rule.labels.get("slo") in slos or AGENCY_METRIC.search(f"{rule.name} {rule.expr}") is not None
+    )
 
 
 def place(name: str) -> Path:
@@ -142,6 +158,9 @@ def _arguments() -> argparse.Namespace:
         "--runbooks", default=Names.runbooks, help="address of the runbooks, without a slash at the end"
     )
     parser.add_argument(
+        "--dashboards", help="address of Grafana's dashboards, such as https://grafana.example/d; by default slo.yaml's"
+    )
+    parser.add_argument(
         "--slos", type=Path, help="objectives of a file of sloth or pyrra, in place of those of slo.yaml"
     )
     parser.add_argument("--without", action="append", default=[], metavar="ALERT", help="an alert to leave out")
@@ -160,6 +179,8 @@ def main() -> int:
     service = given.service or given.job or given.namespace
     try:
         chosen = parse({**content(), "slos": read(given.slos)}) if given.slos else None
+        if given.dashboards:
+            chosen = replace(chosen or load(), dashboards=given.dashboards)
         files = render(Names(given.namespace, given.job or service, service, given.runbooks), given.without, chosen)
     except (OSError, ValueError, ObjectivesError) as error:
         sys.stderr.write(f"{error}\n")

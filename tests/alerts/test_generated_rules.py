@@ -73,6 +73,7 @@ def test_each_number_of_the_objectives_changes_rules_and_prometheus_rule(path: t
 
 def test_promtool_accepts_the_rules_of_another_service_and_their_tests_pass(tmp_path: Path) -> None:
     names = ["--namespace", "shop", "--job", "shop-api", "--runbooks", "https://example.org/runbooks"]
+    names += ["--dashboards", "https://grafana.example/d"]
     done = generated(tmp_path, *names, "--without", "WorkerCrashLoop")
     assert done.returncode == 0, done.stderr
     tests = sorted((tmp_path / "tests").glob("*.yml"))
@@ -80,6 +81,9 @@ def test_promtool_accepts_the_rules_of_another_service_and_their_tests_pass(tmp_
     text = "".join(path.read_text() for path in (tmp_path / "shop.yml", *tests))
     assert "baliblissed" not in text
     assert "WorkerCrashLoop" not in text
+    assert "https://grafana.example/d/shop-fastapi-overview?viewPanel=" in text
+    for foreign in ("localhost:3000", "shop_ai_", "shop_cache_", "slo: ai-", "job:ai_", "job_cache:"):
+        assert foreign not in text
     checked = run("promtool", "check", "rules", tmp_path / "shop.yml")
     assert checked.returncode == 0, checked.stdout
     tested = run(

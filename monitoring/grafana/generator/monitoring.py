@@ -164,7 +164,7 @@ def _prometheus() -> list[Panel]:
         ),
         lines(
             "Series in memory",
-            "Series that Prometheus holds in its head block; docs/metrics.md says from where on to shard.",
+            "Series that Prometheus holds in its head block; docs/scale.md says from where on to shard.",
             COUNT,
             Query(f"sum by (instance) ({elsewhere('prometheus_tsdb_head_series', PROMETHEUS)})", "{{instance}}"),
             width=8,

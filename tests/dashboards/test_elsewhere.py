@@ -9,8 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.alerts.rules import MONITORING
+from tests.dashboards.boards import BOARDS, panels
 from tests.dashboards.elsewhere import COLLECTOR, SAMPLES, SPANS, values
 from tests.plain_http import plain
 from tests.process.service import wait_for
@@ -70,6 +73,14 @@ def span_metrics(collector: Collector) -> Iterator[tuple[str, list[dict[str, str
 
 def _labels(attributes: list[dict[str, Any]]) -> dict[str, str]:
     return {one["key"].replace(".", "_"): one["value"]["stringValue"] for one in attributes}
+
+
+def test_the_panel_of_the_collectors_memory_names_the_heap_from_which_spans_are_refused() -> None:
+    limiter = yaml.safe_load((MONITORING / "otel-collector" / "config.yaml").read_text())["processors"][
+        "memory_limiter"
+    ]
+    (panel,) = [one for one in panels(BOARDS["monitoring"]) if one["title"] == "Memory of the collector"]
+    assert f"{limiter['limit_mib'] - limiter['spike_limit_mib']} MiB" in panel["description"]
 
 
 def test_the_collector_has_every_sample_and_label_that_dashboards_ask_for(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def panels() -> list[Panel]:
         ),
         lines(
             "Memory of the collector",
-            "Resident memory. Its limiter refuses spans from 400 MiB on.",
+            "Resident memory. Its limiter refuses spans while the heap, a part of it, is above 300 MiB.",
             BYTES,
             Query(f"max by (instance) ({elsewhere('otelcol_process_memory_rss_bytes', COLLECTOR)})", "{{instance}}"),
         ),

@@ -19,7 +19,10 @@ def _pool(objectives: Objectives) -> Alert:
         severity=own.severity,
         expr=(
             f"sum {EACH} (increase(baliblissed_database_pool_timeouts_total[{window}])) > {own.number('timeouts')}\n"
-            f"or min_over_time(baliblissed_database_pool_waiting[{window}]) > {own.number('waiting')}"
+            f"or min {EACH} (\n"
+            f"  min_over_time(baliblissed_database_pool_waiting[{window}])\n"
+            f"  and baliblissed_database_pool_waiting offset {window}\n"
+            f") > {own.number('waiting')}"
         ),
         wait=own.wait,
         summary="Requests wait for a connection to the database",
@@ -27,7 +30,10 @@ def _pool(objectives: Objectives) -> Alert:
             "The database pool of {{ $labels.instance }} ({{ $labels.job }}) is exhausted: {{ $value | humanize }} "
             "requests have given up waiting for a connection, or wait for one, in the last 5 minutes."
         ),
-        comment="Somebody waits at every scrape of the window: one that waits for a moment is no exhaustion.",
+        comment=(
+            "Somebody waits at every scrape of the window: one that waits for a moment is no exhaustion. A pod that has "
+            "just started has too few scrapes to say so."
+        ),
     )
 
 

@@ -16,6 +16,18 @@ UNCHANGED = "unchanged"
 EQUIVALENT: dict[str, set[str]] = {
     "TargetDown": {f"[1d] becomes {other}s" for other in (43200, 172800)},  # incidents/deployments.yml notices both
     "RecentOutage": {"max at 0 is another"},  # ALERTS is always 1
+    # One series an instance: the aggregation only takes labels away.
+    "AlertmanagerReloadFailed": {"min at 0 is another"},
+    "CollectorFailing": {"max at 232 is another", "max at 297 is another"},
+    "DatabasePoolExhausted": {"min at 87 is another"},
+    "DiskNearlyFull": {"max at 0 is another", "max at 62 is another"},
+    "MemoryNearLimit": {"max at 0 is another", "max at 64 is another"},
+    # A number of workers, or of Alertmanagers, that is whole: over 0.85 is at least 1.
+    "NotEnoughWorkers": {"max at 0 is another", "max at 67 is another", ">= 1 becomes 0.85"},
+    "NotificationsFailing": {"max at 85 is another", "< 1 becomes 0.85"},
+    "PrometheusReloadFailed": {"min at 0 is another"},
+    # increase() reads two ends as up to 2.1 and three as at least 3.
+    "WorkerCrashLoop": {"> 2.5 becomes 2.125", "> 2.5 becomes 2.875"},
 }
 
 

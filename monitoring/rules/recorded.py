@@ -137,11 +137,10 @@ def _hours(rate: str) -> list[Record]:
         Record("job:http_requests:rate1h", f"avg_over_time(job:http_requests:{rate}[1h])"),
         Record(
             DAY_BEFORE,
-            "job:http_requests:rate1h offset 1d < job:http_requests:rate1h offset 23h\n"
-            "or job:http_requests:rate1h offset 23h",
+            "min_over_time(job:http_requests:rate1h[3h] offset 22h)",
             comment=(
-                "The smaller of the hours before and after this time of the day before, so that a job that ran until "
-                "then every night is no traffic that vanishes."
+                "The quietest of the hours from two before to two after this time of the day before, so that neither a "
+                "job that ran until then every night nor a change to or from summer time is traffic that vanishes."
             ),
         ),
     ]

@@ -90,13 +90,13 @@ def test_what_finds_no_room_costs_its_own_count_only(scene: Scene, monkeypatch: 
     real = MappedFile.position
     refused: list[bytes] = []
 
-    def position(file: Any, key: bytes) -> int:
+    def position(file: Any, key: bytes, initial: float = 0.0) -> int:
         # The second of the kind: the first and the third are in the file.
         if file.path.name.startswith(kind) and key not in refused and len(file._positions) == 1 and not refused:
             refused.append(key)
         if key in refused:
             raise NoRoomError
-        return real(file, key)
+        return real(file, key, initial)
 
     monkeypatch.setattr(MappedFile, "position", position)
     recorder = HttpMetrics(Records().registry)

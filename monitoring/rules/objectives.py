@@ -182,7 +182,7 @@ def parse(content: Mapping[str, Any]) -> Objectives:
         slos=tuple(_objective(one) for one in _wanted(content, "slos", "slos")),
         fast=_burn_rates(_wanted(rates, "fast", "burn_rates.fast"), "burn_rates.fast"),
         slow=_burn_rates(_wanted(rates, "slow", "burn_rates.slow"), "burn_rates.slow"),
-        failures_of_all=float(_wanted(content, "failures_of_all", "failures_of_all")),
+        failures_of_all=_number(content.get("failures_of_all"), "failures_of_all"),
         window=duration(content.get("window"), "window"),
         budget_window=duration(content.get("budget_window"), "budget_window"),
         jobs=_wanted(content, "jobs", "jobs"),
@@ -198,6 +198,12 @@ def _wanted(content: Mapping[str, Any], key: str, place: str) -> Any:
     if content.get(key) is None:
         raise ObjectivesError(f"{place}: is missing")
     return content[key]
+
+
+def _number(value: object, place: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise ObjectivesError(f"{place}={value!r}: want a number of 0 or more")
+    return float(value)
 
 
 def _objective(one: Mapping[str, Any]) -> Objective:
@@ -220,7 +226,7 @@ def _objective(one: Mapping[str, Any]) -> Objective:
             for kind, key, default in (("fast", "page_alert", "critical"), ("slow", "ticket_alert", "warning"))
             if not (alerting.get(key) or {}).get("disable")
         },
-        minimum_errors=float(one.get("minimum_errors", 0)),
+        minimum_errors=_number(one.get("minimum_errors", 0), f"{place}.minimum_errors"),
     )
 
 
@@ -251,7 +257,7 @@ def _burn_rates(found: Mapping[str, Any], place: str) -> BurnRates:
         Pair(
             duration(pair.get("short"), f"{place}.pairs.short"),
             duration(pair.get("long"), f"{place}.pairs.long"),
-            float(_wanted(pair, "factor", f"{place}.pairs.factor")),
+            _number(pair.get("factor"), f"{place}.pairs.factor"),
         )
         for pair in _wanted(found, "pairs", f"{place}.pairs")
     )

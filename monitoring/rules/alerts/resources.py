@@ -31,8 +31,8 @@ def _pool(objectives: Objectives) -> Alert:
             "requests have given up waiting for a connection, or wait for one, in the last 5 minutes."
         ),
         comment=(
-            "Somebody waits at every scrape of the window: one that waits for a moment is no exhaustion. A pod that has "
-            "just started has too few scrapes to say so."
+            "Somebody waits at every scrape of the window: one that waits for a moment is no exhaustion. A pod that "
+            "has just started has too few scrapes to say so."
         ),
     )
 

@@ -70,6 +70,7 @@ def render(names: Names, without: Sequence[str] = (), objectives: Objectives | N
     Another service has no alerts and no recorded series on metrics of the agency. Raise ValueError if `without` names
     no alert.
     """
+    committed = names == Names() and not without and objectives is None
     objectives = objectives or load()
     found = groups(objectives)
     known = {alert.name for alert in alerts(found)}
@@ -94,7 +95,7 @@ def render(names: Names, without: Sequence[str] = (), objectives: Objectives | N
         if path.stem in known - left_out:
             text = _linked(path.read_text(encoding="utf-8"), f"{objectives.dashboards}/{shown[path.stem]}")
             files[f"tests/{path.name}"] = names.apply(text)
-    if names == Names() and not without:
+    if committed:
         tests = {path.stem: path.read_text(encoding="utf-8") for path in (DIRECTORY / "tests").glob("*.yml")}
         files[PAGE] = table(alerts(found), tests)
     for path in sorted((DIRECTORY / "tests" / "incidents").glob("*.yml")):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from monitoring.rules.__main__ import Names, render
 from monitoring.rules.formats import read
 from monitoring.rules.groups import groups
 from monitoring.rules.objectives import Objective, Objectives, ObjectivesError, Pair, load, parse, seconds
@@ -126,6 +127,13 @@ def test_a_document_of_sloth_is_read(tmp_path: Path) -> None:
     found = objective(tmp_path / "slo.yaml", SLOTH)
     assert (found.target, found.severities) == (0.995, {"slow": "warning"})
     assert found.errors == "sum by (job) (rate(orders_failed_total[{{.window}}]))"
+
+
+def test_rules_of_other_objectives_are_made_without_the_table_of_the_shipped_tests(tmp_path: Path) -> None:
+    (tmp_path / "slo.yaml").write_text(SLOTH)
+    files = render(Names(), objectives=parse({**slo(), "slos": read(tmp_path / "slo.yaml")}))
+    assert "alert: OrdersBudgetBurnsSlowly" in files["baliblissed.yml"]
+    assert "alerts.md" not in files
 
 
 @pytest.mark.parametrize(

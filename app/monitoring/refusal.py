@@ -58,10 +58,16 @@ def end_start(line: str) -> NoReturn:
 
 
 def await_stop() -> None:
-    """Wait for the stop signal of a manager that ends the service because another worker has refused the start."""
+    """Wait for the stop signal of a manager that ends the service because another worker has refused the start.
+
+    Raise SystemExit if the signal has come while the application was imported: Uvicorn's handler has noted it.
+    """
     with contextlib.suppress(ValueError):  # not the main thread
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
+    serving = caller("uvicorn.server", "serve")
+    if serving is not None and serving.f_locals["self"].should_exit:
+        sys.exit(BOOT_ERROR)
     time.sleep(MAX_STOP_WAIT_SECONDS)
 
 

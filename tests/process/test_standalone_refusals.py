@@ -99,3 +99,19 @@ def test_workers_of_uvicorn_end_with_one_line(
     assert status == 0
     assert len(written) == 1, written
     assert written[0].startswith(line)
+
+
+def test_a_worker_that_is_told_to_stop_while_it_imports_the_application_writes_nothing(tmp_path: Path) -> None:
+    # Uvicorn handles signals during the import. The first worker refuses meanwhile, and the others are told once.
+    stopped = """
+import multiprocessing, time
+from app.monitoring.callers import caller
+
+if not multiprocessing.current_process().name.endswith("-1"):
+    server = caller("uvicorn.server", "serve").f_locals["self"]
+    while not server.should_exit:
+        time.sleep(0.01)
+"""
+    source = stopped + APPLICATION.replace('"shop",', '"shop", port=0,')
+    written = ended(tmp_path, (*UVICORN, *WORKERS), source, PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "metrics"))
+    assert written == (0, ["port=0: want a number from 1 to 65535"])

@@ -136,7 +136,7 @@ def _instance(objectives: Objectives) -> Alert:
 
 def _recent(objectives: Objectives) -> Alert:
     own = objectives.numbers("RecentOutage")
-    paged = f'alertname=~"{own.text("pages")}",alertstate="firing",service="{objectives.service}",job!=""'
+    paged = f'alertname=~"{own.text("pages")}",alertstate="firing",service="{objectives.service}",job=~".+"'
     ended = f"max_over_time(ALERTS{{{paged}}}[{own.duration('window')}])"
     return Alert(
         name="RecentOutage",

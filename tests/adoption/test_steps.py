@@ -84,7 +84,7 @@ def test_the_load_test_finds_the_metrics_right_and_no_alert_but_watchdog(
     require("prometheus")
     made = page.in_the_clone(page.GENERATE, shop_directory, os.environ)
     assert made.returncode == 0, made.stdout + made.stderr
-    assert len(list((shop_directory / "dashboards").glob("*.json"))) == 2
+    assert len(list((shop_directory / "dashboards").glob("*.json"))) == 6
     users = page.listing("shop/locustfile.py").replace('get("/things/kite"', 'post("/api/v1/orders/mask"')
     # A lower rate than the page's: on a busy machine an order takes longer than half a second, and the next is late.
     users = users.replace("constant_throughput(2)", "constant_throughput(0.5)").replace("/things/{name}", ORDER)

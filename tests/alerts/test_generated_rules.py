@@ -17,6 +17,8 @@ from tests.alerts.programs import run
 from tests.alerts.rules import RULES, alerts, load, slo
 
 COMMITTED = render(Names())
+PANELS = dict.fromkeys(alerts(), "panel")
+SHIPPED = {file: file(groups(objectives.load()), objectives.load(), PANELS) for file in (rules_file, prometheus_rule)}
 
 
 def generated(output: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -66,9 +68,9 @@ def changed(path: tuple[str, ...]) -> dict[str, Any]:
 @pytest.mark.parametrize("path", numbers(), ids=".".join)
 def test_each_number_of_the_objectives_changes_rules_and_prometheus_rule(path: tuple[str, ...]) -> None:
     other = objectives.parse(changed(path))
-    panels = dict.fromkeys(alerts(), "panel")
-    for file in (rules_file, prometheus_rule):
-        assert file(groups(other), other, panels) != file(groups(objectives.load()), objectives.load(), panels)
+    found = groups(other)
+    for file, before in SHIPPED.items():
+        assert file(found, other, PANELS) != before
 
 
 def test_promtool_accepts_the_rules_of_another_service_and_their_tests_pass(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.alerts.rules import RULES
 
 # A day that a test does not have.
-YESTERDAY = {"offset 1d": "offset 3s", "offset 23h": "offset 2s"}
+YESTERDAY = {"[3h] offset 22h": "[3s] offset 2s"}
 
 
 def write(directory: Path) -> Path:
@@ -14,6 +14,7 @@ def write(directory: Path) -> Path:
     text = re.sub(r"^( +interval): \w+$", r"\1: 1s", RULES.read_text(), flags=re.MULTILINE)
     text = re.sub(r"^( +for): \w+$", r"\1: 1s", text, flags=re.MULTILINE)
     for before, after in YESTERDAY.items():
+        assert before in text
         text = text.replace(before, after)
     path = directory / "rules.yml"
     path.write_text(text)

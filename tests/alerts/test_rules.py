@@ -85,7 +85,7 @@ def test_an_alert_is_tested_in_every_case_that_applies(path: Path) -> None:
     assert counted(text).keys() | excused.keys() == set(CASES)
     assert not counted(text).keys() & excused.keys()
     tests = load(path)["tests"]
-    assert all(fires(test) for test in tests if test["name"].startswith("fires:"))
+    assert all(fires(test) or counted_firing(test) for test in tests if test["name"].startswith("fires:"))
     assert not any(fires(test, "baliblissed") for test in tests if test["name"].startswith("just below:"))
     assert all(resolves(test["alert_rule_test"]) for test in tests if test["name"].startswith("resolves:"))
 
@@ -99,6 +99,12 @@ def fires(test: dict[str, Any], job: str = "") -> bool:
         return any("ALERTS" in case["expr"] and case["exp_samples"] for case in test["promql_expr_test"])
     expected = [one["exp_labels"] for case in test["alert_rule_test"] for one in case["exp_alerts"]]
     return any(labels.get("job") == job or not job for labels in expected)
+
+
+def counted_firing(test: dict[str, Any]) -> bool:
+    """Return whether a query on ALERTS expects samples: for values that differ between versions of Prometheus."""
+    queries = test.get("promql_expr_test", [])
+    return any(query["exp_samples"] for query in queries if "ALERTS{" in query["expr"])
 
 
 def resolves(cases: list[dict[str, Any]]) -> bool:

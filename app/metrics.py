@@ -65,7 +65,7 @@ QueryError = Literal[
 RedisCommand = Literal[
     "get", "mget", "set", "delete", "lease", "release", "hgetall", "hincrby", "hset", "rate_limit", "ping"
 ]
-"""What the service asks of Redis: a command, or the few commands of one step."""
+"""A step that the service asks of Redis: a command, or a few of them."""
 RedisFailure = Literal["timeout", "connection", "refused", "other", "not_asked"]
 
 Name = TypeVar("Name", bound=str)

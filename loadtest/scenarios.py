@@ -63,7 +63,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a scenario waits for, in seconds of this run, and the fault that it makes."""
+    """The times that a scenario waits for, in seconds of this run, and the fault that it makes."""
 
     window: float
     wait: float

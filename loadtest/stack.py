@@ -55,7 +55,7 @@ class Stack:
     programs: list[Program]
     metrics: CampaignMetrics
     export: Export
-    """Where Prometheus expects the metrics of the users."""
+    """The users' metrics, where Prometheus expects them."""
 
     def fails(self, fault: str) -> None:
         """Note that this fault is made from now on."""

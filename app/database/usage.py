@@ -1,4 +1,4 @@
-"""What is recorded of a pool: its connections by state, waiting, and the operations on its connections."""
+"""Metrics of a pool: its connections by state, waiting, and the operations on its connections."""
 
 import asyncio
 import time

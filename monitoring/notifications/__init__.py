@@ -1,1 +1,1 @@
-"""What shows the notifications of Alertmanager where nothing else takes them."""
+"""A receiver that shows the notifications of Alertmanager where nothing else takes them."""

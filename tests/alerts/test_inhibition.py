@@ -114,7 +114,7 @@ def service_of(pair: Pair, **more: str) -> str:
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Told]:
-    """What was notified by service: in every story, and of every pair, by the shipped rules and by broken ones."""
+    """Notifications by service: in every story, and of every pair, by the shipped rules and by broken ones."""
     command, directory = program(), tmp_path_factory.mktemp("alertmanager")
 
     def together(*steps: Steps) -> Steps:

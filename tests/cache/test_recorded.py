@@ -1,4 +1,4 @@
-"""What the metrics say of calls to Redis, on a real one."""
+"""Metrics of calls to Redis, on a real one."""
 
 import asyncio
 from collections.abc import AsyncIterator

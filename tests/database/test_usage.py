@@ -1,4 +1,4 @@
-"""What the metrics say of the pool and of operations, on a real PostgreSQL."""
+"""Metrics of the pool and of operations, on a real PostgreSQL."""
 
 import asyncio
 import time

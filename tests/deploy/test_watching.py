@@ -1,4 +1,4 @@
-"""What watches the service in docker-compose.yaml: who asks whom, what is kept, and for how long."""
+"""The programs of docker-compose.yaml that watch the service: who asks whom, what is kept, and for how long."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What the service depends on: readiness, database, Redis, AI upstream; from metrics and from spans."""
+"""Dependencies of the service: readiness, database, Redis, AI upstream; from metrics and from spans."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What the queries of a dashboard return, from the HTTP API of a Prometheus."""
+"""Results of the queries of a dashboard, from the HTTP API of a Prometheus."""
 
 import math
 import re
@@ -27,7 +27,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Mark:
-    """What an annotation marks: from `start` to `end` (seconds since the start), in the colour of that name."""
+    """The time of an annotation, from `start` to `end` (seconds since the start), in the colour of that name."""
 
     start: float
     end: float

@@ -76,7 +76,7 @@ class Results:
 
     def answered(self, status: int, due: float, now: float) -> None:
         """Count an answer to a request that was due at `due`."""
-        self.seconds.append(now - due)
+        self.seconds.append(max(0.0, now - due))  # a timer of the event loop may be a moment early
         self.statuses[status] = self.statuses.get(status, 0) + 1
         if self.last is not None:
             self.longest_gap = max(self.longest_gap, now - self.last)

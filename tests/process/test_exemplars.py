@@ -40,9 +40,18 @@ def ids(kept: list[dict[str, Any]]) -> set[str]:
 
 
 def exemplars(running: Service) -> Iterator[dict[str, str]]:
-    """Yield the labels of all exemplars on the metrics port."""
+    """Yield the labels of all exemplars on the metrics port; none while a histogram's series are being made.
+
+    A worker makes them one after the other, and the parser refuses a histogram whose last bucket is not there yet.
+    """
     text = plain.get(running.metrics_url, headers=OPENMETRICS, timeout=10).text
-    for family in text_string_to_metric_families(text):  # type: ignore[no-untyped-call]
+    try:
+        families = list(text_string_to_metric_families(text))  # type: ignore[no-untyped-call]
+    except ValueError as error:
+        if "+Inf bucket missing" in str(error):
+            return
+        raise
+    for family in families:
         for sample in family.samples:
             if sample.exemplar is not None:
                 yield sample.exemplar.labels

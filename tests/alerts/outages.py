@@ -194,7 +194,7 @@ INHIBITED: dict[str, str] = {
     DATABASE: (
         f"{_REQUESTS} {_LATENCY} {_READINESS} DatabasePoolExhausted RequestsShed AIErrorRate AISuccessBudgetBurnsSlowly"
     ),
-    AI: f"{_REQUESTS} {_AI} CircuitBreakerOpen",
+    AI: f"{_REQUESTS} {_AI} CircuitBreakerOpen CacheHitRateLow",
     "OptionalDependencyDown dependency=redis": "CacheHitRateLow",
     "TargetDown": _BLINDED,
     "TargetDown job=": _BLINDED,

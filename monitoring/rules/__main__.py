@@ -86,6 +86,7 @@ def render(names: Names, without: Sequence[str] = (), objectives: Objectives | N
             for group in kept
         ]
     shown = panels(dashboards.render(), objectives)
+    # Objectives of another file have no panels.
     shown |= dict.fromkeys(known - shown.keys(), f"{NAMESPACE}-fastapi-overview")
     files = {
         f"{names.namespace}.yml": names.apply(rules_file(kept, objectives, shown)),

@@ -127,7 +127,6 @@ class Objectives:
     dashboards: str
     dependencies: Mapping[str, str]
     alerts: Mapping[str, Numbers]
-    loadtest: Mapping[str, Any]
 
     def numbers(self, alert: str) -> Numbers:
         """Return the numbers of `alert`. Raise ObjectivesError if there are none."""
@@ -190,7 +189,6 @@ def parse(content: Mapping[str, Any]) -> Objectives:
         dashboards=_wanted(content, "dashboards", "dashboards"),
         dependencies=_dependencies(_wanted(content, "dependencies", "dependencies")),
         alerts={name: Numbers(name, values or {}) for name, values in _wanted(content, "alerts", "alerts").items()},
-        loadtest=_wanted(content, "loadtest", "loadtest"),
     )
 
 

@@ -10,7 +10,6 @@ from .objectives import Objectives
 
 HEADER = "# Made from slo.yaml by python -m monitoring.rules: edit that, or the modules of monitoring/rules/.\n"
 WIDTH = 120
-PREFIX = "baliblissed-"
 
 
 def rules_file(groups: Sequence[Group], objectives: Objectives, panels: Mapping[str, str]) -> str:

@@ -13,7 +13,6 @@ CHOSEN = 'handler=~"$handler"'
 REQUESTS, ERRORS = "job:http_requests:rate5m", "job:http_errors:ratio_rate5m"
 SLOW = "job:http_slow_requests:ratio_rate5m"
 BUCKETS = "job_le:http_request_duration_seconds_bucket:rate5m"
-HANDLER_BUCKETS = "job_handler_le:http_request_duration_seconds_bucket:rate5m"
 HANDLER_P95 = "job_handler:http_request_duration_seconds:p95_rate5m"
 SIZES = "job_handler:http_response_size_bytes"
 

@@ -20,7 +20,6 @@ def limit(alert: str, key: str) -> float:
 
 ERROR_RATIO_LIMIT = limit("HighErrorRate", "error_ratio")
 LATENCY_LIMIT = limit("HighLatencyP99", "threshold_seconds")
-LATENCY_BOUND = str(LATENCY_LIMIT)  # as the buckets' label has it
 SLOW_SHARE_LIMIT = round(1 - limit("HighLatencyP99", "quantile"), 6)
 
 

@@ -60,11 +60,6 @@ def quantile(share: float, histogram: str, by: str = "", where: str = "") -> str
     return f"histogram_quantile({share:g}, {rate(f'{histogram}_bucket', f'le, {by}' if by else 'le', where)})"
 
 
-def mean(of: str, by: str = "", where: str = "") -> str:
-    """Return the mean of a histogram's or summary's observations in the window, not since the start."""
-    return f"{rate(f'{of}_sum', by, where)} / {rate(f'{of}_count', by, where)}"
-
-
 def share(counter: str, *, part: str, whole: str, by: str = "") -> str:
     """Return the share of the increase that matches `part` in that which matches `whole`; 0 without such a series."""
     every = rate(counter, by, whole)
